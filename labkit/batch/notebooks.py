@@ -1,0 +1,162 @@
+"""Run one notebook headless into a run folder, and say truthfully how it ended.
+
+Parameters are checked before anything starts. The outcome is judged by the exit code *and* by the record that the
+notebook's last cell writes (`session.finish`): a killed kernel, a `sys.exit(0)` or a lost thread leaves no such record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.batch import records
+from labkit.batch.parameters import check_parameters, read_parameters
+from labkit.errors import RunError
+from labkit.runs import Run, write_json
+
+__all__ = ["Outcome", "execute", "resolve_parameters"]
+
+_KERNEL_DIED, _STOPPED = 3, 4  # exit codes of labkit.batch.worker
+Echo = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one notebook ended: `error` is a sentence (empty: done); `killed` says that trying again may help."""
+
+    notebook: str
+    status: str  # done, failed, stopped
+    seconds: float
+    error: str = ""
+    killed: bool = False
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def raise_if_failed(self) -> None:
+        """Raise RunError with the sentence where the notebook did not reach its end."""
+        if self.status != "done":
+            raise RunError(self.error)
+
+
+def resolve_parameters(notebook: Path, given: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """All parameters of `notebook` for a run: defaults, then `given` (texts are parsed), then the run's name."""
+    declared = read_parameters(notebook)
+    values = {
+        name: declared[name].parse(value, notebook.stem) if isinstance(value, str) and name in declared else value
+        for name, value in given.items()
+    }
+    return check_parameters(declared, {**values, "run": run}, notebook.stem)
+
+
+def execute(
+    notebook: Path,
+    run: Run,
+    given: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    echo: Echo | None = None,
+    started: Callable[[subprocess.Popen], None] | None = None,
+) -> Outcome:
+    """Execute `notebook` into runs/<name>/notebooks/ and return how it ended; raises only before anything starts.
+
+    `environment` adds to this process's variables (threads, GPUs). `echo` gets each line that the notebook prints;
+    all of them also go to notebooks/<notebook>/log.txt. `started` gets the process, so that another thread may end it.
+    """
+    values = resolve_parameters(notebook, given or {}, run.name)
+    record = records.record_of(run, notebook.stem)
+    record.begin(settings=values, seed=values.get("seed", 0))
+    copy = run.path / "notebooks" / notebook.name
+    task = {"notebook": str(notebook), "copy": str(copy), "parameters": values}
+    write_json(record.path / "task.json", {**task, "outcome": str(record.path / "outcome.json")})
+    began = time.monotonic()
+    try:
+        code = _run_worker(record.path, run, environment or {}, echo, started)
+    except OSError as error:
+        raise RunError(f"Could not write {record.path}: {error.strerror}. Free some space and try again.") from error
+    except BaseException as error:  # the person pressed Ctrl-C, or this process is being shut down
+        record.finish("stopped", error=f"{notebook.stem} was stopped by {type(error).__name__}.")
+        raise
+    seconds = time.monotonic() - began
+    return _judge(notebook, run, code, seconds)
+
+
+def _run_worker(
+    folder: Path,
+    run: Run,
+    extra: Mapping[str, str],
+    echo: Echo | None,
+    started: Callable[[subprocess.Popen], None] | None,
+) -> int:
+    """Start the worker, copy what it prints to log.txt and `echo`, and return its exit code."""
+    environment = {
+        **os.environ,
+        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name elsewhere
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **extra,
+        "LABKIT_HEADLESS": "1",
+        "LABKIT_RUNS": str(run.path.parent.resolve()),
+        "LABKIT_EXECUTION": str(folder.resolve()),
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "labkit.batch.worker", str(folder / "task.json")]
+    with (
+        open(folder / "log.txt", "w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as worker,
+    ):
+        if started:
+            started(worker)
+        try:
+            for line in worker.stdout:
+                log.write(line)
+                log.flush()
+                if echo:
+                    echo(line.rstrip("\n"))
+            return worker.wait()
+        except BaseException:
+            worker.terminate()  # its kernel notices that its parent is gone and ends
+            raise
+
+
+def _judge(notebook: Path, run: Run, code: int, seconds: float) -> Outcome:
+    """Close the record as done or failed, by exit code and by what the last cell said."""
+    record = records.record_of(run, notebook.stem)
+    manifest = record.manifest
+    if code == 0 and manifest["status"] == "done":
+        return Outcome(notebook.stem, "done", seconds, summary=manifest.get("summary", {}))
+    killed, error = _explain(notebook.stem, record.path, run, code)
+    status = "stopped" if code == _STOPPED else "failed"
+    record.finish(status, error=error, killed=killed)
+    return Outcome(notebook.stem, status, seconds, error, killed)
+
+
+def _explain(name: str, folder: Path, run: Run, code: int) -> tuple[bool, str]:
+    """Whether the notebook was killed, and one sentence on why it counts as failed."""
+    copy = f"see {run.path / 'notebooks' / name}.ipynb and {folder / 'log.txt'}."
+    if code < 0:
+        return True, f"{name} failed: its process was killed by signal {-code}; {copy}"
+    outcome = folder / "outcome.json"
+    said = json.loads(outcome.read_text(encoding="utf-8")) if outcome.exists() else {}
+    if code == _STOPPED:
+        return False, f"{name} was stopped by hand; {copy}"
+    if code == _KERNEL_DIED:
+        return True, (
+            f"{name} failed: the kernel died, most often because memory ran out; use a smaller scale or batch, "
+            f"or fewer jobs at once, and {copy}"
+        )
+    if code == 0:
+        return False, f"{name} failed: it ended without the statement of its last cell (session.finish); {copy}"
+    return False, f"{name} failed: {said.get('error') or f'the runner ended with code {code}'}; {copy}"

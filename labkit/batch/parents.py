@@ -1,0 +1,94 @@
+"""What a point of a sweep starts from: the stages and data that the notebooks before it made in a base run.
+
+Stage folders are finished and never written again, so their files are hard-linked where the disk allows it and cost
+nothing; data files, to which labels may be appended, are copied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from labkit.batch.records import pipeline_notebooks, record_of
+from labkit.errors import RunError
+from labkit.runs import Run, file_hash, write_json
+
+__all__ = ["bring", "bring_parents"]
+
+_NOT_BROUGHT = {"notebooks", "report"}
+
+
+def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = None) -> None:
+    """Make the base run's results before `notebook` part of `run`; again where the base has changed since.
+
+    `seed` is the seed of `run` where it is not the base's: what is brought stays as it is, what comes after is drawn
+    from `seed`. Raises RunError where the base run does not exist.
+    """
+    if not base.path.is_dir():
+        raise RunError(f"{base.path} does not exist; run it first (labkit run {base.name}), or name another base run.")
+    steps = pipeline_notebooks(notebook.parent)
+    place = steps.index(notebook) if notebook in steps else len(steps)
+    own = {s for where in (base, run) for step in [notebook, *steps[place:]] for s in _made_by(where, step.stem)}
+    names = [p.name for p in sorted(base.path.iterdir()) if p.name not in _NOT_BROUGHT | own]
+    wanted = [n for n in names if not n.endswith(".old") and not n.startswith(".")]
+    wanted += [f"notebooks/{step.stem}" for step in steps[:place] if record_of(base, step.stem).path.exists()]
+    note = run.path / ".brought.json"
+    brought = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    for name in wanted:
+        state = _state(base.path / name)
+        if brought.get(name) != state:
+            bring(base.path / name, run.path / name)
+            brought[name] = state
+    write_json(note, brought)
+    _restate_seed(run, seed)
+
+
+def _made_by(run: Run, notebook: str) -> set[str]:
+    """Names of the stages and files that a notebook made in `run`, as far as it said so."""
+    record = record_of(run, notebook)
+    if record.status == "missing":
+        return set()
+    return {*record.manifest.get("stages", ()), *record.manifest.get("files", ())}
+
+
+def _state(path: Path) -> str:
+    """What tells two versions of a folder or file apart; run.json names the moment its stage was started."""
+    return file_hash(path / "run.json" if _is_stage(path) else path)
+
+
+def bring(source: Path, target: Path) -> None:
+    """Put `source` at `target`; what stood there is moved aside."""
+    if target.exists():
+        target.rename(target.with_name(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6}.old"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_file():
+        shutil.copy2(source, target)
+    elif _is_stage(source):
+        shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns("state"))
+    else:
+        shutil.copytree(source, target)
+
+
+def _restate_seed(run: Run, seed: int | None) -> None:
+    """Let the run's statement of what it was prepared with name its own seed, so that nothing looks mixed."""
+    statement = run.path / "prompts" / "experiment.json"
+    if seed is None or not statement.is_file():
+        return
+    facts = json.loads(statement.read_text(encoding="utf-8"))
+    if facts.get("seed") != seed:
+        write_json(statement, {**facts, "seed": seed, "data_seed": facts.get("data_seed", facts.get("seed"))})
+
+
+def _is_stage(path: Path) -> bool:
+    return (path / "run.json").is_file()
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without hard links
+        return shutil.copy2(source, target)
+    return target

@@ -1,0 +1,111 @@
+"""`labkit run`: the notebooks 01 to 06 in order, in one run folder.
+
+A notebook whose result still holds is skipped; one that is missing, failed or stale runs, and the table says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from labkit.batch import records
+from labkit.batch.notebooks import Outcome, execute, resolve_parameters
+from labkit.batch.parameters import read_parameters
+from labkit.errors import SettingsError
+from labkit.runs import Run
+
+__all__ = ["Row", "parameters_of_each", "pipeline", "plan", "table"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One notebook of the pipeline: what is to be done, why, and how it went."""
+
+    notebook: str
+    action: str  # run, skip; then done, failed, stopped, not reached
+    why: str
+    seconds: float | None = None
+    summary: Mapping[str, Any] | None = None
+
+
+def plan(run: Run, notebooks: Sequence[Path], given: Mapping[str, Any], *, again: bool = False) -> list[Row]:
+    """What `pipeline` would do and why; raises SettingsError on a parameter that none of the notebooks declares."""
+    rows: list[Row] = []
+    for notebook, values in parameters_of_each(run, notebooks, given).items():
+        why = records.stale(run, notebook, values) or ("asked for" if again else "")
+        first = next((r.notebook for r in rows if r.action == "run"), None)
+        if not why and first:
+            why = f"{first} runs again"
+        rows.append(Row(notebook.stem, "run" if why else "skip", why or "done and unchanged"))
+    return rows
+
+
+def pipeline(
+    run: Run,
+    notebooks: Sequence[Path],
+    given: Mapping[str, Any],
+    *,
+    again: bool = False,
+    say: Say = print,
+    environment: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """Execute what is missing or stale of `notebooks`, in order, into `run`; stops at the first that fails.
+
+    `given` are parameters (texts are parsed); each goes to every notebook that declares it. `again` repeats even what
+    still holds. Returns one row per notebook; the last outcome's error, if any, is its `why`.
+    """
+    rows = plan(run, notebooks, given, again=again)
+    say(table(rows, ("notebook", "action", "why")))
+    values = parameters_of_each(run, notebooks, given)
+    ended: list[Row] = []
+    for row, notebook in zip(rows, notebooks, strict=True):
+        broken = next((e.notebook for e in ended if e.action in ("failed", "stopped")), None)
+        if broken:
+            ended.append(Row(row.notebook, "not reached", f"{broken} did not end well"))
+        elif row.action == "skip":
+            ended.append(replace(row, summary=records.record_of(run, row.notebook).manifest.get("summary")))
+        else:
+            say(f"{row.notebook} ...")
+            outcome = execute(notebook, run, values[notebook], environment=environment, echo=lambda s: say(f"  {s}"))
+            ended.append(_ended(row, outcome))
+    return ended
+
+
+def table(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """The rows as text, with the given columns out of notebook, action, why, seconds, summary."""
+    from tabulate import tabulate
+
+    def cell(row: Row, column: str) -> str:
+        value = getattr(row, column)
+        if column == "summary":
+            return ", ".join(f"{k} {_short(v)}" for k, v in (value or {}).items())
+        return "" if value is None else _short(value)
+
+    return tabulate([[cell(r, c) for c in columns] for r in rows], columns, disable_numparse=True, maxcolwidths=80)
+
+
+def parameters_of_each(run: Run, notebooks: Sequence[Path], given: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """The checked parameters of each notebook: a given one goes to every notebook that declares it.
+
+    Raises SettingsError on one that no notebook declares, and on `run`, which has an argument of its own.
+    """
+    declared = {n: read_parameters(n) for n in notebooks}
+    known = sorted({name for parameters in declared.values() for name in parameters} - {"run"})
+    for name in given:
+        if name not in known:
+            hint = " Name the run itself by its argument." if name == "run" else ""
+            raise SettingsError(f"No notebook here has a parameter {name!r}; they have {', '.join(known)}.{hint}")
+    return {n: resolve_parameters(n, {k: v for k, v in given.items() if k in declared[n]}, run.name) for n in notebooks}
+
+
+def _ended(row: Row, outcome: Outcome) -> Row:
+    why = outcome.error or row.why
+    return Row(row.notebook, outcome.status, why, round(outcome.seconds, 1), outcome.summary)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,77 @@
+"""The HTML report of a run: an index with its numbers, each executed notebook as a page, and the model sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from labkit.batch import pages
+from labkit.batch.pages import duration, short, write_page
+from labkit.batch.sheet import write_sheet
+from labkit.errors import RunError
+from labkit.runs import Run, StageFolder
+
+__all__ = ["notebook_page", "summary_table", "write_report"]
+
+#: Static twins first: a page must show its figures without a kernel, a network or scripts.
+PRIORITY = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/plain"]
+
+
+def write_report(run: Run) -> Path:
+    """Write runs/<name>/report/ and return its index.html; raises RunError where nothing was executed in `run`."""
+    folder = run.path / "report"
+    found = _records(run)
+    if not found:
+        raise RunError(f"{run.path} holds no executed notebook; run one first: labkit run {run.name}.")
+    rows = []
+    for record in found:
+        executed = run.path / "notebooks" / f"{record.path.name}.ipynb"
+        page = notebook_page(executed, folder / f"{record.path.name}.html").name if executed.is_file() else ""
+        rows.append(_row(record, page))
+    sheet = write_sheet(run, folder / "sheet.html") if run.stages() else None
+    return write_page(
+        folder / "index.html", "report.html", title=f"Run {run.name}", folder=str(run.path), rows=rows, sheet=sheet
+    )
+
+
+def notebook_page(executed: Path, page: Path) -> Path:
+    """Turn an executed notebook into one HTML file that needs no network; formulas are typeset where there is one."""
+    import nbformat
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    notebook = nbformat.read(executed, as_version=4)
+    formulas = any("$" in c.source for c in notebook.cells if c.cell_type == "markdown")
+    config = Config({"NbConvertBase": {"display_data_priority": PRIORITY}})
+    exporter = HTMLExporter(config=config, embed_images=True, require_js_url="", jquery_url="", mermaid_js_url="")
+    if not formulas:
+        exporter.mathjax_url = ""
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
+    return pages.write_text(page, body)
+
+
+def summary_table(run: Run, notebook: str) -> str:
+    """The numbers that `notebook` stated at its end, as a text table of two columns."""
+    from tabulate import tabulate
+
+    from labkit.batch.records import record_of
+
+    summary = record_of(run, notebook).manifest.get("summary") or {}
+    return tabulate([(k, short(v)) for k, v in summary.items()], (notebook, run.name), disable_numparse=True)
+
+
+def _records(run: Run) -> list[StageFolder]:
+    found = [p.parent for p in (run.path / "notebooks").glob("*/run.json") if not p.parent.name.endswith(".old")]
+    return [StageFolder(p) for p in sorted(found)]
+
+
+def _row(record: StageFolder, page: str) -> dict[str, Any]:
+    manifest = record.manifest
+    return {
+        "notebook": record.path.name,
+        "page": page,
+        "status": record.status,
+        "error": manifest.get("error"),
+        "minutes": duration(manifest),
+        "summary": [(k, short(v)) for k, v in (manifest.get("summary") or {}).items()],
+    }

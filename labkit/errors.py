@@ -1,0 +1,34 @@
+"""The errors of the lab: each is one sentence that says what is wrong, where, and what to do."""
+
+__all__ = [
+    "DataError",
+    "InvariantError",
+    "LabError",
+    "ModelError",
+    "RunError",
+    "SettingsError",
+]
+
+
+class LabError(Exception):
+    """Base of every error that the lab raises on purpose; `str(error)` is the sentence for the user."""
+
+
+class SettingsError(LabError, ValueError):
+    """A setting, knob or notebook parameter has a wrong name, type or value."""
+
+
+class DataError(LabError, ValueError):
+    """Prompts, demonstrations, rankings or texts cannot be used as they are."""
+
+
+class ModelError(LabError, ValueError):
+    """A model or tokenizer lacks what the method needs (an end token, a head, enough context)."""
+
+
+class RunError(LabError, RuntimeError):
+    """A run folder is missing, half-written, stale or in use."""
+
+
+class InvariantError(LabError, RuntimeError):
+    """Training broke a promise of the method (ratio = 1, KL = 0, finite losses); names usual causes."""

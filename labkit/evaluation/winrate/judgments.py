@@ -1,0 +1,143 @@
+"""Pairwise judgments, and reading them from JSONL with errors that name the line.
+
+One JSON object per line. The first key of each list that is present counts; other keys are ignored.
+
+    prompt       prompt_id, prompt, item_id, item, question_id, question, task, id
+    the models   model_a, a, model_1, system_a ... and model_b, b, model_2, system_b
+    preference   preference, pref, score, value: 1 = a is preferred, 0 = b, 0.5 = a tie, anything between is allowed;
+                 or winner: "a", "model_a" or a's name; "b", "model_b" or b's name; "tie", "draw" or "both"
+    judge        judge, labeler_id, labeler, annotator_id, annotator, rater, worker_id, worker (optional)
+
+Rankings are read too: the lab's own `Ranking` lines and label logs (completions of differently named models are
+compared), and lines with ranks by model, {"prompt_id", "labeler", "ranks": {model: rank}}, lower is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import DataError, LabError
+from labkit.labels.agreement.records import PROMPT, Records, add_row, field_of, read_objects
+from labkit.labels.store import read_log
+from labkit.types import Ranking
+
+__all__ = ["Judgment", "judgments_of", "read_judgments"]
+
+MODEL_A = ("model_a", "a", "model_1", "model1", "system_a", "system_1")
+MODEL_B = ("model_b", "b", "model_2", "model2", "system_b", "system_2")
+PREFERENCE = ("preference", "pref", "score", "value")
+JUDGE = ("judge", "labeler_id", "labeler", "annotator_id", "annotator", "rater", "worker_id", "worker")
+TIES = ("tie", "draw", "both", "both_bad", "tie (bothbad)")
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """One comparison of models a and b on one prompt: 1 means a is preferred, 0 b, 0.5 neither."""
+
+    prompt: str
+    a: str
+    b: str
+    preference: float
+    judge: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.preference <= 1:
+            raise DataError(f"The preference is {self.preference!r}; it goes from 0 (b is better) to 1 (a is better).")
+        if self.a == self.b:
+            raise DataError(f"Model {self.a!r} is compared with itself; a and b must differ.")
+
+
+def judgments_of(rankings: Iterable[Ranking]) -> list[Judgment]:
+    """Judgments between the models of ranked completions; completions of one model, or of no named one, give none."""
+    found = []
+    for ranking in rankings:
+        models = {c.id: c.model for c in ranking.completions}
+        ranks = ranking.ranks
+        for i, j in combinations(ranks, 2):
+            if models[i] and models[j] and models[i] != models[j]:
+                preference = 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
+                found.append(Judgment(ranking.prompt.id, models[i], models[j], preference, ranking.labeler))
+    return found
+
+
+def read_judgments(paths: Iterable[str | Path]) -> list[Judgment]:
+    """All judgments of the files; a bad line is an error that names it, and so is a file without any."""
+    paths, found = [Path(p) for p in paths], []
+    for path in paths:
+        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+            found += _file_judgments(file)
+    if not found:
+        names = ", ".join(map(str, paths))
+        raise DataError(f"{names}: no judgment in it; each line needs prompt_id, model_a, model_b and preference.")
+    return found
+
+
+def _file_judgments(file: Path) -> list[Judgment]:
+    found = []
+    for where, row in read_objects(file):
+        if row.get("event") == "open" and not found:
+            return judgments_of(read_log(file).rankings.values())
+        if "ranks" in row or {"groups", "completions"} <= set(row):
+            found += _from_ranks(row, where)
+        else:
+            found.append(_judgment(row, where))
+    return found
+
+
+def _from_ranks(row: dict[str, Any], where: str) -> list[Judgment]:
+    """Judgments of one ranking line: by the models of its completions, or by ranks of models."""
+    if "groups" in row:
+        try:
+            return judgments_of([Ranking.from_json(row)])
+        except (LabError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{where} is not a complete Ranking: {error}") from None
+    records = Records()
+    add_row(records, row, where)
+    ((prompt, by_judge),) = records.rankings.items()
+    ((judge, ranks),) = by_judge.items()
+    pairs = combinations(ranks, 2)
+    return [Judgment(prompt, a, b, (1 + (ranks[a] < ranks[b]) - (ranks[a] > ranks[b])) / 2, judge) for a, b in pairs]
+
+
+def _judgment(row: Mapping[str, Any], where: str) -> Judgment:
+    prompt = field_of(row, PROMPT, "prompt", where)
+    a, b = field_of(row, MODEL_A, "model a", where), field_of(row, MODEL_B, "model b", where)
+    judge = next((str(row[k]) for k in JUDGE if row.get(k) not in (None, "")), "")
+    try:
+        return Judgment(prompt, a, b, _preference(row, a, b, where), judge)
+    except DataError as error:
+        text = str(error)
+        raise DataError(text if text.startswith(where) else f"{where}: {text}") from None
+
+
+def _preference(row: Mapping[str, Any], a: str, b: str, where: str) -> float:
+    key = next((k for k in PREFERENCE if k in row), None)
+    if key is None and "winner" in row:
+        return _winner(row["winner"], a, b, where)
+    if key is None:
+        raise DataError(
+            f"{where} has no preference; add the field 'preference', from 0 (b is better) to 1 (a is better)."
+        )
+    value = row[key]
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or not 0 <= value <= 1
+    ):
+        raise DataError(f"{where}: field {key!r} is {value!r}; write a number from 0 (b is better) to 1 (a is better).")
+    return float(value)
+
+
+def _winner(value: Any, a: str, b: str, where: str) -> float:
+    meaning = {"a": 1.0, "model_a": 1.0, a: 1.0, "b": 0.0, "model_b": 0.0, b: 0.0, **dict.fromkeys(TIES, 0.5)}
+    if {a, b} & {"a", "b", "model_a", "model_b"}:  # a model's own name wins over its place
+        meaning |= {a: 1.0, b: 0.0}
+    if not isinstance(value, str) or value not in meaning:
+        raise DataError(f"{where}: field 'winner' is {value!r}; write 'a', 'b', 'tie', {a!r} or {b!r}.")
+    return meaning[value]

@@ -1,0 +1,39 @@
+"""One run of the whole method: prompts, demonstrations, rankings and the jobs of each stage, wired from a preset.
+
+    lab = Experiment(run, scale="tour", seed=0)
+    lab.prepare()
+    lab.sft_job().start().result()
+    ...
+
+The notebooks, the demo and the findings all go through here, so that a stage means the same thing in each of them.
+"""
+
+from labkit.experiment.amounts import Amounts, amounts
+from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
+from labkit.experiment.lab import Experiment
+from labkit.experiment.live import evaluate_now, inspect_run, replay_of, retrain_on_labels, sample_now, tasks_by_hand
+from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, worst_disagreements
+from labkit.experiment.sources import FolderSource, Source, WorldSource
+
+__all__ = [
+    "Amounts",
+    "Evaluation",
+    "Experiment",
+    "FolderSource",
+    "Source",
+    "WorldSource",
+    "amounts",
+    "answers",
+    "ask",
+    "evaluate",
+    "evaluate_now",
+    "inspect_run",
+    "judge_rankings",
+    "load_evaluation",
+    "ranking_rows",
+    "replay_of",
+    "retrain_on_labels",
+    "sample_now",
+    "tasks_by_hand",
+    "worst_disagreements",
+]

@@ -1,0 +1,345 @@
+"""The Experiment: which data, which models and which settings make one run, and the jobs that carry it out.
+
+Everything it makes lies in the run folder; a stage finds what it needs there, so notebooks may run one by one, and
+`ensure` makes what is missing first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import ppo, reward, sft
+from labkit.errors import DataError, RunError
+from labkit.experiment.amounts import amounts
+from labkit.experiment.shown import completions_to_rank
+from labkit.experiment.sources import FolderSource, Source, WorldSource
+from labkit.jobs import Job
+from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
+from labkit.labels.store import read_rankings
+from labkit.models import load_policy, load_reward_model, load_tokenizer, save_model
+from labkit.presets import preset
+from labkit.runs import Run, StageFolder, file_hash, read_jsonl, write_json, write_jsonl
+from labkit.seeds import derive_seed
+from labkit.types import Demonstration, Prompt, Ranking
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Experiment"]
+
+USES = ("sft", "reward", "ppo")  # the paper's three sets of training prompts
+
+
+class Experiment:
+    """One run of the method.
+
+    run: where everything lies. scale: smoke, tour or full. model: what the policy starts from, a size of the world's base
+    (small, medium, large), a folder or a hub name. reward_base: the same for the reward and value model; the paper uses
+    one larger RM for policies of every size. data: "world" or a folder of your own files.
+    What is not given is what the run was prepared with; else "medium", the same as the model, and "world".
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        scale: str = "tour",
+        seed: int = 0,
+        model: str | None = None,
+        reward_base: str | None = None,
+        data: str | None = None,
+    ) -> None:
+        self.run, self.scale, self.seed = run, scale, seed
+        self.preset, self.amounts = preset(scale), amounts(scale)
+        recorded = self._recorded()
+        model = model or recorded.get("model", "medium")
+        reward_base = reward_base or recorded.get("reward_base", model)
+        self.data = data or recorded.get("data", "world")
+        self.facts = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": self.data}
+        self._check_same(recorded)
+        self.model, self.reward_base = model_path(model), model_path(reward_base)
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def source(self) -> Source:
+        """Where the data come from."""
+        return WorldSource() if self.data == "world" else FolderSource(self.data)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.model)
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Length limit of a response, in tokens."""
+        return self.source.max_new_tokens or self.preset.ppo.max_new_tokens
+
+    def prepare(self) -> Any:
+        """Draw and prepare the prompts, have demonstrations written; returns the report of the preparation."""
+        prompts, report = self.source.prompts(self.amounts, self.seed)
+        folder = self.run.path / "prompts"
+        write_json(folder / "experiment.json", self.facts)
+        for split in ("train", "valid", "test"):
+            write_jsonl(folder / f"{split}.jsonl", (p.to_json() for p in prompts if p.split == split))
+        for split, limit in (("train", self.amounts.demonstrations), ("valid", self.amounts.valid_prompts)):
+            chosen = self.prompts(split, "sft")[:limit]
+            written = self.source.demonstrations(chosen, self.seed)
+            write_jsonl(self.run.path / "demonstrations" / f"{split}.jsonl", (d.to_json() for d in written))
+        return report
+
+    def prompts(self, split: str = "train", use: str | None = None) -> list[Prompt]:
+        """Prepared prompts of a split; with `use` (sft, reward, ppo) that stage's share of them, as in the paper's Table 6."""
+        rows = [Prompt.from_json(row) for row in read_jsonl(self._prepared("prompts", split))]
+        if use is None or split != "train":
+            return rows
+        return [p for p in rows if USES[derive_seed(self.seed, "use", p.id) % len(USES)] == use]
+
+    def demonstrations(self, split: str = "train") -> list[Demonstration]:
+        """The labelers' demonstrations."""
+        return [Demonstration.from_json(row) for row in read_jsonl(self._prepared("demonstrations", split))]
+
+    def rankings(self, split: str = "train") -> list[Ranking]:
+        """The rankings made for the reward model; those labeled by hand in this run (labels/) join the training ones."""
+        file = self.run.path / "rankings" / f"{split}.jsonl"
+        if not file.exists():
+            raise RunError(f"{file} does not exist: no completions were ranked in this run. Run 03_rank first.")
+        by_hand = read_rankings(*sorted((self.run.path / "labels").glob("*.jsonl"))) if split == "train" else []
+        return [Ranking.from_json(row) for row in read_jsonl(file)] + [r for r in by_hand if r.pairs()]
+
+    def pretraining_rows(self) -> torch.Tensor:
+        """(M, ptx_row) packed token ids of pretraining text for PPO-ptx."""
+        import torch
+
+        length, wanted = self.preset.ppo.ptx_row, self.amounts.pretraining_rows
+        ids: list[int] = []
+        for text in self.source.pretraining(wanted * 4, derive_seed(self.seed, "pretraining")):
+            ids += [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+            if len(ids) >= wanted * length:
+                break
+        rows = min(wanted, len(ids) // length)
+        if rows == 0:
+            raise DataError(
+                f"The pretraining text has {len(ids)} tokens, less than one row of {length}; give more text."
+            )
+        return torch.tensor(ids[: rows * length]).view(rows, length)
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def sft_job(self, *, init: bool = False, name: str = "", schedule: Schedule | None = None, **changes: Any) -> Job:
+        """SFT on demonstrations, or (init) the PPO init model: fewer epochs, with pretraining text mixed in.
+
+        name: the stage's folder, for variants; `changes` change single settings.
+        """
+        name = name or ("ppo_init" if init else "sft")
+        settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
+        state, folder = sft.start(self.model), self.run.stage(name)
+        train, valid = self.demonstrations("train"), self.demonstrations("valid")
+        extra: dict[str, Any] = {}
+        if init:
+            extra["pretraining"] = self.source.pretraining(
+                self.amounts.pretraining_texts, derive_seed(self.seed, "init")
+            )
+        else:
+            extra["epochs_to"] = folder.path / "epochs"
+        loop = sft.init_loop if init else sft.loop
+
+        def finish() -> sft.SFTState:
+            state.save_model(folder.model)
+            write_json(folder.path / "epochs.json", {"epochs": state.epochs, "chosen": state.chosen})
+            return state
+
+        return Job(
+            lambda knobs: loop(state, train, knobs, settings, valid=valid, **extra),
+            folder=folder, schedule=schedule or Dial(SFTKnobs()), total=sft.total_steps(state, train, settings),
+            settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations"), state=state, finish=finish,
+        )  # fmt: skip
+
+    def choose_sft_epoch(self) -> dict[str, Any]:
+        """Choose the SFT epoch by RM score on validation prompts, as the paper does, and make it the SFT model."""
+        folder = self.run.stage("sft")
+        judge = load_reward_model(self.run.stage("reward").model)
+        rows = sft.score_epochs(
+            folder.path / "epochs", self.demonstrations("valid"), judge, self.preset.sft.but(seed=self.seed)
+        )
+        best = max(rows, key=lambda row: row["rm_score"])
+        save_model(load_policy(best["path"]), self.tokenizer, folder.model)
+        chosen = {"epochs": rows, "chosen": {**best, "by": "rm_score"}}
+        write_json(folder.path / "epochs.json", chosen)
+        return chosen
+
+    def rank(
+        self, policies: dict[str, PreTrainedModel] | None = None, *, splits: Sequence[str] = ("train", "valid")
+    ) -> dict[str, list[Ranking]]:
+        """Sample K completions per prompt and have the simulated labelers rank them; returns the rankings by split.
+
+        policies: name -> model, the main one last; by default the untrained base and the SFT model.
+        """
+        if isinstance(self.source, FolderSource):
+            return self._split_own_rankings()
+        policies = policies or {"base": load_policy(self.model), "sft": load_policy(self.run.stage("sft").model)}
+        made = {}
+        for split in splits:
+            wanted = self.amounts.rankings if split == "train" else self.amounts.valid_rankings
+            prompts = self.prompts(split, "reward")[:wanted]
+            demonstrations = self.source.demonstrations(prompts, derive_seed(self.seed, "shown"))
+            shown = completions_to_rank(
+                policies, self.tokenizer, prompts, demonstrations, self.amounts,
+                max_new_tokens=self.max_new_tokens, seed=derive_seed(self.seed, "rank", split),
+            )  # fmt: skip
+            made[split] = [
+                self.source.rank(p, c, self.seed) for p, c in zip(prompts, shown, strict=True) if len(c) >= 2
+            ]
+            write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in made[split]))
+        return made
+
+    def reward_job(self, *, name: str = "reward", schedule: Schedule | None = None, **changes: Any) -> Job:
+        """The reward model: learnt from whole rankings, centred on the demonstrations. name, changes: as for `sft_job`."""
+        settings, folder = self.preset.reward.but(**{"seed": self.seed, **changes}), self.run.stage(name)
+        state = reward.start(self.reward_base, seed=settings.seed)
+        train, valid, written = self.rankings("train"), self.rankings("valid"), self.demonstrations("train")
+
+        def finish() -> reward.RewardState:
+            state.save_model(folder.model)
+            return state
+
+        return Job(
+            lambda knobs: reward.loop(state, train, knobs, settings, valid=valid, demonstrations=written),
+            folder=folder, schedule=schedule or Dial(RewardKnobs()), total=reward.total_steps(state, train, settings),
+            settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations", "rankings"), state=state, finish=finish,
+        )  # fmt: skip
+
+    def ppo_job(
+        self,
+        *,
+        ptx: bool = True,
+        name: str = "",
+        schedule: Schedule | None = None,
+        steps: int | None = None,
+        init: str = "ppo_init",
+        score: ppo.Reward | None = None,
+        **knobs: float,
+    ) -> Job:
+        """PPO (ptx=False: γ = 0) or PPO-ptx from the PPO init model against the reward model; `knobs` change single knobs.
+
+        init: the stage to start from, which is also the reference of the KL penalty. score: a reward in place of the
+        reward model (which the value model still starts from), such as an ensemble.
+        """
+        name = name or ("ppo_ptx" if ptx else "ppo")
+        changes: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "seed": self.seed} | (
+            {"steps": steps} if steps else {}
+        )
+        settings = self.preset.ppo.but(**changes)
+        start = self.preset.ppo_knobs.turned(**({} if ptx else {"ptx_coef": 0.0}) | knobs)
+        folder, judged = self.run.stage(name), self.run.stage("reward").model
+        state = ppo.State(load_policy(self.run.stage(init).model), load_reward_model(judged), self.tokenizer, settings)
+        score = score or ppo.from_model(
+            load_reward_model(judged).requires_grad_(False), max_tokens=settings.score_tokens
+        )
+        pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
+        prompts = self.prompts("train", "ppo")
+
+        def finish() -> ppo.State:
+            save_model(state.averaged_policy(), self.tokenizer, folder.model)
+            return state
+
+        return Job(
+            lambda knobs: ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo"),
+            folder=folder, schedule=schedule or Dial(start), total=settings.steps, settings=settings.to_json(), seed=self.seed,
+            parents=self._parents("prompts", init, "reward"), state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
+        )  # fmt: skip
+
+    def ensure(self, *wanted: str, say: Callable[[str], None] = print) -> None:
+        """Make what is missing of these, and of what they need: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx."""
+        needs = {
+            "sft": ["prompts"],
+            "ppo_init": ["prompts"],
+            "rankings": ["sft"],
+            "reward": ["rankings"],
+            "ppo": ["ppo_init", "reward"],
+            "ppo_ptx": ["ppo_init", "reward"],
+        }
+        make: dict[str, Callable[[], Any]] = {
+            "prompts": self.prepare,
+            "sft": lambda: self.sft_job().start().result(block=True),
+            "ppo_init": lambda: self.sft_job(init=True).start().result(block=True),
+            "rankings": self.rank,
+            "reward": lambda: (self.reward_job().start().result(block=True), self.choose_sft_epoch()),
+            "ppo": lambda: self.ppo_job(ptx=False).start().result(block=True),
+            "ppo_ptx": lambda: self.ppo_job().start().result(block=True),
+        }
+        for name in wanted:
+            if not self._is_there(name):
+                self.ensure(*needs.get(name, []), say=say)
+                say(f"{self.run.path / name} is not there yet: making it first, at scale {self.scale}.")
+                make[name]()
+
+    def policy(self, stage: str) -> PreTrainedModel:
+        """The model a stage left behind, or the untrained base."""
+        if stage == "base":
+            return load_policy(self.model, tokenizer=self.tokenizer)
+        if not self._is_there(stage):
+            raise RunError(f"{self.run.path / stage} has no finished model; run that stage first.")
+        return load_policy(self.run.stage(stage).model)
+
+    # -- small parts --------------------------------------------------------------------------------------------
+
+    def _recorded(self) -> dict[str, Any]:
+        """What this run was prepared with; empty before `prepare`."""
+        file = self.run.path / "prompts" / "experiment.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+    def _check_same(self, recorded: dict[str, Any]) -> None:
+        """A run folder holds one experiment: other data or another seed under the same name would mix two."""
+        for name, value in self.facts.items():
+            if recorded and recorded.get(name) != value:
+                raise RunError(
+                    f"{self.run.path} was prepared with {name} = {recorded.get(name)!r}, now it is {value!r}. "
+                    "Use another run name, or the same value; nothing was changed."
+                )
+
+    def _prepared(self, folder: str, split: str) -> Path:
+        file = self.run.path / folder / f"{split}.jsonl"
+        if not file.exists():
+            raise RunError(f"{file} does not exist: the prompts of this run were not prepared. Run 01_prompts first.")
+        return file
+
+    def _is_there(self, name: str) -> bool:
+        if name in ("prompts", "rankings"):
+            return (self.run.path / name / "train.jsonl").exists()
+        return self.run.stage(name).status in ("done", "stopped") and StageFolder(self.run.path / name).model.is_dir()
+
+    def _parents(self, *names: str) -> dict[str, str]:
+        """Content hashes of what a stage is made from, for its manifest."""
+        return {
+            n: file_hash(
+                self.run.path / n if n in ("prompts", "demonstrations", "rankings") else self.run.stage(n).model
+            )
+            for n in names
+        }
+
+    def _has_pretraining(self, needed: bool) -> bool:
+        return needed or isinstance(self.source, WorldSource) or (Path(self.data) / "pretraining.txt").exists()
+
+    def _split_own_rankings(self) -> dict[str, list[Ranking]]:
+        """A folder's own comparisons, split by prompt: every tenth prompt is held out."""
+        made: dict[str, list[Ranking]] = {"train": [], "valid": []}
+        for ranking in self.source.rankings():
+            made["valid" if derive_seed(self.seed, "split", ranking.prompt.id) % 10 == 0 else "train"].append(ranking)
+        for split, rows in made.items():
+            write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in rows))
+        return made
+
+
+def model_path(model: str) -> str:
+    """A size of the world's base -> its folder; anything else is a folder or hub name already."""
+    if model in ("small", "medium", "large"):
+        from labkit.world.pretrain import base_path
+
+        return str(base_path(model))
+    return model

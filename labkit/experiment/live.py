@@ -1,0 +1,170 @@
+"""What the boards ask of a run while a person is at work: cards to rank, a quick reward model, samples and scores of the model in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import reward
+from labkit.errors import DataError, RunError
+from labkit.evaluation.token_view import token_view
+from labkit.experiment.amounts import amounts
+from labkit.experiment.look import answers
+from labkit.experiment.shown import completions_to_rank
+from labkit.jobs import Job
+from labkit.knobs import PPOKnobs, RewardKnobs, Schedule, constant, replay
+from labkit.models import encode_prompt, load_policy, load_reward_model, score
+from labkit.reward.scorer import text_scorer
+from labkit.runs import StageFolder
+from labkit.sampling import complete
+from labkit.seeds import derive_seed
+from labkit.types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from labkit.experiment.lab import Experiment
+    from labkit.labels.session import LabelSession
+
+__all__ = ["evaluate_now", "inspect_run", "replay_of", "retrain_on_labels", "sample_now", "tasks_by_hand"]
+
+
+def tasks_by_hand(lab: Experiment, count: int) -> list[tuple[Prompt, list[Completion]]]:
+    """`count` training prompts of the reward model's share with K completions each, for a RankingBoard.
+
+    They come from the end of the list, which the simulated labelers reach last.
+    """
+    prompts = lab.prompts("train", "reward")[-count:]
+    policies = {"base": load_policy(lab.model, tokenizer=lab.tokenizer), "sft": lab.policy("sft")}
+    small = amounts(lab.scale).but(k_low=4, k_high=5)
+    shown = completions_to_rank(
+        policies, lab.tokenizer, prompts, lab.source.demonstrations(prompts, derive_seed(lab.seed, "shown")), small,
+        max_new_tokens=lab.max_new_tokens, seed=derive_seed(lab.seed, "by hand"),
+    )  # fmt: skip
+    return [(p, c) for p, c in zip(prompts, shown, strict=True) if len(c) >= 2]
+
+
+def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[str], None]) -> str:
+    """Train a reward model on what was ranked in `session` so far, and put the cards it disagrees with most up next.
+
+    Starts from the run's reward model where there is one, else from its base. Nothing of the run is overwritten.
+    """
+    rankings = [r for r in session.rankings if r.pairs()]
+    if len(rankings) < 2:
+        raise DataError(
+            f"There are {len(rankings)} rankings with a strict pair; rank at least 2 prompts before training on them."
+        )
+    trained = lab.run.stage("reward").model
+    state = reward.start(trained if trained.is_dir() else lab.reward_base, seed=lab.seed, trained=trained.is_dir())
+    settings = lab.preset.reward.but(epochs=3, lr=lab.preset.reward.lr / 3)
+    accuracy = None
+    for step in reward.retrain(state, rankings, constant(RewardKnobs()), settings):
+        accuracy = step.metrics.get("valid_accuracy", accuracy)
+        report(f"step {step.number}: loss {step.metrics['loss']:.3f}, held-out accuracy {accuracy:.2f}")
+    found = {
+        r.prompt.id: dict(
+            zip([c.id for c in r.completions], _scores(lab, state.model, r.prompt, r.completions), strict=True)
+        )
+        for r in rankings
+    }
+    from labkit.labels.disagreement import worst_first
+
+    worst = worst_first(rankings, lambda r: found[r.prompt.id])
+    tasks = {task.prompt.id: task.id for task in session.tasks}
+    session.revisit([tasks[r.prompt.id] for r in worst[:3] if r.prompt.id in tasks])
+    return f"Trained on {len(rankings)} rankings; held-out accuracy {accuracy:.2f}. The cards it disagrees with most come next."
+
+
+def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str, Any]]]:
+    """For `Cockpit(sample=...)`: answers of the policy as it stands, with the reward model's scores."""
+    known = {p.text: p for p in lab.prompts("valid")}
+    judge = load_reward_model(lab.run.stage("reward").model)
+
+    def sample(texts: list[str]) -> list[dict[str, Any]]:
+        prompts = [known.get(t) or Prompt(id=f"typed-{i}", text=t) for i, t in enumerate(texts)]
+        drawn = complete(
+            job.state.plain_policy, lab.tokenizer, prompts, max_new_tokens=lab.max_new_tokens,
+            seed=derive_seed(lab.seed, "sample now", job.state.step), name=f"step {job.state.step}",
+        )  # fmt: skip
+        rows = []
+        for prompt, (completion,) in zip(prompts, drawn, strict=True):
+            row = {
+                "prompt": prompt.text,
+                "response": completion.text,
+                "score": _scores(lab, judge, prompt, [completion])[0],
+            }
+            if lab.source.gold is not None and prompt.meaning:
+                row["gold"] = lab.source.gold([prompt], [completion.text], [bool(completion.finished)])[0]
+            rows.append(row)
+        return rows
+
+    return sample
+
+
+def evaluate_now(lab: Experiment, job: Job) -> Callable[[list[str]], dict[str, float]]:
+    """For `Cockpit(evaluate=...)`: mean score, gold utility and length of fresh answers to these prompts."""
+    sample = sample_now(lab, job)
+
+    def evaluate(texts: list[str]) -> dict[str, float]:
+        rows = sample(texts)
+        means = {
+            "score": sum(r["score"] for r in rows) / len(rows),
+            "words": sum(len(r["response"].split()) for r in rows) / len(rows),
+        }
+        gold = [r["gold"] for r in rows if "gold" in r]
+        return means | ({"gold": sum(gold) / len(gold)} if gold else {})
+
+    return evaluate
+
+
+def inspect_run(lab: Experiment, *, prompts: int = 24) -> dict[str, Any]:
+    """Arguments for `RewardInspector`: rows of what the run's models answer, a scorer, a token view, held-out rankings.
+
+    rows: answers to validation prompts by base, SFT, best-of-8 and, where trained, PPO and PPO-ptx.
+    """
+    judge = load_reward_model(lab.run.stage("reward").model)
+    trained = [s for s in ("ppo", "ppo_ptx") if lab.run.stage(s).model.is_dir()]
+    shown, rows = lab.prompts("valid")[:prompts], []
+    for model in ["base", "sft", "best-of-8", *trained]:
+        drawn = answers(lab, model, shown)
+        gold = (
+            lab.source.gold(shown, [c.text for c in drawn], [bool(c.finished) for c in drawn])
+            if lab.source.gold
+            else None
+        )
+        for i, (prompt, completion) in enumerate(zip(shown, drawn, strict=True)):
+            row = {"source": model, "prompt_id": prompt.id, "prompt": prompt.text, "response": completion.text}
+            row |= {"score": _scores(lab, judge, prompt, [completion])[0], "length": len(completion.token_ids)}
+            rows.append(row | {"finished": bool(completion.finished)} | ({"gold": gold[i]} if gold else {}))
+    policies = {model: lab.policy(model) for model in ["base", "sft", *trained]}
+    init = lab.run.stage("ppo_init").model
+    reference = load_policy(init) if init.is_dir() else None
+
+    def explain(row: dict[str, Any]) -> Any:
+        source = "sft" if row["source"].startswith("best-of") else row["source"]
+        models = {"policy": policies[source], "reference": reference, "value": judge, "reward": judge}
+        return token_view(lab.tokenizer, row["prompt"], row["response"], finished=row["finished"], **models)
+
+    scorer = text_scorer(judge, lab.tokenizer)
+    return {"rows": rows, "scorer": scorer, "explain": explain, "rankings": lab.rankings("valid")}
+
+
+def replay_of(folder: str | Path) -> tuple[Schedule, dict[str, float]]:
+    """The schedule that re-applies an earlier run's ledger, and the knobs that run started from."""
+    stage = StageFolder(Path(folder))
+    if not stage.path.is_dir() and not stage.path.is_absolute():
+        stage = StageFolder(
+            Path("..") / stage.path
+        )  # named from the repository root, while the kernel runs in notebooks/
+    knobs = stage.manifest["settings"].get("knobs")
+    if not knobs:
+        raise RunError(
+            f"{stage.path} does not say which knobs it started from, so it cannot be replayed; choose a PPO stage of a run."
+        )
+    return replay(stage.ledger(), PPOKnobs(**knobs)), knobs
+
+
+def _scores(lab: Experiment, judge: Any, prompt: Prompt, completions: Sequence[Completion]) -> list[float]:
+    from labkit.reward.data import response_ids
+
+    asked = encode_prompt(lab.tokenizer, prompt.text)
+    return score(judge, [asked] * len(completions), [response_ids(lab.tokenizer, c) for c in completions]).tolist()

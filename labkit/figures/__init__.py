@@ -1,0 +1,67 @@
+"""Static figures of runs, reward models and evaluations. plotly for the page, matplotlib for the PNG twin; no Jupyter.
+
+    from labkit.figures import bundle, training_curves
+    fig = training_curves(run.stage("ppo"))
+    bundle(fig)        # plotly JSON + PNG + text, shows in JupyterLab, on GitHub and in HTML
+
+Each name is loaded when first asked for.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "COLOURS": "theme",
+    "PANELS": "panels",
+    "Panel": "panels",
+    "Record": "records",
+    "accuracy_by": "reward",
+    "alignment_tax": "evaluation",
+    "bundle": "mime",
+    "calibration": "reward",
+    "flag_bars": "evaluation",
+    "gao_fit": "evaluation",
+    "likert_bars": "evaluation",
+    "pair_rows": "reward",
+    "proxy_and_gold": "evaluation",
+    "reward_against_length": "reward",
+    "reward_histogram": "reward",
+    "time_profile": "training",
+    "token_strip": "tokens",
+    "training_curves": "training",
+    "visible": "text",
+    "win_rates": "evaluation",
+}
+
+__all__ = [
+    "COLOURS",
+    "PANELS",
+    "Panel",
+    "Record",
+    "accuracy_by",
+    "alignment_tax",
+    "bundle",
+    "calibration",
+    "flag_bars",
+    "gao_fit",
+    "likert_bars",
+    "pair_rows",
+    "proxy_and_gold",
+    "reward_against_length",
+    "reward_histogram",
+    "time_profile",
+    "token_strip",
+    "training_curves",
+    "visible",
+    "win_rates",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"labkit.figures has no {name!r}; it has {', '.join(__all__)}.")
+    return getattr(import_module(f"labkit.figures.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,116 @@
+"""Run folders, lists of Steps and branches as one thing to draw: a `Record` with a name, steps and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from labkit.errors import DataError
+from labkit.figures.panels import value_of
+from labkit.knobs import PPOKnobs
+from labkit.runs import StageFolder
+from labkit.types import Step
+
+__all__ = ["Mark", "Record", "interventions", "number", "read", "records"]
+
+_SYMBOLS = {f.name: f.metadata.get("symbol") or f.name for f in fields(PPOKnobs)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One curve family: a run, or a branch of one."""
+
+    name: str
+    steps: Sequence[Step]
+    ledger: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One intervention, or several at the same step: where it took effect and a sentence about it."""
+
+    step: int
+    sentence: str
+    refused: bool = False
+
+
+def read(source: Any, name: str = "") -> Record:
+    """A Record from a Record, a StageFolder, the path of one, a Job, or a list of Steps."""
+    if isinstance(source, Record):
+        return Record(name, source.steps, source.ledger) if name else source
+    if isinstance(source, (str, Path)):
+        source = StageFolder(Path(source))
+    if isinstance(source, StageFolder):
+        return Record(name or _folder_name(source), source.steps(), source.ledger())
+    if hasattr(source, "steps") and hasattr(source, "folder"):  # a Job
+        return Record(name or source.folder.path.name, list(source.steps), source.folder.ledger())
+    if isinstance(source, Sequence) and all(isinstance(step, Step) for step in source):
+        return Record(name or (source[0].stage if source else "run"), list(source))
+    raise DataError(f"Cannot draw a {type(source).__name__}: give a StageFolder, its path, a Job, or a list of Steps.")
+
+
+def records(sources: Any) -> list[Record]:
+    """One Record per source: a single source, a list of them, or a mapping from name to source."""
+    if isinstance(sources, Mapping):
+        return [read(source, str(name)) for name, source in sources.items()]
+    if isinstance(sources, (list, tuple)) and sources and not isinstance(sources[0], Step):
+        return [read(source) for source in sources]
+    return [read(sources)]
+
+
+def interventions(record: Record, *, window: int = 5) -> list[Mark]:
+    """The hand's doings as marks, with the mean of score, gold and KL over `window` steps before and after.
+
+    The controller's own moves are left out: they come at every step and are drawn as the curve of β.
+    """
+    rows: dict[int, list[Mapping[str, Any]]] = {}
+    for row in record.ledger:
+        if row.get("by") != "controller":
+            rows.setdefault(int(row["new"] if row["knob"] == "rollback" else row["step"]), []).append(row)
+    return [
+        Mark(
+            step,
+            "; ".join([*(_sentence(r) for r in group), *_effects(record.steps, step, window)]),
+            all(r["outcome"] == "refused" for r in group),
+        )
+        for step, group in sorted(rows.items())
+    ]
+
+
+def _sentence(row: Mapping[str, Any]) -> str:
+    why = f" — {row['why']}" if row.get("why") else ""
+    if row["knob"] == "rollback":
+        return f"rolled back from step {row['old']} to step {row['new']}{why}"
+    if row["knob"] == "auto":
+        return f"step {row['step']}: β to {'the controller' if row.get('new', row['asked']) else 'the hand'}{why}"
+    name = _SYMBOLS.get(row["knob"], row["knob"])
+    if row["outcome"] == "refused":
+        return f"step {row['step']}: {name} = {row['asked']} refused, {row.get('reason', '')}{why}"
+    return f"step {row['step']}: {name} {number(row['old'])} → {number(row['new'])}{why}"
+
+
+def _effects(steps: Sequence[Step], at: int, window: int) -> list[str]:
+    """What changed around a mark, as 'RM score 0.31 → 0.42'; nothing where either side has no step."""
+    found = []
+    for key, label in (("score", "score"), ("gold", "gold"), ("kl_k1", "KL")):
+        before = [v for s in steps if at - window <= s.number < at and (v := value_of(s, key)) == v]
+        after = [v for s in steps if at <= s.number < at + window and (v := value_of(s, key)) == v]
+        if before and after:
+            found.append(f"{label} {number(fmean(before))} → {number(fmean(after))}")
+    return [f"{window} steps before → after: " + ", ".join(found)] if found else []
+
+
+def number(value: float | None) -> str:
+    """A number short enough for a label."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _folder_name(folder: StageFolder) -> str:
+    return (
+        f"{folder.path.parent.name}/{folder.path.name}"
+        if folder.path.parent.name not in {"", ".", "runs"}
+        else folder.path.name
+    )

@@ -1,0 +1,58 @@
+"""Show what text hides: control, zero-width and bidirectional characters get visible names.
+
+A completion may contain characters that reorder or hide its neighbours. Everything the lab draws passes through
+`visible`, so that what a person reads is what the reward model scored. Standard library only.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["hidden_characters", "visible"]
+
+_SHORT = {
+    0x09: "⇥",
+    0x0D: "␍",
+    0xA0: "⍽",
+    0xAD: "⟨SHY⟩",
+    0x200B: "⟨ZWSP⟩",
+    0x200C: "⟨ZWNJ⟩",
+    0x200D: "⟨ZWJ⟩",
+    0x200E: "⟨LRM⟩",
+    0x200F: "⟨RLM⟩",
+    0x202A: "⟨LRE⟩",
+    0x202B: "⟨RLE⟩",
+    0x202C: "⟨PDF⟩",
+    0x202D: "⟨LRO⟩",
+    0x202E: "⟨RLO⟩",
+    0x2060: "⟨WJ⟩",
+    0x2066: "⟨LRI⟩",
+    0x2067: "⟨RLI⟩",
+    0x2068: "⟨FSI⟩",
+    0x2069: "⟨PDI⟩",
+    0xFEFF: "⟨BOM⟩",
+    0x2028: "⟨LS⟩",
+    0x2029: "⟨PS⟩",
+}
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
+
+
+def _name(character: str) -> str:
+    code = ord(character)
+    if code in _SHORT:
+        return _SHORT[code]
+    return f"⟨U+{code:04X}⟩"
+
+
+def _is_hidden(character: str) -> bool:
+    return character != "\n" and (ord(character) in _SHORT or unicodedata.category(character) in _HIDDEN)
+
+
+def visible(text: str) -> str:
+    """`text` with every invisible character replaced by a visible name; line breaks stay."""
+    return "".join(_name(c) if _is_hidden(c) else c for c in text)
+
+
+def hidden_characters(text: str) -> list[str]:
+    """The names of the invisible characters of `text`, in order of appearance."""
+    return [_name(c) for c in text if _is_hidden(c)]

@@ -1,0 +1,292 @@
+"""Training curves of one run or of several branches, with interventions as marks, and where the time of a step goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import DataError
+from labkit.figures.panels import Panel, panels_for, value_of, with_data
+from labkit.figures.records import Mark, Record, interventions, records
+from labkit.figures.theme import COLOURS, DASHES, INK, QUIET, colour, coloured, plain, template
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["TIMES", "time_profile", "training_curves"]
+
+#: Parts of an iteration by metric name; what `time_total` holds beyond them is drawn as idle.
+TIMES: dict[str, str] = {
+    "time_generation": "generation",
+    "time_scoring": "scoring",
+    "time_advantage": "advantage",
+    "time_update": "update",
+    "time_ptx": "ptx",
+    "time_snapshot": "snapshot",
+}
+
+
+def training_curves(
+    sources: Any,
+    *,
+    panels: Sequence[str] = (),
+    columns: int = 4,
+    title: str = "",
+    width: int = 1120,
+    marks: bool = True,
+) -> go.Figure:
+    """A grid of charts, one per panel that has data, over the steps of one or more runs.
+
+    `sources`: a StageFolder, its path, a Job, a list of Steps, a list of those, or a mapping from name to one of them.
+    `panels` picks panels by key or by a metric that they draw (see `labkit.figures.panels`). One run: colours tell
+    series apart. Several: colours tell runs apart and dashes tell series apart. Interventions are dotted lines whose
+    hover says what, why and to what effect.
+    """
+    found = [r for r in records(sources) if len(r.steps)]
+    if not found:
+        raise DataError("There are no steps to draw yet; run the stage first.")
+    chosen = with_data(_chosen(panels_for(found[0].steps[0].stage), panels), [r.steps for r in found])
+    if not chosen:
+        raise DataError(f"None of the panels {', '.join(panels)} has data; leave `panels` empty to draw all that have.")
+    fig = _grid(chosen, min(columns, len(chosen)), width, title, legend=len(found) > 1)
+    for place, panel in enumerate(chosen, 1):
+        _panel(fig, place, panel, found, marks)
+        if place > len(chosen) - min(columns, len(chosen)):
+            fig.layout["xaxis" if place == 1 else f"xaxis{place}"].title = {"text": "step", "standoff": 2}
+    return fig
+
+
+def _chosen(panels: Sequence[Panel], wanted: Sequence[str]) -> list[Panel]:
+    """The panels with a wanted key or metric, in their own order; all of them where nothing is wanted."""
+    names = {p.key: {p.key, *(key for key, _ in p.series)} for p in panels}
+    unknown = [w for w in wanted if not any(w in known for known in names.values())]
+    if unknown:
+        raise DataError(f"There is no panel {unknown[0]!r} here; the panels are {', '.join(names)}.")
+    return [p for p in panels if not wanted or names[p.key] & set(wanted)]
+
+
+def _grid(chosen: Sequence[Panel], columns: int, width: int, title: str, legend: bool) -> go.Figure:
+    from plotly.subplots import make_subplots
+
+    rows = math.ceil(len(chosen) / columns)
+    top, bottom, height = 40 + 26 * bool(title) + 22 * legend, 40, 40 + 26 * bool(title) + 22 * legend + 40 + 178 * rows
+    inner = height - top - bottom
+    fig = make_subplots(
+        rows, columns, horizontal_spacing=0.055, vertical_spacing=min(52 / inner, 0.9 / max(rows - 1, 1))
+    )
+    fig.update_layout(
+        template=template(),
+        width=width,
+        height=height,
+        title=plain(title) if title else None,
+        meta="panels",
+        hovermode="closest",
+        margin={"l": 44, "r": 14, "t": top, "b": bottom},
+        showlegend=legend,
+        legend={"y": 1 + 24 / inner},
+    )
+    for spare in range(len(chosen) + 1, rows * columns + 1):
+        _axes(fig, spare, visible=False)
+    return fig
+
+
+def _panel(fig: go.Figure, place: int, panel: Panel, found: Sequence[Record], marks: bool) -> None:
+    axis = "" if place == 1 else str(place)
+    keyed = [
+        (key, label)
+        for key, label in panel.series
+        if any(math.isfinite(value_of(s, key)) for r in found for s in r.steps)
+    ]
+    for number, record in enumerate(found):
+        for other, (key, label) in enumerate(keyed):
+            hue = colour(number if len(found) > 1 else other)
+            dash = DASHES[other % len(DASHES)] if len(found) > 1 else "solid"
+            _line(fig, axis, record, key, label, hue, dash, show=place == 1 and other == 0 and len(found) > 1)
+    if panel.target:
+        _target(fig, axis, panel, found[0])
+    if panel.level is not None:
+        fig.add_shape(
+            type="line",
+            xref=f"x{axis} domain",
+            yref=f"y{axis}",
+            x0=0,
+            x1=1,
+            y0=panel.level,
+            y1=panel.level,
+            line={"color": QUIET, "width": 1, "dash": "dot"},
+        )
+    if marks:
+        for number, record in enumerate(found):
+            _marks(fig, axis, interventions(record), colour(number) if len(found) > 1 else INK)
+    _axes(fig, place, log=panel.log and _positive(found, keyed), span=panel.span)
+    _heading(fig, axis, panel, keyed, len(found) > 1)
+
+
+def _line(fig: go.Figure, axis: str, record: Record, key: str, label: str, hue: str, dash: str, show: bool) -> None:
+    points = [(s.number, value_of(s, key)) for s in record.steps]
+    y = [float(f"{v:.5g}") if math.isfinite(v) else None for _, v in points]
+    fig.add_scatter(
+        x=[n for n, _ in points],
+        y=y,
+        xaxis=f"x{axis}",
+        yaxis=f"y{axis}",
+        name=plain(record.name, 60),
+        legendgroup=plain(record.name, 60),
+        showlegend=show,
+        mode="lines" if len(points) > 1 else "markers",
+        line={"color": hue, "dash": dash, "width": 1.8, "shape": "hv" if key.startswith("knob:") else "linear"},
+        marker={"color": hue},
+        hovertemplate=f"%{{fullData.name}}<br>step %{{x}}: {label} %{{y:.4g}}<extra></extra>",
+    )
+
+
+def _target(fig: go.Figure, axis: str, panel: Panel, record: Record) -> None:
+    """The dashed target, drawn only when it is near the data: a far target would flatten the curve."""
+    target = [(s.number, value_of(s, panel.target)) for s in record.steps]
+    top = max((v for s in record.steps for key, _ in panel.series if math.isfinite(v := value_of(s, key))), default=0)
+    if target and all(math.isfinite(v) for _, v in target) and min(v for _, v in target) <= 4 * top:
+        fig.add_scatter(
+            x=[n for n, _ in target],
+            y=[v for _, v in target],
+            xaxis=f"x{axis}",
+            yaxis=f"y{axis}",
+            mode="lines",
+            showlegend=False,
+            line={"color": QUIET, "dash": "dash", "width": 1.4, "shape": "hv"},
+            hovertemplate="target %{y:.4g}<extra></extra>",
+        )
+
+
+def _marks(fig: go.Figure, axis: str, marks: Sequence[Mark], hue: str) -> None:
+    for mark in marks:
+        fig.add_shape(
+            type="line",
+            xref=f"x{axis}",
+            yref=f"y{axis} domain",
+            x0=mark.step,
+            x1=mark.step,
+            y0=0,
+            y1=1,
+            line={"color": hue, "width": 1, "dash": "dot"},
+            opacity=0.7,
+        )
+    if marks:
+        fig.add_scatter(
+            x=[m.step for m in marks],
+            y=[0] * len(marks),
+            xaxis=f"x{axis}",
+            yaxis=f"y{axis}",
+            mode="markers",
+            showlegend=False,
+            cliponaxis=False,
+            marker={"symbol": "triangle-up", "size": 8, "color": hue},
+            text=[plain(m.sentence) for m in marks],
+            hovertemplate="%{text}<extra></extra>",
+            meta="mark",
+        )
+
+
+def _axes(
+    fig: go.Figure,
+    place: int,
+    *,
+    visible: bool = True,
+    log: bool = False,
+    span: tuple[float | None, float | None] = (None, None),
+) -> None:
+    axis = "" if place == 1 else str(place)
+    marks = [t for t in fig.data if t.meta == "mark" and (t.yaxis or "y") == f"y{axis}"]
+    low, high = _range(fig, axis, log, span)
+    for trace in marks:  # marks sit on the floor of their panel, wherever that is
+        trace.y = [10**low if log else low] * len(trace.x)
+    fig.layout[f"xaxis{axis}"].update(visible=visible, showgrid=False)
+    fig.layout[f"yaxis{axis}"].update(
+        visible=visible,
+        type="log" if log else "linear",
+        range=[low, high],
+        nticks=5,
+        exponentformat="e" if log else "SI",
+    )
+
+
+def _range(fig: go.Figure, axis: str, log: bool, span: tuple[float | None, float | None]) -> tuple[float, float]:
+    values = [v for t in fig.data if (t.yaxis or "y") == f"y{axis}" and t.meta != "mark" for v in t.y if v is not None]
+    values += [s.y0 for s in fig.layout.shapes if s.yref == f"y{axis}"]
+    values = [math.log10(v) for v in values if v > 0] if log else values
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    pad = 0.07 * (high - low) or 0.1 * abs(high) or (0.3 if log else 0.1)
+    return (low - pad if span[0] is None else span[0], high + pad if span[1] is None else span[1])
+
+
+def _positive(found: Sequence[Record], keyed: Sequence[tuple[str, str]]) -> bool:
+    """A log axis is right only where all numbers are positive; β = 0 turns it linear."""
+    values = [value_of(s, key) for r in found for s in r.steps for key, _ in keyed]
+    return all(v > 0 for v in values if math.isfinite(v))
+
+
+def _heading(fig: go.Figure, axis: str, panel: Panel, keyed: Sequence[tuple[str, str]], several: bool) -> None:
+    keys = ""
+    if len(keyed) > 1 and not several:
+        keys = "  " + " · ".join(coloured(label, COLOURS[i]) for i, (_, label) in enumerate(keyed))
+    elif len(keyed) > 1:
+        keys = "  " + " · ".join(f"{label} {'─┄╌┈'[i % 4]}" for i, (_, label) in enumerate(keyed))
+    x, y = fig.layout[f"xaxis{axis}"].domain, fig.layout[f"yaxis{axis}"].domain
+    inner = fig.layout.height - fig.layout.margin.t - fig.layout.margin.b
+    fig.add_annotation(
+        text=f"<b>{panel.title}</b>{keys}",
+        x=x[0],
+        y=y[1] + 5 / inner,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 12},
+        hovertext=panel.reading,
+    )
+
+
+def time_profile(sources: Any, *, title: str = "Where the time of a step goes", last: int = 0) -> go.Figure:
+    """Stacked bars of the mean seconds per step by part (generation, scoring, ..., idle), one bar per run.
+
+    `last` > 0 averages over that many newest steps only, which leaves the slower first steps out.
+    """
+    import plotly.graph_objects as go
+
+    found = [r for r in records(sources) if len(r.steps)]
+    parts = {r.name: _seconds(r, last) for r in found}
+    if not any(parts.values()):
+        raise DataError("These steps hold no time_* metrics, so there is no time to draw.")
+    fig = go.Figure()
+    names = list(parts)
+    for place, part in enumerate([*TIMES.values(), "idle"]):
+        seconds = [parts[n].get(part, 0.0) for n in names]
+        if any(s > 0 for s in seconds):
+            fig.add_bar(
+                x=[round(s, 5) for s in seconds],
+                y=[plain(n, 60) for n in names],
+                orientation="h",
+                name=part,
+                marker={"color": COLOURS[place % len(COLOURS)] if part != "idle" else "rgba(128,132,138,0.35)"},
+                hovertemplate=f"{part}: %{{x:.3g}} s<extra></extra>",
+            )
+    fig.update_layout(
+        template=template(),
+        barmode="stack",
+        title=plain(title),
+        width=860,
+        height=150 + 42 * len(names),
+        xaxis={"title": {"text": "seconds per step"}},
+        yaxis={"autorange": "reversed"},
+        margin={"t": 78, "l": 120},
+        showlegend=True,
+    )
+    return fig
+
+
+def _seconds(record: Record, last: int) -> dict[str, float]:
+    steps = list(record.steps)[-last:]
+    sums = {label: sum(s.metrics.get(key, 0.0) for s in steps) / len(steps) for key, label in TIMES.items()}
+    idle = sum(s.metrics.get("time_total", 0.0) for s in steps) / len(steps) - sum(sums.values())
+    return {k: v for k, v in {**sums, "idle": max(idle, 0.0)}.items() if v > 0}

@@ -1,0 +1,152 @@
+"""Findings beyond the paper: over-optimisation, ensembles of judges, iterated RLHF, other methods on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from labkit.errors import DataError
+from labkit.findings.evidence import Claim
+from labkit.findings.finding import Finding
+from labkit.findings.plan import METHODS, ROUNDS
+from labkit.findings.records import Missing, Record, Records
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["BEYOND"]
+
+UNPENALISED = "ppo-beta=0"
+
+
+def _overoptimised(records: Records) -> list[Claim]:
+    def late_less_early(what: str) -> Callable[[Record], float]:
+        """Mean of the last quarter of the run, less that of its second quarter."""
+
+        def value(r: Record) -> float:
+            values = [s.metrics[what] for s in r.steps(UNPENALISED)]
+            quarter = max(1, len(values) // 4)
+            early, late = values[quarter : 2 * quarter] or values[:1], values[-quarter:]
+            return sum(late) / len(late) - sum(early) / len(early)
+
+        return value
+
+    return [
+        Claim("proxy reward, last quarter less second (β = 0)", records.swept(late_less_early("score")), above=0.0),
+        Claim("gold reward over the same stretch", records.swept(late_less_early("gold")), below=0.0),
+    ]
+
+
+def _overoptimisation_figure(records: Records) -> go.Figure:
+    """Proxy and gold against √KL: PPO without penalty and best-of-n (dashed) of one cell, with Gao et al.'s fits."""
+    from labkit.figures import proxy_and_gold
+    from labkit.figures.theme import colour
+    from labkit.types import Step
+
+    cell = next((c for (size, _), c in records.cells.items() if size in records.plan.sweep and _has(c)), None)
+    if cell is None:
+        raise DataError("No run without KL penalty was recorded yet.")
+    rows = cell.results("best-of-n")["rows"]
+    drawn = [
+        Step("ppo", i, {"score": row["proxy"], "gold": row["gold"], "kl_k1": row["kl"]})
+        for i, row in enumerate(rows, 1)
+    ]
+    fig = proxy_and_gold({"PPO, β = 0": cell.steps(UNPENALISED)})
+    for trace in proxy_and_gold({"best of n": drawn}, kind="bon").data:
+        hue = colour(2 + ("gold" in (trace.name or "") or trace.line.color == colour(1)))
+        trace.update(line={"color": hue, "dash": "dash"}, marker={"color": hue})
+        fig.add_trace(trace)
+    return fig
+
+
+def _has(cell: Record) -> bool:
+    try:
+        return bool(cell.steps(UNPENALISED)) and bool(cell.results("best-of-n"))
+    except Missing:
+        return False
+
+
+def _ensemble(records: Records) -> list[Claim]:
+    def gain(r: Record) -> float:
+        return r.value("ppo-ensemble", "gold") - r.value(UNPENALISED, "gold")
+
+    return [
+        Claim("gold utility with three judges (worst case), less with one (both β = 0)", records.swept(gain), above=0.0)
+    ]
+
+
+def _rounds(records: Records) -> list[Claim]:
+    def last_less_first(what: str) -> Callable[[Record], float]:
+        def value(r: Record) -> float:
+            first, *_, last = [row[what] for row in r.results("rounds")["rounds"]]
+            if first is None or last is None:
+                raise Missing(f"{what} of a round could not be measured: all its answers tie.")
+            return last - first
+
+        return value
+
+    return [
+        Claim(
+            f"gold utility after round {ROUNDS}, less after round 1", records.swept(last_less_first("gold")), above=0.0
+        ),
+        Claim(
+            "RM accuracy on rankings of the newest policy, the same",
+            records.swept(last_less_first("rm_accuracy_new")),
+            above=0.0,
+            deciding=False,
+        ),
+    ]
+
+
+def _methods(records: Records) -> list[Claim]:
+    claims = []
+    for name in METHODS:
+
+        def gain(r: Record, name: str = name, other: str = "sft") -> float:
+            return r.value(name, "gold") - r.value(other, "gold")
+
+        claims.append(Claim(f"gold utility of {name.upper()}, less of SFT", records.swept(gain), above=0.0))
+        beside = records.swept(lambda r, name=name: r.value(name, "gold") - r.value("ppo_ptx", "gold"))
+        claims.append(Claim(f"gold utility of {name.upper()}, less of PPO-ptx", beside, above=0.0, deciding=False))
+    return claims
+
+
+BEYOND = (
+    Finding(
+        "over-optimisation",
+        "The proxy goes on rising while the truth falls",
+        "Gao et al. 2023",
+        "the RM's score rises with √KL while gold reward peaks and falls; best-of-n and RL each have their own form",
+        "a reward model so good that its score and the truth never part",
+        _overoptimised,
+        _overoptimisation_figure,
+        beyond=True,
+    ),
+    Finding(
+        "rm-ensemble",
+        "Several reward models are harder to fool than one",
+        "Coste et al. 2023",
+        "the worst case of an ensemble delays over-optimisation",
+        "members that make the same mistakes, because they learnt from the same rankings",
+        _ensemble,
+        beyond=True,
+    ),
+    Finding(
+        "iterated",
+        "Rankings of the newest policy make the next one better",
+        "§3.1 (steps 2 and 3 can be iterated)",
+        "comparisons are collected from the newest policy, a new RM is trained, then a new policy",
+        "a first reward model that already knows all that labelers can tell",
+        _rounds,
+        beyond=True,
+    ),
+    Finding(
+        "other-methods",
+        "DPO, KTO, RLOO and GRPO on the same prompts and rankings",
+        "TRL",
+        "each is said to improve on SFT with less machinery than PPO",
+        "a method that exploits the reward model, or learns too little from so few rankings",
+        _methods,
+        beyond=True,
+    ),
+)

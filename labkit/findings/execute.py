@@ -1,0 +1,173 @@
+"""Carry out a plan: what is done is skipped, the rest runs in order of need, several at once in processes of their own.
+
+    runs/<name>/<cell>/pieces/<piece>.json     when a piece was finished, and how long it took
+    runs/<name>/<cell>/pieces/<piece>.log      what it printed
+
+The same command resumes: a piece counts as done by its record alone, which is written last. A piece whose worker was
+killed runs once more; one that raised an error is reported, and what needs it is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from labkit.batch.engines import cores, gpus
+from labkit.errors import LabError
+from labkit.findings.plan import Plan, Task
+from labkit.runs import write_json
+
+__all__ = ["carry_out", "is_done", "seconds_of"]
+
+Say = Callable[[str], None]
+Work = Callable[[Plan, Path, Task], str]  # returns what went wrong, or an empty text
+
+
+def record_of(home: Path, task: Task) -> Path:
+    """The record of a finished piece."""
+    return home / task.run / "pieces" / f"{task.key.split('/', 1)[1]}.json"
+
+
+def is_done(home: Path, task: Task) -> bool:
+    """True where the piece was finished, in this or an earlier run of the command."""
+    return record_of(home, task).exists()
+
+
+def seconds_of(home: Path, tasks: Sequence[Task]) -> float:
+    """Seconds that the finished ones of these pieces took, all together."""
+    records = [record_of(home, t) for t in tasks if is_done(home, t)]
+    return sum(json.loads(r.read_text(encoding="utf-8"))["seconds"] for r in records)
+
+
+def carry_out(
+    plan: Plan, home: Path, *, jobs: int | None = None, say: Say = print, work: Work | None = None
+) -> dict[str, str]:
+    """Do every task of the plan that is not done; returns the error of each that failed or could not begin, by key.
+
+    jobs: how many at once; by default one per core, or per GPU where there are any. With 1 all happens in this process.
+    work: what does one task, by default `work_on`.
+    """
+    tasks = {t.key: t for t in plan.tasks()}
+    todo = {key: t for key, t in tasks.items() if not is_done(home, t)}
+    say(f"{home}: {len(tasks)} pieces, {len(tasks) - len(todo)} done, {len(todo)} to do.")
+    count = min(jobs or len(gpus()) or cores(), max(1, len(todo)))
+    if count == 1:
+        return _one_by_one(plan, home, todo, say, work or work_on)
+    return _Crew(plan, home, todo, count, say, work or work_on).work()
+
+
+def _one_by_one(plan: Plan, home: Path, todo: dict[str, Task], say: Say, work: Work) -> dict[str, str]:
+    errors: dict[str, str] = {}
+    waiting = dict(todo)
+    while waiting:
+        key = next((k for k, t in waiting.items() if not set(t.needs) & set(waiting)), None)
+        if key is None:
+            raise AssertionError("the plan has a circle")
+        task = waiting.pop(key)
+        lost = [n for n in task.needs if n in errors]
+        if lost:
+            errors[key] = f"needs {lost[0]}, which failed"
+            continue
+        error = work(plan, home, task)
+        if error:
+            errors[key] = error
+        say(_line(key, error, len(todo) - len(waiting), len(todo)))
+    return errors
+
+
+def work_on(plan: Plan, home: Path, task: Task) -> str:
+    """Do one piece, its output in a log of its own; returns what went wrong, or an empty text."""
+    from labkit.findings.pieces import do
+
+    record, started = record_of(home, task), time.time()
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        open(record.with_suffix(".log"), "w", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            do(plan, home, task)
+        except LabError as error:
+            log.write(f"{error}\n")
+            return str(error)
+        except Exception as error:  # the edge of a worker: the other pieces go on, the log has the traceback
+            import traceback
+
+            log.write(traceback.format_exc())
+            return f"{type(error).__name__}: {error} (see {record.with_suffix('.log')})"
+    write_json(record, {"piece": task.key, "ended": time.time(), "seconds": time.time() - started})
+    return ""
+
+
+class _Crew:
+    """A pool of processes and what each of them is at; broken pools are replaced."""
+
+    def __init__(self, plan: Plan, home: Path, todo: dict[str, Task], count: int, say: Say, do: Work) -> None:
+        self.plan, self.home, self.todo, self.count, self.say, self.do = plan, home, todo, count, say, do
+        self.waiting = dict(todo)
+        self.flying: dict[Future[str], str] = {}
+        self.errors: dict[str, str] = {}
+        self.lost: set[str] = set()
+
+    def work(self) -> dict[str, str]:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.count)))  # the workers inherit it
+        pool = self._pool()
+        try:
+            while self.waiting or self.flying:
+                pool = self._hand_out(pool)
+                if not self.flying:
+                    continue
+                ended, _ = wait(self.flying, return_when=FIRST_COMPLETED)
+                if self._collect(ended):
+                    pool.shutdown(wait=False)
+                    pool = self._pool()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return self.errors
+
+    def _pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.count, mp_context=multiprocessing.get_context("spawn"))
+
+    def _hand_out(self, pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
+        """Submit pieces whose needs are met, no more than there are processes."""
+        open_keys = {*self.waiting, *self.flying.values()}
+        for key, task in list(self.waiting.items()):
+            failed = [n for n in task.needs if n in self.errors]
+            if failed:
+                self.errors[key] = f"needs {failed[0]}, which failed"
+                del self.waiting[key]
+            elif len(self.flying) < self.count and not open_keys & set(task.needs):
+                self.flying[pool.submit(self.do, self.plan, self.home, task)] = key
+                del self.waiting[key]
+        return pool
+
+    def _collect(self, ended: set[Future[str]]) -> bool:
+        """Take in what has ended; True where a worker was killed, which breaks the whole pool."""
+        broken = any(isinstance(f.exception(), BrokenProcessPool) for f in ended)
+        for future in list(self.flying) if broken else ended:
+            key = self.flying.pop(future)
+            if future.done() and future.exception() is None:
+                error = future.result()
+            elif key in self.lost:
+                error = "its worker was killed twice, most often because memory ran out; use fewer --jobs"
+            else:
+                self.lost.add(key)
+                self.waiting = {key: self.todo[key], **self.waiting}
+                self.say(f"{key}: a worker was killed; once more.")
+                continue
+            if error:
+                self.errors[key] = error
+            self.say(_line(key, error, len(self.todo) - len(self.waiting) - len(self.flying), len(self.todo)))
+        return broken
+
+
+def _line(key: str, error: str, done: int, total: int) -> str:
+    return f"[{done}/{total}] {key} {'failed: ' + error if error else 'done'}"

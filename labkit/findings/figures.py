@@ -1,0 +1,327 @@
+"""A figure for each finding, from the records: means over seeds with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import DataError
+from labkit.findings.evidence import interval
+from labkit.findings.plan import MODELS
+from labkit.findings.records import HELD_OUT, TRAINING, Missing, Record, Records
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from labkit.findings.finding import Outcome
+
+__all__ = ["claims_figure", "figure_of"]
+
+NAMES = {
+    "base": "GPT",
+    "few-shot": "GPT prompted",
+    "sft": "SFT",
+    "ppo_init": "PPO init",
+    "ppo": "PPO",
+    "ppo_ptx": "PPO-ptx",
+}
+LABELS = {"lm_loss": "language loss, nats per token", "score": "validation reward (RM)", "gold": "gold utility"}
+
+
+def figure_of(outcome: Outcome, records: Records) -> go.Figure:
+    """The finding's own figure, or where it has none (or no data for it) its claims with their regions."""
+    if outcome.finding.figure is not None:
+        try:
+            return outcome.finding.figure(records)
+        except (DataError, Missing):
+            pass  # not recorded yet
+    return claims_figure(outcome)
+
+
+def claims_figure(outcome: Outcome) -> go.Figure:
+    """One row per claim: the mean over seeds with its interval, a dot per seed, a line at the border of its region."""
+    from labkit.figures.theme import QUIET, colour, plain
+
+    fig = _figure(outcome.finding.title, height=150 + 46 * len(outcome.claims), left=400)
+    for place, claim in enumerate(outcome.claims):
+        found = claim.measured
+        values = list(claim.by_seed.values())
+        fig.add_scatter(
+            x=values, y=[place] * len(values), mode="markers", showlegend=False, marker={"size": 5, "color": QUIET}
+        )
+        if found.seeds:
+            _dots(
+                fig,
+                [found],
+                [place],
+                colour(("holds", "does not hold", "not decided").index(claim.verdict)),
+                claim.verdict,
+            )
+        for border in (claim.above, claim.below):
+            if math.isfinite(border):
+                line = {"color": QUIET, "dash": "dash", "width": 1.2}
+                fig.add_shape(
+                    type="line", xref="x", yref="y", x0=border, x1=border, y0=place - 0.4, y1=place + 0.4, line=line
+                )
+    ticks = [plain(c.words, 70) for c in outcome.claims]
+    seen = [x for c in outcome.claims for x in (*c.by_seed.values(), c.above, c.below, c.measured.low, c.measured.high)]
+    seen = [x for x in seen if x is not None and math.isfinite(x)]
+    pad = 0.05 * (max(seen) - min(seen)) or 0.1
+    fig.update_layout(
+        showlegend=False,
+        xaxis={"range": [min(seen) - pad, max(seen) + pad]},  # with every border in sight
+        yaxis={
+            "tickvals": list(range(len(ticks))),
+            "ticktext": ticks,
+            "range": [len(ticks) - 0.5, -0.5],
+            "showgrid": False,
+        },
+    )
+    return fig
+
+
+def win_rates_by_size(records: Records) -> go.Figure:
+    """Preferred to SFT, by size: each model in the eyes of held-out and training labelers (figures 1 and 3)."""
+    fig = _figure("Preferred to SFT", height=430)
+    for place, model in enumerate(m for m in MODELS if m != "sft"):
+        for group, dash in ((HELD_OUT, "solid"), (TRAINING, "dot")):
+            points = {
+                size: records.over_seeds(lambda r, m=model, g=group: r.rate(m, "sft", g).rate, (size,))
+                for size in records.plan.sizes
+            }
+            _line(fig, f"{NAMES[model]}, {group}", points, place, dash)
+    fig.update_layout(
+        xaxis={"type": "category", "title": {"text": "size of the policy"}},
+        yaxis={"title": {"text": "preferred to SFT of the same size"}, "range": [0, 1], "tickformat": ".0%"},
+    )
+    return _checked(fig)
+
+
+def flags_by_model(records: Records) -> go.Figure:
+    """Share of answers with each flag, by model, over sizes and seeds (figure 4)."""
+    from labkit.findings.preference import CLOSED_DOMAIN
+
+    kinds: dict[str, Callable[[Record, str], float]] = {
+        "hallucination (closed domain)": lambda r, m: r.flag(m, "hallucination", CLOSED_DOMAIN),
+        "constraint kept": lambda r, m: r.flag(m, "satisfies_constraint", constrained=True),
+        "wrong task": lambda r, m: r.flag(m, "fails_instruction"),
+        "inappropriate": lambda r, m: r.flag(m, "inappropriate"),
+    }
+    return _bars("How often labelers raised a flag", kinds, records, MODELS, "share of answers")
+
+
+def benchmark_bars(records: Records, names: Sequence[str], title: str) -> go.Figure:
+    """Benchmarks of base, SFT, PPO and PPO-ptx, over sizes and seeds."""
+    kinds = {n.replace("_", " "): lambda r, m, n=n: r.benchmark(m, n) for n in names}
+    return _bars(title, kinds, records, ("base", "sft", "ppo", "ppo_ptx"), "share")
+
+
+def sweep_figure(
+    records: Records,
+    *,
+    stages: Callable[[str], Mapping[float, str]],
+    axis: str,
+    title: str,
+    values: Sequence[str] = ("lm_loss", "score", "gold"),
+) -> go.Figure:
+    """A panel per value over the swept number, at the sizes where sweeps are made; dashed: the PPO init."""
+    from plotly.subplots import make_subplots
+
+    from labkit.figures.theme import QUIET, colour, plain, template
+
+    fig = make_subplots(1, len(values), subplot_titles=[LABELS[v] for v in values], horizontal_spacing=0.09)
+    chosen = stages(records.plan.scale)
+    for place, name in enumerate(values, 1):
+        seen = {number: interval(list(_swept(records, stage, name).values())) for number, stage in chosen.items()}
+        seen = {n: i for n, i in seen.items() if i.seeds}
+        ticks = [f"{n:g}" for n in seen]
+        _upright(fig, ticks, list(seen.values()), colour(place - 1), place)
+        start = interval(list(_swept(records, "ppo_init", name).values()))
+        if start.seeds:
+            axes = {"xref": f"x{place if place > 1 else ''} domain", "yref": f"y{place if place > 1 else ''}"}
+            line = {"color": QUIET, "dash": "dash", "width": 1.2}
+            fig.add_shape(type="line", x0=0, x1=1, y0=start.value, y1=start.value, line=line, **axes)
+        fig.layout[f"xaxis{place if place > 1 else ''}"].update(type="category", title={"text": axis})
+    fig.update_layout(
+        template=template(), title=plain(title), width=980, height=360, margin={"t": 84}, showlegend=False
+    )
+    return _checked(fig)
+
+
+def tax_by_step(records: Records, stages: Sequence[str] = ("ppo", "ppo_ptx"), title: str = "") -> go.Figure:
+    """Language loss on pretraining text by step, a line per stage: the tax as it is paid (figures 28, 29)."""
+    fig = _figure(title or "Loss on pretraining text while training", height=400)
+    for place, stage in enumerate(stages):
+        curves: dict[int, list[float]] = {}
+        for record in records.cells.values():
+            try:
+                steps = record.steps(stage)
+            except Missing:
+                continue
+            for step in steps:
+                if "ptx_loss" in step.metrics:
+                    curves.setdefault(step.number, []).append(step.metrics["ptx_loss"])
+        if curves:
+            _line(
+                fig,
+                NAMES.get(stage, stage),
+                {n: dict(enumerate(v)) for n, v in curves.items()},
+                place,
+                "solid",
+                mode="lines",
+            )
+    fig.update_layout(xaxis={"title": {"text": "step"}}, yaxis={"title": {"text": "nats per token, mean over cells"}})
+    return _checked(fig)
+
+
+def folds_figure(records: Records) -> go.Figure:
+    """Accuracy of each fold's reward model on its own and on the held-out group."""
+
+    def mean(r: Record, kind: str) -> float:
+        return sum(row[kind] for row in r.results("folds")["folds"]) / len(r.results("folds")["folds"])
+
+    kinds = {"own group": lambda r, _: mean(r, "own"), "held-out group": lambda r, _: mean(r, "held_out")}
+    return _bars(
+        "Reward model by labeler group", kinds, records, ("accuracy",), "share of pairs", (records.plan.judge,)
+    )
+
+
+def cost_bars(records: Records) -> go.Figure:
+    """Floating-point operations of each stage."""
+    stages = {"SFT": "sft", "PPO-ptx": "ppo_ptx", "pretraining": "pretraining"}
+    kinds = {name: lambda r, _, key=key: r.results("cost")[key] for name, key in stages.items()}
+    return _bars("Cost of each stage", kinds, records, ("operations",), "floating-point operations")
+
+
+def epochs_figure(records: Records) -> go.Figure:
+    """Validation loss, RM score and gold utility after each epoch of a long SFT."""
+    from plotly.subplots import make_subplots
+
+    from labkit.figures.theme import colour, plain, template
+
+    kinds = {"valid_loss": "validation loss", "rm_score": "RM score", "gold": "gold utility"}
+    fig = make_subplots(1, 3, subplot_titles=list(kinds.values()), horizontal_spacing=0.09)
+    for place, kind in enumerate(kinds, 1):
+        by_epoch: dict[int, list[float]] = {}
+        for seed in records.plan.seeds:
+            for size in records.plan.sweep:
+                try:
+                    rows = records.cells[size, seed].results("sft-long")["epochs"]
+                except Missing:
+                    continue
+                for row in rows:
+                    by_epoch.setdefault(row["epoch"], []).append(row[kind])
+        _upright(fig, list(by_epoch), [interval(v) for v in by_epoch.values()], colour(place - 1), place)
+        fig.layout[f"xaxis{place if place > 1 else ''}"].update(title={"text": "epoch"})
+    title = plain("A long SFT, epoch by epoch")
+    fig.update_layout(template=template(), title=title, width=980, height=360, margin={"t": 84}, showlegend=False)
+    return _checked(fig)
+
+
+def _swept(records: Records, stage: str, name: str) -> dict[int, float]:
+    def value(r: Record) -> float:
+        return r.benchmark(stage, name) if name == "lm_loss" else r.value(stage, name)
+
+    return records.swept(value)
+
+
+def _bars(
+    title: str,
+    kinds: Mapping[str, Callable[[Record, str], float]],
+    records: Records,
+    models: Sequence[str],
+    axis: str,
+    sizes: Sequence[str] = (),
+) -> go.Figure:
+    """Groups of bars, one group per kind, one bar per model, with intervals over seeds."""
+    from labkit.figures.theme import INK, colour
+
+    fig = _figure(title, height=400)
+    for place, model in enumerate(models):
+        found = [
+            interval(list(records.over_seeds(lambda r, v=v, m=model: v(r, m), sizes).values())) for v in kinds.values()
+        ]
+        shown = [(k, i) for k, i in zip(kinds, found, strict=True) if i.seeds]
+        fig.add_bar(
+            x=[k for k, _ in shown],
+            y=[i.value for _, i in shown],
+            name=NAMES.get(model, model),
+            marker={"color": colour(place)},
+            error_y={"type": "data", "array": [_half(i) for _, i in shown], "color": INK},
+        )
+    fig.update_layout(barmode="group", yaxis={"title": {"text": axis}}, xaxis={"type": "category"})
+    return _checked(fig)
+
+
+def _line(
+    fig: go.Figure,
+    name: str,
+    points: Mapping[Any, Mapping[int, float]],
+    place: int,
+    dash: str,
+    mode: str = "lines+markers",
+) -> None:
+    """A line through means over seeds, with intervals where markers are drawn."""
+    from labkit.figures.theme import colour
+
+    found = {x: interval(list(values.values())) for x, values in points.items()}
+    found = {x: i for x, i in sorted(found.items(), key=lambda item: list(points).index(item[0])) if i.seeds}
+    hue = colour(place)
+    error = {"type": "data", "array": [_half(i) for i in found.values()], "color": hue, "thickness": 1}
+    fig.add_scatter(
+        x=list(found),
+        y=[i.value for i in found.values()],
+        name=name,
+        mode=mode,
+        line={"color": hue, "dash": dash, "width": 1.8},
+        marker={"size": 7, "color": hue},
+        error_y=error if "markers" in mode else None,
+    )
+
+
+def _upright(fig: go.Figure, x: Sequence[Any], found: Sequence[Any], hue: str, column: int) -> None:
+    fig.add_scatter(
+        x=list(x),
+        y=[i.value for i in found],
+        mode="lines+markers",
+        line={"color": hue, "width": 1.8},
+        marker={"size": 7, "color": hue},
+        error_y={"type": "data", "array": [_half(i) for i in found], "color": hue, "thickness": 1},
+        row=1,
+        col=column,
+    )
+
+
+def _dots(fig: go.Figure, found: Sequence[Any], places: Sequence[float], hue: str, name: str) -> None:
+    fig.add_scatter(
+        x=[i.value for i in found],
+        y=list(places),
+        mode="markers",
+        name=name,
+        marker={"size": 10, "color": hue},
+        line={"color": hue},
+        error_x={"type": "data", "array": [_half(i) for i in found], "color": hue},
+    )
+
+
+def _half(found: Any) -> float:
+    return 0.0 if found.high is None else found.high - found.value
+
+
+def _figure(title: str, *, height: int, left: int = 70) -> go.Figure:
+    import plotly.graph_objects as go
+
+    from labkit.figures.theme import plain, template
+
+    fig = go.Figure()
+    fig.update_layout(
+        template=template(), title=plain(title), width=900, height=height, margin={"t": 90, "l": left}, showlegend=True
+    )
+    return fig
+
+
+def _checked(fig: go.Figure) -> go.Figure:
+    if not any(t.x is not None and len(t.x) for t in fig.data):
+        raise DataError("Nothing was recorded for this figure yet; run labkit findings first.")
+    return fig

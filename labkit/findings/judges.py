@@ -1,0 +1,83 @@
+"""Pieces about training choices of the paper: labeler groups, batching of pairs, epochs of the RM and of SFT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit import reward, sft
+from labkit.knobs import RewardKnobs, constant
+from labkit.models import load_policy, load_reward_model
+from labkit.sampling import complete
+from labkit.seeds import derive_seed
+from labkit.types import Ranking
+
+if TYPE_CHECKING:
+    from labkit.experiment import Experiment
+
+__all__ = ["epochs_of_long_sft", "labeler_groups", "ways_of_batching"]
+
+MORE_EPOCHS = 4
+LONG_SFT = {"smoke": 2, "tour": 16, "full": 16}  # the paper trains for 16 epochs
+
+
+def labeler_groups(lab: Experiment) -> dict[str, Any]:
+    """Accuracy of five reward models on labelers they never saw and on their own, on held-out prompts (section 4.1)."""
+    rankings = lab.rankings("train") + lab.rankings("valid")
+    rows = []
+    for fold in reward.labeler_folds(rankings, seed=lab.seed):
+        state = _trained(lab, fold.train, lab.preset.reward.but(seed=lab.seed))
+        own, held = (_accuracy(lab, state, part) for part in (fold.own, fold.held_out))
+        if own is not None and held is not None:
+            rows.append({"labelers": list(fold.labelers), "own": own, "held_out": held})
+    return {"folds": rows}
+
+
+def ways_of_batching(lab: Experiment) -> dict[str, Any]:
+    """Validation loss and accuracy after one epoch by prompts (paper), one by shuffled pairs, several by prompts."""
+    settings = lab.preset.reward.but(seed=lab.seed, epochs=1)
+    ways = {
+        "prompts": settings,
+        "pairs": settings.but(batching="pairs"),
+        "more epochs": settings.but(epochs=MORE_EPOCHS),
+    }
+    found: dict[str, Any] = {}
+    for name, chosen in ways.items():
+        state = _trained(lab, lab.rankings("train"), chosen)
+        train, valid = (reward.accuracy(state.model, lab.tokenizer, lab.rankings(s)) for s in ("train", "valid"))
+        found[name] = {"valid_loss": valid.loss, "valid_accuracy": valid.overall.value, "train_loss": train.loss}
+    return found
+
+
+def epochs_of_long_sft(lab: Experiment) -> dict[str, Any]:
+    """After each epoch of a long SFT: validation loss, RM score and gold utility of samples on validation prompts."""
+    epochs = LONG_SFT[lab.scale]
+    lab.sft_job(name="sft-long", epochs=epochs, choose_by="last").start().result(block=True)
+    folder, settings = lab.run.stage("sft-long"), lab.preset.sft.but(seed=lab.seed)
+    judge = load_reward_model(lab.run.stage("reward").model)
+    rows = sft.score_epochs(folder.path / "epochs", lab.demonstrations("valid"), judge, settings)
+    for row in rows:
+        row["gold"] = _gold(lab, row.pop("path"))
+    return {"epochs": rows}
+
+
+def _trained(lab: Experiment, rankings: Sequence[Ranking], settings: reward.RewardSettings) -> reward.RewardState:
+    state = reward.start(lab.reward_base, seed=settings.seed)
+    for _ in reward.loop(state, rankings, constant(RewardKnobs()), settings):
+        pass
+    return state
+
+
+def _accuracy(lab: Experiment, state: reward.RewardState, rankings: Sequence[Ranking]) -> float | None:
+    """Pair accuracy, or None where no pair is strictly ranked."""
+    usable = [r for r in rankings if r.pairs()]
+    return reward.accuracy(state.model, lab.tokenizer, usable).overall.value if usable else None
+
+
+def _gold(lab: Experiment, path: str) -> float:
+    """Mean gold utility of one answer of the model at `path` to each validation prompt."""
+    prompts = lab.prompts("valid")[: lab.amounts.valid_prompts]
+    seed = derive_seed(lab.seed, "long sft")
+    drawn = complete(load_policy(path), lab.tokenizer, prompts, max_new_tokens=lab.max_new_tokens, seed=seed)
+    texts, ended = [c.text for (c,) in drawn], [bool(c.finished) for (c,) in drawn]
+    return sum(lab.source.gold(prompts, texts, ended)) / len(prompts)

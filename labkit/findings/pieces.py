@@ -1,0 +1,204 @@
+"""The pieces of work behind the findings: each makes one thing in one run folder from what lies there.
+
+A piece is a function of a `Cell`. What stages make (models, metrics) goes to stage folders by the `Experiment`; the
+numbers of a piece itself go to <piece>/results.json in the run folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from labkit.batch.parents import bring
+from labkit.errors import InvariantError
+from labkit.experiment import Experiment, evaluate
+from labkit.findings.measure import measure
+from labkit.findings.plan import MEMBERS, MODELS, ROUNDS, Plan, Task, Variant, variants
+from labkit.runs import Run, write_json
+
+__all__ = ["PIECES", "Cell", "do"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a piece works on: the plan, its home, and one task's run folder, size and seed."""
+
+    plan: Plan
+    home: Path
+    task: Task
+
+    @cached_property
+    def run(self) -> Run:
+        return Run(self.task.run, self.home)
+
+    @cached_property
+    def lab(self) -> Experiment:
+        """The experiment of this size and seed; the judge's size is the reward model's."""
+        task = self.task
+        return Experiment(self.run, scale=self.plan.scale, seed=task.seed, model=task.size, reward_base=self.plan.judge)
+
+    def write(self, results: dict[str, Any]) -> None:
+        """Keep the numbers of this piece."""
+        write_json(self.run.path / self.task.piece / "results.json", results)
+
+
+def do(plan: Plan, home: Path, task: Task) -> None:
+    """Carry out one task."""
+    PIECES[task.piece](Cell(plan, home, task))
+
+
+def base(cell: Cell) -> None:
+    """Prompts, demonstrations, SFT and the PPO init model."""
+    cell.lab.ensure("prompts", "sft", "ppo_init", say=print)
+
+
+def judge(cell: Cell) -> None:
+    """Rankings and reward model: made where the judge's size is at home, brought from there to the other sizes."""
+    lab = cell.lab
+    if cell.task.size == cell.plan.judge:
+        lab.rank()
+        lab.reward_job().start().result(block=True)
+    else:
+        source = cell.plan.cell(cell.plan.judge, cell.task.seed, cell.home)
+        for name in ("rankings", "reward"):
+            bring(source.path / name, cell.run.path / name)
+    lab.choose_sft_epoch()
+
+
+def measure_start(cell: Cell) -> None:
+    """Measure the models that PPO is compared with."""
+    for model in ("base", "sft", "ppo_init"):
+        measure(cell.lab, model)
+
+
+def variant(cell: Cell) -> None:
+    """One PPO run of the plan, measured. A training that breaks a promise of the method is recorded as diverged."""
+    chosen = next(v for v in variants(cell.plan.scale) if v.name == cell.task.argument)
+    try:
+        _ppo(cell.lab, chosen)
+    except InvariantError as error:
+        measure(cell.lab, chosen.name, error=str(error))
+    else:
+        measure(cell.lab, chosen.name)
+    shutil.rmtree(cell.run.path / chosen.name / "state", ignore_errors=True)  # snapshots: nobody will resume it
+
+
+def _ppo(lab: Experiment, chosen: Variant) -> None:
+    options: dict[str, Any] = {"name": chosen.name, "ptx": chosen.ptx, "init": chosen.init, **chosen.knobs}
+    if chosen.longer > 1:
+        options["steps"] = chosen.longer * lab.preset.ppo.steps
+    if chosen.ensemble:
+        options["score"] = _ensemble(lab)
+    lab.ppo_job(**options).start().result(block=True)
+
+
+def _ensemble(lab: Experiment) -> Any:
+    """The worst case of several reward models: what fools one of them is not enough."""
+    from labkit.models import load_reward_model
+    from labkit.reward import Ensemble
+
+    names = ["reward", *(member_name(i) for i in range(1, MEMBERS))]
+    models = [load_reward_model(lab.run.stage(n).model).requires_grad_(False) for n in names]
+    return Ensemble(models, how="worst")
+
+
+def member_name(number: int) -> str:
+    """Stage of one more member of the ensemble."""
+    return f"reward-member{number}"
+
+
+def members(cell: Cell) -> None:
+    """More reward models from the same rankings; their heads and the order of the prompts differ."""
+    for number in range(1, MEMBERS):
+        seed = cell.task.seed + 1000 * number
+        cell.lab.reward_job(name=member_name(number), seed=seed).start().result(block=True)
+
+
+def init_without_mix(cell: Cell) -> None:
+    """The PPO init model without pretraining text among its demonstrations."""
+    cell.lab.sft_job(init=True, name="ppo_init-nomix", pretrain_share=0.0).start().result(block=True)
+
+
+def evaluation(cell: Cell) -> None:
+    """The models of figures 1 and 3 on held-out customers' prompts; benchmarks are measured with each model."""
+    evaluate(cell.lab, MODELS, benchmarks=False)
+
+
+def across(cell: Cell) -> None:
+    """The smallest aligned model against the largest unaligned ones, judged by held-out labelers."""
+    from labkit.findings.across import compare_sizes
+
+    cell.write(compare_sizes(cell.plan, cell.home, cell.task.seed))
+
+
+def cost(cell: Cell) -> None:
+    """Floating-point operations of each stage."""
+    from labkit.findings.cost import costs
+
+    cell.write(costs(cell.lab))
+
+
+def folds(cell: Cell) -> None:
+    """Five reward models, each blind to one fifth of the labelers."""
+    from labkit.findings.judges import labeler_groups
+
+    cell.write(labeler_groups(cell.lab))
+
+
+def batching(cell: Cell) -> None:
+    """Reward models with pairs shuffled apart, and with more epochs, beside the paper's way."""
+    from labkit.findings.judges import ways_of_batching
+
+    cell.write(ways_of_batching(cell.lab))
+
+
+def sft_long(cell: Cell) -> None:
+    """SFT for many epochs, each judged by validation loss, RM score and truth."""
+    from labkit.findings.judges import epochs_of_long_sft
+
+    cell.write(epochs_of_long_sft(cell.lab))
+
+
+def best_of_n(cell: Cell) -> None:
+    """Proxy and gold reward of the best of n answers of the PPO init model."""
+    from labkit.findings.bestof import best_of_n_curve
+
+    cell.write(best_of_n_curve(cell.lab))
+
+
+def rounds(cell: Cell) -> None:
+    """Iterated RLHF: each round's rankings come from the newest policy."""
+    from labkit.iterate import iterate
+
+    cell.write({"rounds": iterate(cell.lab, rounds=ROUNDS, say=print)})
+
+
+def method(cell: Cell) -> None:
+    """Another method on the same prompts and rankings, measured like every other model."""
+    from labkit.baselines import train
+
+    train(cell.lab, cell.task.argument)
+    measure(cell.lab, cell.task.argument)
+
+
+PIECES: dict[str, Callable[[Cell], None]] = {
+    "base": base,
+    "judge": judge,
+    "measure": measure_start,
+    "variant": variant,
+    "members": members,
+    "init-nomix": init_without_mix,
+    "evaluate": evaluation,
+    "across": across,
+    "cost": cost,
+    "folds": folds,
+    "batching": batching,
+    "sft-long": sft_long,
+    "best-of-n": best_of_n,
+    "rounds": rounds,
+    "method": method,
+}

@@ -1,0 +1,207 @@
+"""Which runs the findings need: cells (a size and a seed), the variants that branch from them, and their order.
+
+    runs/<name>/plan.json              scale, sizes, seeds, judge
+    runs/<name>/<size>-s<seed>/        one Experiment: prompts, SFT, PPO init, reward model; a variant is a stage of it
+    runs/<name>/across-s<seed>/        comparisons of models of different sizes
+
+As in the paper, one reward model (of the judge's size) serves policies of every size; sweeps are made at one size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from labkit.errors import SettingsError
+from labkit.presets import SCALES, preset
+from labkit.runs import Run, check_name, write_json
+
+__all__ = [
+    "DEVELOPMENT_SEEDS",
+    "METHODS",
+    "MODELS",
+    "ROUNDS",
+    "SIZES",
+    "Plan",
+    "Task",
+    "Variant",
+    "load_plan",
+    "plan_of",
+    "variants",
+    "whole_numbers",
+]
+
+SIZES = ("small", "medium", "large")
+DEVELOPMENT_SEEDS = range(10)  # used while the lab was built; a report uses others
+ACROSS = "across"
+MODELS = ("base", "few-shot", "sft", "ppo", "ppo_ptx")  # of the main evaluation, as in figures 1 and 3
+METHODS = ("dpo", "kto", "rloo", "grpo")  # of TRL, on the same prompts and rankings
+ROUNDS = 3  # of iterated RLHF
+
+#: The sweeps. β as in the paper's figures 34 and 36, where 0.01 to 0.02 is best and 0 and 2 are poor; γ and learning
+#: rate as multiples of the preset, because their scale depends on reductions that the paper does not state.
+BETAS = (0.0, 0.1, 0.5, 2.0)
+GAMMA_FACTORS = (0.01, 0.1, 3.0)
+LR_FACTORS = (4.0, 16.0)
+LONGER = 2  # times the iterations
+MEMBERS = 3  # reward models of the ensemble
+ENSEMBLE_BETA = 0.0  # no KL penalty: nothing but the judges keeps the policy honest
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One PPO run that differs from the preset: `knobs` replace single knobs, the rest says where it starts."""
+
+    name: str  # its stage folder
+    ptx: bool
+    knobs: Mapping[str, float] = field(default_factory=dict)
+    longer: int = 1
+    init: str = "ppo_init"
+    ensemble: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work: what (a function of `labkit.findings.pieces`), in which run folder, after which others."""
+
+    piece: str
+    run: str
+    size: str
+    seed: int
+    argument: str = ""
+    needs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.run}/{self.piece}{'.' + self.argument if self.argument else ''}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Scale, sizes, seeds; judge: size of the reward model; sweep: sizes at which sweeps are made."""
+
+    scale: str
+    sizes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    judge: str
+    sweep: tuple[str, ...]
+
+    def cell(self, size: str, seed: int, home: Path) -> Run:
+        """The run folder of a size and a seed."""
+        return Run(f"{size}-s{seed}", home)
+
+    def across(self, seed: int, home: Path) -> Run:
+        """The folder of comparisons between sizes."""
+        return Run(f"{ACROSS}-s{seed}", home)
+
+    def tasks(self) -> list[Task]:
+        """Everything that must be done, each after what it needs."""
+        found: list[Task] = []
+        for seed in self.seeds:
+            for size in sorted(self.sizes, key=lambda s: s != self.judge):  # the judge first: the others need its RM
+                found += self._cell_tasks(size, seed)
+            run, needs = f"{ACROSS}-s{seed}", tuple(f"{size}-s{seed}/evaluate" for size in self.sizes)
+            found.append(Task("across", run, ACROSS, seed, needs=needs))
+        return found
+
+    def _cell_tasks(self, size: str, seed: int) -> list[Task]:
+        run = f"{size}-s{seed}"
+
+        def task(piece: str, *needs: str, argument: str = "") -> Task:
+            local = tuple(n if "/" in n else f"{run}/{n}" for n in needs)
+            return Task(piece, run, size, seed, argument, local)
+
+        foreign = () if size == self.judge else (f"{self.judge}-s{seed}/judge",)
+        found = [task("base"), task("judge", "base", *foreign), task("measure", "judge")]
+        chosen = variants(self.scale) if size in self.sweep else variants(self.scale)[:2]
+        for variant in chosen:
+            extra = ["init-nomix"] if variant.init != "ppo_init" else []
+            extra += ["members"] if variant.ensemble else []
+            found.append(task("variant", "judge", *extra, argument=variant.name))
+        found += [task("evaluate", "variant.ppo", "variant.ppo_ptx"), task("cost", "variant.ppo_ptx")]
+        if size in self.sweep:
+            found += [task("init-nomix", "base"), task("members", "judge"), task("sft-long", "judge")]
+            found += [task("best-of-n", "judge"), task("rounds", "judge", "variant.ppo_ptx")]
+            found += [task("method", "judge", argument=name) for name in METHODS]
+        if size == self.judge:
+            found += [task("folds", "judge"), task("batching", "judge")]
+        return found
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def variants(scale: str) -> list[Variant]:
+    """PPO and PPO-ptx as in the preset, then everything that a sweep changes, one thing at a time."""
+    knobs = preset(scale).ppo_knobs
+    found = [Variant("ppo", False), Variant("ppo_ptx", True)]
+    for beta in BETAS:
+        if beta != knobs.kl_coef:
+            found.append(Variant(f"ppo-beta={beta:g}", False, {"kl_coef": beta}))
+            found.append(Variant(f"ppo_ptx-beta={beta:g}", True, {"kl_coef": beta}))
+    for factor in GAMMA_FACTORS:
+        found.append(Variant(f"ppo_ptx-gamma=x{factor:g}", True, {"ptx_coef": factor * knobs.ptx_coef}))
+    for factor in LR_FACTORS:
+        rate = {"policy_lr": min(factor * knobs.policy_lr, 0.1)}
+        found.append(Variant(f"ppo-lr=x{factor:g}", False, rate))
+        found.append(Variant(f"ppo_ptx-lr=x{factor:g}", True, rate))
+    found.append(Variant("ppo-longer", False, longer=LONGER))
+    found.append(Variant("ppo_ptx-nomix", True, init="ppo_init-nomix"))
+    found.append(Variant("ppo-ensemble", False, {"kl_coef": ENSEMBLE_BETA}, ensemble=True))
+    return found
+
+
+def plan_of(
+    scale: str, sizes: Sequence[str], seeds: Sequence[int], *, judge: str = "", sweep: Sequence[str] = ()
+) -> Plan:
+    """A checked plan. judge and sweep: by default the middle size, as the paper's 6B RM lies between 1.3B and 175B."""
+    if scale not in SCALES:
+        raise SettingsError(f"There is no scale {scale!r}; the scales are {', '.join(SCALES)}.")
+    for size in [*sizes, *sweep, *([judge] if judge else [])]:
+        if size not in SIZES:
+            raise SettingsError(f"There is no size {size!r}; the sizes are {', '.join(SIZES)}.")
+    if not sizes or not seeds or len(set(seeds)) < len(seeds):
+        raise SettingsError("Give at least one size and one seed, and no seed twice.")
+    ordered = tuple(s for s in SIZES if s in sizes)
+    judge = judge or ordered[(len(ordered) - 1) // 2]
+    if judge not in ordered:
+        raise SettingsError(f"The judge {judge!r} is none of the sizes {', '.join(ordered)}; add it to --sizes.")
+    chosen = tuple(s for s in ordered if s in (sweep or (judge,)))
+    return Plan(scale, ordered, tuple(sorted(seeds)), judge, chosen)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """ "11,12,13" -> [11, 12, 13]."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise SettingsError(f"{text!r} is no list of whole numbers; write them with commas: 11,12,13.") from None
+
+
+def load_plan(home: Path, wanted: Plan | None = None) -> Plan:
+    """The plan of `home`; with `wanted`, that one is written there; it may add sizes and seeds to an earlier one."""
+    check_name(home.name)
+    file = home / "plan.json"
+    row = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    found = row and Plan(row["scale"], tuple(row["sizes"]), tuple(row["seeds"]), row["judge"], tuple(row["sweep"]))
+    if wanted is None:
+        if found is None:
+            raise SettingsError(f"{home} holds no findings; make them first: labkit findings {home.name}.")
+        return found
+    if found and (found.scale, found.judge) != (wanted.scale, wanted.judge):
+        raise SettingsError(
+            f"{home} was made at scale {found.scale} with a {found.judge} judge, now it is {wanted.scale} with "
+            f"{wanted.judge}; use another name, or the same values."
+        )
+    if found:
+        wanted = plan_of(
+            wanted.scale,
+            {*found.sizes, *wanted.sizes},
+            sorted({*found.seeds, *wanted.seeds}),
+            judge=found.judge,
+            sweep={*found.sweep, *wanted.sweep},
+        )
+    write_json(file, wanted.to_json())
+    return wanted

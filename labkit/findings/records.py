@@ -1,0 +1,150 @@
+"""Reading what the runs recorded: one value per cell, and one per seed from the mean over sizes.
+
+A value that was not recorded is `Missing`; its seed then takes no part in the claim.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import RunError
+from labkit.evaluation.winrate import Judgment, WinRate, judgments_of, win_rate
+from labkit.experiment.evaluate import GROUPS
+from labkit.findings.measure import measured
+from labkit.findings.plan import Plan
+from labkit.runs import Run, read_jsonl
+from labkit.types import Ranking, Step
+from labkit.world.labelers import hire_labelers
+
+__all__ = ["HELD_OUT", "TRAINING", "Missing", "Record", "Records"]
+
+HELD_OUT, TRAINING = GROUPS[:2]
+
+REWARD_OF_A_DIVERGED_RUN = 0.0  # gold utility: a model that training destroyed answers nothing
+
+
+class Missing(RunError):
+    """This number is not there (yet)."""
+
+
+class Record:
+    """What one cell (a size and a seed) recorded."""
+
+    def __init__(self, run: Run, size: str, seed: int) -> None:
+        self.run, self.size, self.seed = run, size, seed
+        self.model = cache(self._model)  # each file is read once
+        self.rankings = cache(self._rankings)
+        self.judgments = cache(self._judgments)
+        self.steps = cache(self._steps)
+
+    def _model(self, name: str) -> dict[str, Any]:
+        found = measured(self.run, name)
+        if found is None:
+            raise Missing(f"{name} was not measured in {self.run.path}.")
+        return found
+
+    def value(self, model: str, name: str) -> float:
+        """score, gold, kl, length or end_rate of a model on validation prompts; the gold of a diverged one is 0."""
+        found = self.model(model)
+        if found["error"] and name == "gold":
+            return REWARD_OF_A_DIVERGED_RUN
+        if name not in found:
+            raise Missing(f"{model} of {self.run.path} has no {name}.")
+        return found[name]
+
+    def benchmark(self, model: str, *names: str) -> float:
+        """Mean of these benchmarks of a model."""
+        found = self.model(model).get("benchmarks")
+        if not found:
+            raise Missing(f"{model} of {self.run.path} has no benchmarks.")
+        return sum(found[n] for n in names) / len(names)
+
+    def diverged(self, model: str) -> bool:
+        """True where training the model broke a promise of the method."""
+        return bool(self.model(model)["error"])
+
+    def results(self, piece: str) -> dict[str, Any]:
+        """The numbers of a piece."""
+        file = self.run.path / piece / "results.json"
+        if not file.exists():
+            raise Missing(f"{file} is not there.")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    def _rankings(self) -> list[Ranking]:
+        file = self.run.path / "evaluate" / "rankings.jsonl"
+        if not file.exists():
+            raise Missing(f"{file} is not there.")
+        return [Ranking.from_json(row) for row in read_jsonl(file)]
+
+    def _judgments(self, group: str) -> list[Judgment]:
+        held_out = {labeler.id for labeler in hire_labelers() if labeler.group == "heldout"}
+        return judgments_of(r for r in self.rankings() if (r.labeler in held_out) == (group == HELD_OUT))
+
+    def _steps(self, stage: str) -> list[Step]:
+        steps = self.run.stage(stage).steps()
+        if not steps:
+            raise Missing(f"{stage} of {self.run.path} has no steps.")
+        return steps
+
+    def rate(self, model: str, other: str, group: str = HELD_OUT) -> WinRate:
+        """How often one model's answers are preferred to another's by the held-out or the training labelers."""
+        return win_rate(self.judgments(group), model, other)
+
+    def flag(self, model: str, flag: str, use_cases: Sequence[str] = (), *, constrained: bool = False) -> float:
+        """Share of a model's answers with a flag; only some use cases, or only prompts with a constraint."""
+        ticked = []
+        for ranking in self.rankings():
+            if use_cases and ranking.prompt.use_case not in use_cases:
+                continue
+            if constrained and not (ranking.prompt.meaning or {}).get("constraint"):
+                continue
+            ticked += [flag in ranking.ratings[c.id].flags for c in ranking.completions if c.model == model]
+        if not ticked:
+            raise Missing(f"No answer of {model} to such prompts in {self.run.path}.")
+        return sum(ticked) / len(ticked)
+
+
+class Records:
+    """All cells of a plan."""
+
+    def __init__(self, home: Path, plan: Plan) -> None:
+        self.home, self.plan = home, plan
+        self.cells = {(z, s): Record(plan.cell(z, s, home), z, s) for z in plan.sizes for s in plan.seeds}
+
+    def over_seeds(self, value: Callable[[Record], float], sizes: Iterable[str] = ()) -> dict[int, float]:
+        """seed -> mean of `value` over these sizes (by default all); without seeds where one is missing."""
+        found = {}
+        for seed in self.plan.seeds:
+            try:
+                values = [value(self.cells[size, seed]) for size in sizes or self.plan.sizes]
+            except Missing:
+                continue
+            found[seed] = sum(values) / len(values)
+        return found
+
+    def swept(self, value: Callable[[Record], float]) -> dict[int, float]:
+        """The same over the sizes at which sweeps are made."""
+        return self.over_seeds(value, self.plan.sweep)
+
+    def judged(self, value: Callable[[Record], float]) -> dict[int, float]:
+        """The same for the reward model's size alone."""
+        return self.over_seeds(value, (self.plan.judge,))
+
+    def across(self, seed: int) -> dict[str, Any]:
+        """The comparison of sizes of a seed."""
+        return Record(self.plan.across(seed, self.home), "across", seed).results("across")
+
+    def across_rate(self, model: str) -> dict[int, float]:
+        """seed -> win rate of the smallest PPO-ptx model over the largest `model`."""
+        found = {}
+        for seed in self.plan.seeds:
+            try:
+                rows = self.across(seed)["rows"]
+            except Missing:
+                continue
+            found[seed] = next(r["rate"] for r in rows if r["against"] == model)
+        return found

@@ -1,0 +1,135 @@
+"""The report of all findings: a text table, JSON, Markdown and one HTML page with a figure per finding."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.batch.pages import moment, write_page, write_text
+from labkit.findings.execute import seconds_of
+from labkit.findings.figures import figure_of
+from labkit.findings.finding import Outcome, measure_finding
+from labkit.findings.plan import DEVELOPMENT_SEEDS, Plan, load_plan
+from labkit.findings.records import Records
+from labkit.findings.table import FINDINGS
+from labkit.runs import write_json
+
+__all__ = [
+    "claim_rows",
+    "measure_all",
+    "read_findings",
+    "summary_line",
+    "table_rows",
+    "table_text",
+    "to_json",
+    "write_reports",
+]
+
+
+def read_findings(home: Path) -> tuple[Records, list[Outcome]]:
+    """The records under `home` and every finding as measured from them."""
+    records = Records(home, load_plan(home))
+    return records, measure_all(records)
+
+
+def measure_all(records: Records) -> list[Outcome]:
+    """Every finding, measured from these records."""
+    return [measure_finding(f, records) for f in FINDINGS]
+
+
+def table_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """One row per finding: finding, the paper's figure, ours with interval, verdict, seeds."""
+    ours = "ours: the least favourable claim [95 % over seeds]"
+    return [
+        {"finding": o.finding.title, "paper": o.finding.where, ours: o.ours, "verdict": o.verdict, "seeds": o.seeds}
+        for o in outcomes
+    ]
+
+
+def table_text(outcomes: Sequence[Outcome]) -> str:
+    """The same as a text table for the terminal."""
+    from tabulate import tabulate
+
+    return tabulate(table_rows(outcomes), "keys", tablefmt="grid", maxcolwidths=[34, 12, 52, 14, 5])
+
+
+def summary_line(outcomes: Sequence[Outcome]) -> str:
+    """How many rows of the paper hold."""
+    paper = [o for o in outcomes if not o.finding.beyond]
+    counts = {v: sum(o.verdict == v for o in paper) for v in ("holds", "does not hold", "not decided")}
+    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    return f"{len(paper)} rows of the paper: {said}."
+
+
+def to_json(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Everything measured, for programs."""
+    return {"plan": plan.to_json(), "findings": [o.to_json() for o in outcomes]}
+
+
+def write_reports(home: Path, records: Records, outcomes: Sequence[Outcome]) -> Path:
+    """Write findings.json, findings.md and index.html into `home`; returns the page."""
+    plan = records.plan
+    write_json(home / "findings.json", to_json(plan, outcomes))
+    write_text(home / "findings.md", _markdown(home, plan, outcomes))
+    found = [(o, _picture(o, records)) for o in outcomes]
+    return write_page(
+        home / "index.html",
+        "findings.html",
+        title=f"The paper's findings, reproduced: {home.name}",
+        about=about(home, plan),
+        summary=summary_line(outcomes),
+        findings=[{**o.to_json(), "ours": o.ours, "picture": picture, "shown": claim_rows(o)} for o, picture in found],
+    )
+
+
+def about(home: Path, plan: Plan) -> str:
+    """On what it was measured, and with which seeds."""
+    hours = seconds_of(home, plan.tasks()) / 3600
+    seen = [s for s in plan.seeds if s in DEVELOPMENT_SEEDS]
+    caution = f" Seeds {', '.join(map(str, seen))} were used while the lab was built." if seen else ""
+    return (
+        f"Scale {plan.scale}; sizes {', '.join(plan.sizes)}; seeds {', '.join(map(str, plan.seeds))}; one {plan.judge} "
+        f"reward model per seed serves all sizes; sweeps at size {', '.join(plan.sweep)}. "
+        f"{hours:.1f} hours of work in all; "
+        f"written {moment(time.time())}. Intervals: 95 %, Student, over seeds; differences within a seed.{caution}"
+    )
+
+
+def claim_rows(outcome: Outcome) -> list[dict[str, str]]:
+    """One row per claim, for tables: what was measured, ours, the region it must lie in, verdict, seeds."""
+    return [
+        {
+            "words": c.words + ("" if c.deciding else " (shown beside; decides nothing)"),
+            "measured": str(c.measured),
+            "region": c.region,
+            "verdict": c.verdict,
+            "seeds": str(c.measured.seeds),
+        }
+        for c in outcome.claims
+    ]
+
+
+def _picture(outcome: Outcome, records: Records) -> str:
+    from labkit.figures.png import draw_png
+
+    return base64.b64encode(draw_png(figure_of(outcome, records))).decode("ascii")
+
+
+def _markdown(home: Path, plan: Plan, outcomes: Sequence[Outcome]) -> str:
+    def cell(text: object) -> str:
+        return str(text).replace("|", "\\|").replace("\n", " ")
+
+    lines = [f"# The paper's findings, reproduced: {home.name}", "", about(home, plan), "", summary_line(outcomes), ""]
+    lines += ["| finding | paper | what the paper says | ours | verdict | seeds |", "|---|---|---|---|---|---|"]
+    for o in outcomes:
+        f = o.finding
+        cells = (f.title, f.where, f.paper, o.ours, f"**{o.verdict}**", o.seeds)
+        lines.append("| " + " | ".join(map(cell, cells)) + " |")
+    for o in outcomes:
+        lines += ["", f"## {o.finding.title}", "", f"{o.finding.where}: {o.finding.paper}.", ""]
+        lines += [f"What would have made it fail: {o.finding.fails_if}.", ""]
+        lines += [f"- {c['words']}: {c['measured']}; must be {c['region']}: {c['verdict']}" for c in claim_rows(o)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,341 @@
+"""Findings on how the models are trained: figures 28 to 37, appendix E.9, sections 3.5, 4.1 and 5 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from labkit.findings.evidence import Claim
+from labkit.findings.figures import cost_bars, epochs_figure, folds_figure, sweep_figure, tax_by_step
+from labkit.findings.finding import Finding
+from labkit.findings.plan import BETAS, GAMMA_FACTORS, LR_FACTORS
+from labkit.findings.records import Record, Records
+from labkit.presets import preset
+from labkit.world.benchmarks import TAX_BENCHMARKS
+
+__all__ = ["TRAINING_FINDINGS", "beta_stages", "gamma_stages", "lr_stages"]
+
+MOST = 0.5  # "most of the tax" is more than half of it
+LITTLE = 0.25  # "at little cost" gives up less than a quarter of what PPO gained
+GENERALISES = 0.05  # own and held-out labelers' accuracies closer than this
+HIGH_LR = f"lr=x{LR_FACTORS[-1]:g}"
+
+
+def loss(r: Record, model: str) -> float:
+    """Language-model loss on held-out documents, nats per token."""
+    return r.benchmark(model, "lm_loss")
+
+
+def tax(r: Record, model: str) -> float:
+    """How much language loss a model has added to the PPO init's."""
+    return loss(r, model) - loss(r, "ppo_init")
+
+
+def drop(r: Record, model: str) -> float:
+    """How much of the four benchmarks' mean a model has lost since the PPO init."""
+    return r.benchmark("ppo_init", *TAX_BENCHMARKS) - r.benchmark(model, *TAX_BENCHMARKS)
+
+
+def beta_stages(scale: str, kind: str) -> dict[float, str]:
+    """β -> stage of "ppo" or "ppo_ptx", the preset's own β among them."""
+    own = preset(scale).ppo_knobs.kl_coef
+    return dict(sorted({own: kind, **{b: f"{kind}-beta={b:g}" for b in BETAS if b != own}}.items()))
+
+
+def gamma_stages(scale: str) -> dict[float, str]:
+    """γ -> stage; γ = 0 is plain PPO."""
+    own = preset(scale).ppo_knobs.ptx_coef
+    swept = {f * own: f"ppo_ptx-gamma=x{f:g}" for f in GAMMA_FACTORS}
+    return dict(sorted({0.0: "ppo", own: "ppo_ptx", **swept}.items()))
+
+
+def lr_stages(scale: str, kind: str) -> dict[float, str]:
+    """Policy learning rate -> stage."""
+    own = preset(scale).ppo_knobs.policy_lr
+    return {own: kind, **{f * own: f"{kind}-lr=x{f:g}" for f in LR_FACTORS}}
+
+
+def _tax(records: Records) -> list[Claim]:
+    return [
+        Claim("benchmarks lost by PPO", records.over_seeds(lambda r: drop(r, "ppo")), above=0.0),
+        Claim("language loss added by PPO", records.over_seeds(lambda r: tax(r, "ppo")), above=0.0),
+        Claim(
+            "benchmark loss of PPO that PPO-ptx repairs, less half of it",
+            records.over_seeds(lambda r: (1 - MOST) * drop(r, "ppo") - drop(r, "ppo_ptx")),
+            above=0.0,
+        ),
+        Claim(
+            "language loss of PPO that PPO-ptx repairs, less half of it",
+            records.over_seeds(lambda r: (1 - MOST) * tax(r, "ppo") - tax(r, "ppo_ptx")),
+            above=0.0,
+        ),
+    ]
+
+
+def _gamma(records: Records) -> list[Claim]:
+    stages = gamma_stages(records.plan.scale)
+    own = preset(records.plan.scale).ppo_knobs.ptx_coef
+    enough = [name for gamma, name in stages.items() if gamma >= own]
+    least = next(name for gamma, name in stages.items() if gamma > 0)
+
+    def repaired(name: str) -> dict[int, float]:
+        return records.swept(lambda r: (1 - MOST) * tax(r, "ppo") - tax(r, name))
+
+    def kept(r: Record) -> float:
+        gains = [r.value(m, "score") - r.value("ppo_init", "score") for m in ("ppo_ptx", "ppo")]
+        return gains[0] - (1 - LITTLE) * gains[1]
+
+    return [
+        *(
+            Claim(f"language loss that {name} repairs, less half of PPO's tax", repaired(name), above=0.0)
+            for name in enough
+        ),
+        Claim(
+            f"language loss that the smallest γ leaves ({least}, less PPO-ptx)",
+            records.swept(lambda r: loss(r, least) - loss(r, "ppo_ptx")),
+            above=0.0,
+        ),
+        Claim("validation reward gained by PPO-ptx, less three quarters of PPO's", records.swept(kept), above=0.0),
+    ]
+
+
+def _beta_plain(records: Records) -> list[Claim]:
+    stages = [name for beta, name in beta_stages(records.plan.scale, "ppo").items() if beta > 0]
+
+    def best(r: Record) -> float:
+        return min(tax(r, name) for name in stages)
+
+    return [
+        Claim("least language loss added by PPO at any β > 0", records.swept(best), above=0.0),
+        Claim(
+            "the same, less what PPO-ptx adds",
+            records.swept(lambda r: best(r) - tax(r, "ppo_ptx")),
+            above=0.0,
+        ),
+        Claim(
+            "validation reward given up at the largest β",
+            records.swept(lambda r: r.value("ppo", "score") - r.value(stages[-1], "score")),
+            above=0.0,
+        ),
+    ]
+
+
+def _longer(records: Records) -> list[Claim]:
+    return [
+        Claim(
+            "benchmarks lost by PPO trained twice as long", records.swept(lambda r: drop(r, "ppo-longer")), above=0.0
+        ),
+        Claim(
+            "language loss added by it, less half of that of PPO",
+            records.swept(lambda r: tax(r, "ppo-longer") - MOST * tax(r, "ppo")),
+            above=0.0,
+        ),
+    ]
+
+
+def _beta_ptx(records: Records) -> list[Claim]:
+    own = preset(records.plan.scale).ppo_knobs.kl_coef
+    ends = [name for beta, name in beta_stages(records.plan.scale, "ppo_ptx").items() if beta in (BETAS[0], BETAS[-1])]
+    return [
+        Claim(
+            f"gold utility at β = {own:g}, less that of {name}",
+            records.swept(lambda r, name=name: r.value("ppo_ptx", "gold") - r.value(name, "gold")),
+            above=0.0,
+        )
+        for name in ends
+    ]
+
+
+def _init_mix(records: Records) -> list[Claim]:
+    def gain(r: Record) -> float:
+        return r.value("ppo_ptx", "gold") - r.value("ppo_ptx-nomix", "gold")
+
+    return [
+        Claim("gold utility of PPO-ptx from the mixed init, less from the unmixed one", records.swept(gain), above=0.0),
+        Claim(
+            "language loss avoided by the mix",
+            records.swept(lambda r: loss(r, "ppo_ptx-nomix") - loss(r, "ppo_ptx")),
+            above=0.0,
+            deciding=False,
+        ),
+    ]
+
+
+def _lr(records: Records) -> list[Claim]:
+    def fallen(r: Record) -> float:
+        return r.value("ppo_init", "gold") - r.value(f"ppo-{HIGH_LR}", "gold")
+
+    def held(r: Record) -> float:
+        return r.value(f"ppo_ptx-{HIGH_LR}", "gold") - r.value(f"ppo-{HIGH_LR}", "gold")
+
+    return [
+        Claim("gold utility lost by PPO at the highest learning rate", records.swept(fallen), above=0.0),
+        Claim("gold utility of PPO-ptx at that rate, less PPO's", records.swept(held), above=0.0),
+    ]
+
+
+def _folds(records: Records) -> list[Claim]:
+    def mean(r: Record, kind: str) -> float:
+        rows = r.results("folds")["folds"]
+        return sum(row[kind] for row in rows) / len(rows)
+
+    return [
+        Claim("accuracy on the held-out group", records.judged(lambda r: mean(r, "held_out")), above=0.5),
+        Claim(
+            "accuracy on its own group, less on the held-out one",
+            records.judged(lambda r: mean(r, "own") - mean(r, "held_out")),
+            above=-GENERALISES,
+            below=GENERALISES,
+        ),
+    ]
+
+
+def _cost(records: Records) -> list[Claim]:
+    def ratio(of: str, to: str) -> Callable[[Record], float]:
+        return lambda r: r.results("cost")[of] / r.results("cost")[to]
+
+    return [
+        Claim("SFT as a share of PPO-ptx", records.over_seeds(ratio("sft", "ppo_ptx")), below=1.0),
+        Claim("PPO-ptx as a share of pretraining", records.over_seeds(ratio("ppo_ptx", "pretraining")), below=1.0),
+    ]
+
+
+def _batching(records: Records) -> list[Claim]:
+    def worse(way: str, what: str = "valid_loss") -> dict[int, float]:
+        return records.judged(lambda r: r.results("batching")[way][what] - r.results("batching")["prompts"][what])
+
+    return [
+        Claim("validation loss with pairs shuffled apart, less with whole prompts", worse("pairs"), above=0.0),
+        Claim("validation loss after more epochs, less after one", worse("more epochs"), above=0.0),
+        Claim("validation accuracy, the same (pairs)", worse("pairs", "valid_accuracy"), below=0.0, deciding=False),
+    ]
+
+
+def _epochs(records: Records) -> list[Claim]:
+    def rise(what: str) -> dict[int, float]:
+        """Last epoch less the one of least validation loss."""
+
+        def value(r: Record) -> float:
+            rows = r.results("sft-long")["epochs"]
+            return rows[-1][what] - min(rows, key=lambda row: row["valid_loss"])[what]
+
+        return records.swept(value)
+
+    def chosen(r: Record) -> float:
+        rows = r.results("sft-long")["epochs"]
+        by_score = max(rows, key=lambda row: row["rm_score"])
+        return by_score["gold"] - min(rows, key=lambda row: row["valid_loss"])["gold"]
+
+    return [
+        Claim("validation loss of the last epoch, less the least", rise("valid_loss"), above=0.0),
+        Claim("RM score of the last epoch, less at the least validation loss", rise("rm_score"), above=0.0),
+        Claim(
+            "gold utility of the epoch chosen by RM score, less by validation loss", records.swept(chosen), above=0.0
+        ),
+    ]
+
+
+def _language_loss(stages: Callable[[str], dict[float, str]], axis: str, title: str) -> Callable[[Records], object]:
+    return partial(sweep_figure, stages=stages, axis=axis, title=title, values=("lm_loss", "score", "gold"))
+
+
+TRAINING_FINDINGS = (
+    Finding(
+        "alignment-tax",
+        "PPO pays an alignment tax; PPO-ptx repairs most of it",
+        "Fig. 28, 29",
+        "PPO loses on SQuAD, DROP, HellaSwag and WMT 15; mixing in pretraining gradients (PPO-ptx) repairs most of it",
+        "answers whose language is so close to the corpus that PPO need not leave it, or benchmarks at chance level",
+        _tax,
+        tax_by_step,
+    ),
+    Finding(
+        "gamma",
+        "Enough γ recovers the benchmarks at little cost",
+        "Fig. 33",
+        "γ of 20 or more recovers the loss on SQuAD and DROP, with little change in validation reward",
+        "a γ that recovers only by stopping RL: then validation reward would fall with it",
+        _gamma,
+        _language_loss(gamma_stages, "γ", "Pretraining coefficient γ"),
+    ),
+    Finding(
+        "beta-without-ptx",
+        "A larger KL penalty does not repair the tax",
+        "Fig. 34",
+        "raising β up to 2.0, a hundred times the default, with γ = 0 does not recover the benchmarks, and validation "
+        "reward falls",
+        "a tax that is mere distance from the PPO init, for which a KL penalty would be the cure",
+        _beta_plain,
+        _language_loss(partial(beta_stages, kind="ppo"), "β", "KL penalty β without pretraining gradients (γ = 0)"),
+    ),
+    Finding(
+        "training-longer",
+        "Training longer leaves the tax",
+        "Fig. 35",
+        "training for longer does not bring the benchmarks back",
+        "a policy that settles and relearns language from its own samples",
+        _longer,
+        lambda records: tax_by_step(records, ("ppo-longer", "ppo_ptx"), "PPO for twice as long"),
+    ),
+    Finding(
+        "beta",
+        "The best β lies between the extremes",
+        "Fig. 36",
+        "β of 0.01 to 0.02 is best; 0 and 2 are poor",
+        "a reward model so good that nothing need hold the policy back (β = 0 best), or so bad that any step is wrong",
+        _beta_ptx,
+        _language_loss(partial(beta_stages, kind="ppo_ptx"), "β", "KL penalty β with pretraining gradients"),
+    ),
+    Finding(
+        "init-mix",
+        "A 10 % pretraining mix in the init model helps",
+        "Fig. 37",
+        "PPO from an init model trained with 10 % pretraining data does better than from one without",
+        "pretraining gradients in PPO that make the mix in the init superfluous",
+        _init_mix,
+    ),
+    Finding(
+        "learning-rate",
+        "Without pretraining gradients, high learning rates diverge",
+        "App. E.9",
+        "without the pretraining mix, policy learning rates above 8.05e-6 diverged (1.3B)",
+        "a clip and a KL penalty that keep PPO stable at any rate, or pretraining gradients that do not help",
+        _lr,
+        _language_loss(partial(lr_stages, kind="ppo"), "policy learning rate", "Learning rate of PPO (γ = 0)"),
+    ),
+    Finding(
+        "rm-held-out-labelers",
+        "The reward model serves labelers whom it never saw",
+        "§4.1",
+        "five-fold by labeler group: 69.6 ± 0.9 % accuracy on the held-out group, 72.4 ± 0.4 % on its own",
+        "labelers whose tastes differ so much that a group's model is of no use to another",
+        _folds,
+        folds_figure,
+    ),
+    Finding(
+        "cost",
+        "Alignment costs little beside pretraining",
+        "§5",
+        "SFT 4.9 and PPO-ptx 60 petaflop/s-days for 175B, pretraining 3,640",
+        "a base as small as this world's, which is pretrained on few tokens, while PPO needs its episodes",
+        _cost,
+        cost_bars,
+    ),
+    Finding(
+        "rm-batching",
+        "All pairs of a prompt in one batch element, one epoch",
+        "§3.5",
+        "shuffling the pairs into one data set overfits in a single pass; so does more than one epoch",
+        "so little capacity, or so many rankings, that a completion seen several times is not remembered",
+        _batching,
+    ),
+    Finding(
+        "sft-checkpoint",
+        "The SFT epoch is best chosen by RM score",
+        "§3.5",
+        "validation loss overfits after one epoch, yet more epochs raise both RM score and human preference",
+        "demonstrations so plain that validation loss never rises, or an RM score that rises while quality falls",
+        _epochs,
+        epochs_figure,
+    ),
+)

@@ -1,0 +1,259 @@
+"""Knobs: the numbers that may bend while training runs, and the schedules that bend them.
+
+A loop sees a schedule: any `Callable[[int], Knobs]` that it asks once per step. `constant(k)`, `Dial(k)`
+(turned by hand or by a KL controller, from any thread), `replay(...)` or a plain function all serve.
+Every request to change a knob becomes one ledger line: asked, applied / clamped / refused, at which step, by whom, why.
+Settings (frozen at the start) live with their stage; a name is a setting or a knob, never both.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from labkit.errors import RunError, SettingsError
+from labkit.types import Step
+
+__all__ = [
+    "AdaptiveKL",
+    "Dial",
+    "Knobs",
+    "PPOKnobs",
+    "Replay",
+    "RewardKnobs",
+    "SFTKnobs",
+    "Schedule",
+    "constant",
+    "knob",
+    "replay",
+]
+
+
+def knob(default: float, low: float, high: float, doc: str, *, log: bool = False, symbol: str = "") -> Any:
+    """A field of a Knobs class: its bounds, whether its slider is logarithmic, and one sentence."""
+    return field(default=default, metadata={"low": low, "high": high, "log": log, "doc": doc, "symbol": symbol})
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """Base of the knobs of a stage; bounds are checked whenever one is built."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise SettingsError(
+                    f"{f.name} is {value!r}; it must lie between {low:g} and {high:g}. {f.metadata['doc']}"
+                )
+
+    def turned(self, **changes: float) -> Knobs:
+        """The same knobs with some changed; raises SettingsError on an unknown name or a value out of bounds."""
+        names = [f.name for f in fields(self)]
+        for name in changes:
+            if name not in names:
+                raise SettingsError(f"There is no knob {name!r}; the knobs are {', '.join(names)}.")
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SFTKnobs(Knobs):
+    """Knobs of supervised fine-tuning."""
+
+    lr_scale: float = knob(1.0, 0.0, 10.0, "Factor on the scheduled learning rate; 1 follows the cosine schedule.")
+
+
+@dataclass(frozen=True)
+class RewardKnobs(Knobs):
+    """Knobs of reward-model training."""
+
+    lr_scale: float = knob(1.0, 0.0, 10.0, "Factor on the scheduled learning rate; 1 follows the cosine schedule.")
+
+
+@dataclass(frozen=True)
+class PPOKnobs(Knobs):
+    """Knobs of PPO and PPO-ptx. Defaults are the lab's tour values; `labkit.paper` has the paper's."""
+
+    policy_lr: float = knob(
+        1e-3, 0.0, 1e-1, "Learning rate of the policy after warm-up (final value not in the paper).", log=True
+    )
+    value_lr: float = knob(1e-3, 0.0, 1e-1, "Learning rate of the value model (paper: 9e-6).", log=True)
+    kl_coef: float = knob(
+        0.02, 0.0, 10.0, "Weight of the per-token KL penalty to the PPO init model (paper: 0.02).", log=True, symbol="β"
+    )
+    ptx_coef: float = knob(
+        0.0,
+        0.0,
+        1000.0,
+        "Weight of the pretraining gradient; 0 is PPO, more is PPO-ptx (paper: 27.8).",
+        log=True,
+        symbol="γ",
+    )
+    clip: float = knob(
+        0.2,
+        0.01,
+        1.0,
+        "How far the probability ratio may leave 1 before the policy loss is cut (paper: 0.2).",
+        symbol="ε",
+    )
+    value_clip: float = knob(
+        0.2, 0.01, 100.0, "How far a value may move from its old estimate (not in the paper; 0.2 by lineage)."
+    )
+    gae_lambda: float = knob(
+        0.95, 0.0, 1.0, "λ of generalised advantage estimation (not in the paper; 0.95 by lineage).", symbol="λ"
+    )
+    temperature: float = knob(1.0, 0.05, 5.0, "Divides the logits in sampling and in scoring (paper: 1).")
+    kl_target: float = knob(
+        6.0, 0.01, 1000.0, "Target of the adaptive KL controller, nats per episode (the paper keeps β fixed).", log=True
+    )
+
+
+Schedule = Callable[[int], Knobs]
+
+
+def constant(knobs: Knobs) -> Schedule:
+    """The schedule that never bends."""
+    return lambda step: knobs
+
+
+@dataclass(frozen=True)
+class AdaptiveKL:
+    """Proportional controller of β (Ziegler et al. 2019, section 2.2): β grows when KL is above target, by at most `gain` a step."""
+
+    gain: float = 0.1  # largest relative change of β per step
+    floor: float = 1e-4  # β from which the controller starts again after β = 0
+
+    def __call__(self, knobs: Knobs, kl: float) -> float:
+        """Return the next β for the KL (nats per episode) measured under `knobs`."""
+        error = max(-0.2, min(0.2, kl / knobs.kl_target - 1.0))
+        return max(knobs.kl_coef, self.floor) * (1.0 + self.gain * error / 0.2)
+
+
+class Dial:
+    """A schedule that a person, or a KL controller, may bend while the loop runs.
+
+    `turn` only queues a request, from any thread; the loop's own call `dial(step)` applies it, so no knob
+    ever changes inside a step. Each request becomes a ledger row given to `record` (e.g. `folder.append_ledger`).
+    """
+
+    def __init__(
+        self,
+        knobs: Knobs,
+        *,
+        record: Callable[[Mapping[str, Any]], None] | None = None,
+        controller: AdaptiveKL | None = None,
+        auto: bool = False,
+    ) -> None:
+        self.knobs = knobs
+        self.record = record
+        self.controller = controller or AdaptiveKL()
+        self.auto = auto  # True: the controller holds β; False: the hand does
+        self.ledger: list[dict[str, Any]] = []
+        self._queue: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def turn(self, *, why: str = "", by: str = "hand", **changes: float) -> None:
+        """Ask for new knob values at the next step; a request that cannot be met is refused there, with its reason."""
+        with self._lock:
+            for name, value in changes.items():
+                self._queue.append({"time": time.time(), "knob": name, "asked": value, "by": by, "why": why})
+
+    def hold(self, why: str = "") -> None:
+        """Take β from the controller into the hand."""
+        self._switch(False, why)
+
+    def release(self, why: str = "") -> None:
+        """Give β to the controller."""
+        self._switch(True, why)
+
+    def _switch(self, auto: bool, why: str) -> None:
+        with self._lock:
+            self._queue.append({"time": time.time(), "knob": "auto", "asked": float(auto), "by": "hand", "why": why})
+
+    @property
+    def pending(self) -> tuple[Mapping[str, Any], ...]:
+        """The requests that wait for the next step, oldest first."""
+        with self._lock:
+            return tuple(self._queue)
+
+    def __call__(self, step: int) -> Knobs:
+        with self._lock:
+            requests, self._queue = self._queue, []
+        for request in requests:
+            self._apply(step, request)
+        return self.knobs
+
+    def observe(self, step: Step) -> None:
+        """Let the controller see a finished step; under `auto` it asks for the next β."""
+        kl = step.metrics.get("kl_k1")
+        if self.auto and kl is not None and math.isfinite(kl):
+            asked = self.controller(self.knobs, kl)
+            self.turn(kl_coef=asked, by="controller", why=f"KL {kl:.3g}, target {self.knobs.kl_target:g}")
+
+    def _apply(self, step: int, request: dict[str, Any]) -> None:
+        name, asked = request["knob"], request["asked"]
+        row = {**request, "step": step, "old": None, "new": None, "outcome": "applied", "reason": ""}
+        if name == "auto":
+            row["old"], self.auto = float(self.auto), bool(asked)
+            row["new"] = float(self.auto)
+        elif request["by"] == "hand" and name == "kl_coef" and self.auto:
+            row.update(old=self.knobs.kl_coef, new=self.knobs.kl_coef, outcome="refused")
+            row["reason"] = "the controller holds kl_coef; switch to hold first"
+        else:
+            row["old"] = getattr(self.knobs, name, None)
+            try:
+                value, row["outcome"] = self._bounded(name, asked, clamp=request["by"] == "controller")
+                self.knobs = self.knobs.turned(**{name: value})
+            except SettingsError as error:
+                row.update(outcome="refused", reason=str(error))
+            row["new"] = getattr(self.knobs, name, None)
+        self.ledger.append(row)
+        if self.record:
+            self.record(row)
+
+    def _bounded(self, name: str, asked: float, clamp: bool) -> tuple[float, str]:
+        meta = next((f.metadata for f in fields(self.knobs) if f.name == name), None)
+        if clamp and meta and not meta["low"] <= asked <= meta["high"]:
+            return min(max(asked, meta["low"]), meta["high"]), "clamped"
+        return asked, "applied"
+
+
+class Replay:
+    """The schedule that re-applies a ledger; what it applies goes to `record`, so that a replayed run can be replayed again."""
+
+    def __init__(self, ledger: Iterable[Mapping[str, Any]], knobs: Knobs) -> None:
+        self.knobs = knobs
+        self.record: Callable[[Mapping[str, Any]], None] | None = None
+        self._rows: dict[int, list[Mapping[str, Any]]] = {}
+        for row in ledger:
+            if row["knob"] == "rollback":  # the steps after it were superseded, and so were their requests
+                self._rows = {step: kept for step, kept in self._rows.items() if step <= row["new"]}
+            elif row["outcome"] != "refused" and row["knob"] != "auto":
+                self._rows.setdefault(int(row["step"]), []).append(row)
+
+    def __call__(self, step: int) -> Knobs:
+        for row in self._rows.pop(step, []):
+            now = getattr(self.knobs, row["knob"], None)
+            if now != row["old"]:
+                raise RunError(
+                    f"Replay of step {step}: the ledger changes {row['knob']} from {row['old']}, but it stands at {now}. "
+                    "Start from the settings in the run.json beside that ledger."
+                )
+            self.knobs = self.knobs.turned(**{row["knob"]: row["new"]})
+            if self.record:
+                self.record({**row, "by": "replay", "time": time.time()})
+        return self.knobs
+
+
+def replay(ledger: Iterable[Mapping[str, Any]], knobs: Knobs) -> Replay:
+    """The schedule that re-applies a ledger, strictly: a knob that does not stand where the ledger says is an error.
+
+    `ledger` holds the rows of a run's ledger.jsonl, `knobs` what that run started from.
+    """
+    return Replay(ledger, knobs)

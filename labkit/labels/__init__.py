@@ -1,0 +1,10 @@
+"""Labels: the log of what a labeler did, the session on top of it, agreement statistics, import and export.
+
+store.py      the append-only event log, one file per labeler; state.py says what its events amount to
+session.py    LabelSession: which card is next, draft, submit, undo, warnings, progress; knows no view
+tasks.py      prompts with completions in a labeler's own order, models hidden
+reports.py    echo, contradictions, progress, position bias and self-consistency of a session
+intervals.py  the bootstrap by prompt that every statistic shares
+agreement/    pairwise agreement, Kendall, Krippendorff, Cohen, Fleiss, each with an interval
+exchange/     export K-wise and as pairs; import of HH, TRL, Argilla and Label Studio files
+"""

@@ -1,0 +1,199 @@
+"""Rankings and ratings from any JSONL file, with errors that name file, line, field and remedy.
+
+One JSON object per line. The first key of each list that is present counts; other keys are ignored.
+
+    prompt or item   prompt_id, prompt, item_id, item, question_id, question, task, id
+    labeler          labeler_id, labeler, annotator_id, annotator, rater_id, rater, worker_id, worker, judge, user
+    a ranking        ranks or ranking: {"completion id": rank}, lower is better, equal = tie, null = unranked;
+                     or ranking, groups: [["best"], ["tied", "tied"], "last"]
+    a rating         rating, value, label, score, likert: a number ("3" is one too) or a category
+    of a completion  completion_id, completion, response_id, response, system, model (optional, with a rating)
+
+Also read as they are: the lab's own `Ranking` lines and label logs (runs/<name>/labels/<labeler>.jsonl); their Likert
+ratings become ratings of the completions. Files may be gzipped (.gz).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import DataError, LabError
+from labkit.labels.store import read_log
+from labkit.types import Ranking
+
+__all__ = ["Records", "add_row", "field_of", "read_objects", "read_records", "records_of"]
+
+PROMPT = ("prompt_id", "prompt", "item_id", "item", "question_id", "question", "task", "id")
+LABELER = (
+    *("labeler_id", "labeler", "annotator_id", "annotator", "rater_id", "rater"),
+    *("worker_id", "worker", "judge", "user"),
+)
+RANKS = ("ranks", "ranking", "groups")
+VALUE = ("rating", "value", "label", "score", "likert")
+COMPLETION = ("completion_id", "completion", "response_id", "response", "system", "model")
+
+
+@dataclass
+class Records:
+    """What the files say, by prompt (or item) and labeler."""
+
+    rankings: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # prompt -> labeler -> ranks
+    ratings: dict[tuple[str, str], dict[str, float | str]] = field(default_factory=dict)  # (prompt, completion or "")
+    replaced: int = 0  # labels that a later line of the same labeler on the same thing replaced
+
+    def add_ranks(self, prompt: str, labeler: str, ranks: Mapping[str, float]) -> None:
+        home = self.rankings.setdefault(prompt, {})
+        self.replaced += labeler in home
+        home[labeler] = dict(ranks)
+
+    def add_rating(self, prompt: str, completion: str, labeler: str, value: float | str) -> None:
+        home = self.ratings.setdefault((prompt, completion), {})
+        self.replaced += labeler in home
+        home[labeler] = value
+
+
+def records_of(rankings: Iterable[Ranking]) -> Records:
+    """The lab's own rankings as records; Likert ratings become ratings of the completions."""
+    records = Records()
+    for ranking in rankings:
+        _add_ranking(records, ranking)
+    return records
+
+
+def read_records(paths: Iterable[str | Path]) -> Records:
+    """Read files; a folder stands for its *.jsonl files. No usable line at all is an error."""
+    records = Records()
+    for path in map(Path, paths):
+        files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"{path} holds no .jsonl file; name the files, or a folder with label logs.")
+        for file in files:
+            _read_file(records, file)
+    if not records.rankings and not records.ratings:
+        names = ", ".join(str(p) for p in paths)
+        raise DataError(
+            f"{names}: there is no ranking and no rating in it; each line needs a prompt, a labeler and ranks."
+        )
+    return records
+
+
+def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("file, line n", object) for each non-empty line of a JSONL file, gzipped or not."""
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                where = f"{path}, line {number}"
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{where} is not JSON ({error.msg}); write one JSON object per line.") from None
+                if not isinstance(row, dict):
+                    raise DataError(f"{where} holds a {type(row).__name__}; write one JSON object per line.")
+                yield where, row
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}. Check the name.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text; save it as UTF-8 JSONL.") from None
+
+
+def field_of(row: Mapping[str, Any], keys: tuple[str, ...], what: str, where: str) -> str:
+    """The first of `keys` in `row` as text; missing, null or empty is an error that lists the keys."""
+    key = next((k for k in keys if k in row), None)
+    if key is None:
+        raise DataError(f"{where} has no {what}; add the field {keys[0]!r} (also read: {', '.join(keys[1:])}).")
+    value = row[key]
+    value = value.get("id") if isinstance(value, Mapping) else value
+    if value is None or value == "" or isinstance(value, (list, dict)):
+        raise DataError(f"{where}: field {key!r} is {row[key]!r}; it must name the {what}, as text or a number.")
+    return str(value)
+
+
+def _read_file(records: Records, file: Path) -> None:
+    first = True
+    for where, row in read_objects(file):
+        if first and row.get("event") == "open":
+            for ranking in read_log(file).rankings.values():
+                _add_ranking(records, ranking)
+            return
+        first = False
+        add_row(records, row, where)
+
+
+def add_row(records: Records, row: dict[str, Any], where: str) -> None:
+    """Take in one line; `where` is what an error calls it."""
+    if "completions" in row and "groups" in row:
+        try:
+            _add_ranking(records, Ranking.from_json(row))
+        except (LabError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{where} is not a complete Ranking: {error}") from None
+        return
+    prompt, labeler = field_of(row, PROMPT, "prompt or item", where), field_of(row, LABELER, "labeler", where)
+    key = next((k for k in RANKS if k in row), None)
+    if key is not None:
+        records.add_ranks(prompt, labeler, _ranks(row[key], key, where))
+        return
+    key = next((k for k in VALUE if k in row), None)
+    if key is None:
+        raise DataError(
+            f"{where} has neither ranks nor a rating; add 'ranks': {{completion id: rank}} "
+            "or 'rating' (also read: value, label, score, likert)."
+        )
+    completion = next((k for k in COMPLETION if row.get(k) is not None), None)
+    records.add_rating(prompt, str(row[completion]) if completion else "", labeler, _value(row[key], key, where))
+
+
+def _add_ranking(records: Records, ranking: Ranking) -> None:
+    if len(ranking.ranks) > 1:
+        records.add_ranks(ranking.prompt.id, ranking.labeler, ranking.ranks)
+    for i, rating in ranking.ratings.items():
+        if rating.likert is not None:
+            records.add_rating(ranking.prompt.id, i, ranking.labeler, rating.likert)
+
+
+def _ranks(value: Any, key: str, where: str) -> dict[str, float]:
+    if isinstance(value, list):
+        groups = [group if isinstance(group, list) else [group] for group in value]
+        pairs = [(str(i), place) for place, group in enumerate(groups, 1) for i in group]
+        if len(dict(pairs)) < len(pairs):
+            raise DataError(f"{where}: field {key!r} ranks a completion twice; name each id once.")
+        value = dict(pairs)
+    if not isinstance(value, Mapping):
+        raise DataError(f"{where}: field {key!r} is {value!r}; write {{completion id: rank}}, lower is better.")
+    for i, rank in value.items():
+        if rank is not None and not _is_number(rank):
+            raise DataError(
+                f"{where}: field {key!r} gives {i!r} the rank {rank!r}; a rank is a number, or null if unranked."
+            )
+    ranks = {str(i): float(rank) for i, rank in value.items() if rank is not None}
+    if len(ranks) < 2:
+        raise DataError(
+            f"{where}: field {key!r} ranks {len(ranks)} completion(s); a ranking needs K >= 2. Drop the line."
+        )
+    return ranks
+
+
+def _value(value: Any, key: str, where: str) -> float | str:
+    if _is_number(value):
+        return float(value)
+    if isinstance(value, (str, bool)) and str(value).strip():
+        with contextlib.suppress(ValueError):
+            if _is_number(float(value)) and isinstance(value, str):
+                return float(value)
+        return str(value)
+    raise DataError(
+        f"{where}: field {key!r} is {value!r}; a rating is a finite number or a category. Drop or mend the line."
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

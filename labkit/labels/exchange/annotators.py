@@ -1,0 +1,186 @@
+"""Rankings from annotation tools' exports: Argilla (versions 1 and 2) and Label Studio.
+
+Argilla. A ranking question's values name the fields that hold the completions. Three shapes are read:
+  version 1 records   responses: [{"user_id", "status", "values": {question: {"value": [{"value", "rank"}]}}}]
+  version 1 data sets question: [{"user_id", "status", "value": {"value": [...], "rank": [...]}}]
+  version 2 records   responses: {question: [{"value": [best, ..., worst], "user_id"}]}
+  version 2 data sets "question.responses": [[best, ...]], "question.responses.users", "question.responses.status"
+Only submitted responses count. Version 2 exports an order without ties.
+
+Label Studio. Tasks with annotations (JSON export). Ranker: {"ranker": {name: [ids, best first]}} over a list of
+{"id", "body"} items in the task's data; with several buckets say their order by `buckets`; items in "_" are unranked.
+Pairwise: {"selected": "left" or "right"} over the two text fields of the task's data. Cancelled annotations are left
+out, and so are skipped tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from labkit.errors import DataError
+from labkit.labels.exchange.building import PROMPT_TEXT, Options, build_prompt, build_ranking
+from labkit.labels.exchange.rows import first_of
+from labkit.types import Ranking
+
+__all__ = ["argilla_rankings", "is_argilla", "is_label_studio", "label_studio_rankings"]
+
+_COMPLETION = re.compile(
+    r"(response|answer|completion|text|output|summary|reply|option|candidate|generation)s?[-_ ]?", re.I
+)
+
+
+def is_argilla(row: Mapping[str, Any]) -> bool:
+    """Whether a row looks like an Argilla record or data set row."""
+    if isinstance(row.get("fields"), Mapping) and "responses" in row:
+        return True
+    return any(k.endswith(".responses") for k in row) or any(True for _ in _answers_v1_dataset(row))
+
+
+def argilla_rankings(row: Mapping[str, Any], where: str, options: Options) -> Iterator[Ranking]:
+    """One ranking per submitted answer to a ranking question."""
+    fields = row["fields"] if isinstance(row.get("fields"), Mapping) else row
+    for user, value in _answers(row):
+        ranks = _ranks(value)
+        if ranks is None:
+            continue  # an answer to some other kind of question
+        names = {option: _field(option, fields, where) for option in ranks}
+        text = _prompt_text(fields, set(names.values()), where, options)
+        prompt = build_prompt(text, {**row, **_metadata(row)}, options.name)
+        texts = [fields[names[option]] for option in ranks]
+        yield build_ranking(prompt, texts, list(ranks.values()), labeler=str(user or options.labeler))
+
+
+def _answers(row: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """(user, value) of every submitted answer, in whichever of the four shapes."""
+    responses = row.get("responses")
+    if isinstance(responses, Mapping):
+        for answers in responses.values():
+            yield from ((a.get("user_id"), a.get("value")) for a in answers or () if _submitted(a.get("status")))
+    elif isinstance(responses, Sequence) and not isinstance(responses, str):
+        for response in responses:
+            if isinstance(response, Mapping) and _submitted(response.get("status")):
+                values = (response.get("values") or {}).values()
+                yield from ((response.get("user_id"), v.get("value")) for v in values if isinstance(v, Mapping))
+    for key, values in row.items():
+        if key.endswith(".responses") and values:
+            users = row.get(f"{key}.users") or [None] * len(values)
+            status = row.get(f"{key}.status") or [None] * len(values)
+            yield from ((u, v) for u, v, s in zip(users, values, status, strict=True) if _submitted(s))
+    yield from _answers_v1_dataset(row)
+
+
+def _answers_v1_dataset(row: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    for key, answers in row.items():
+        listed = key != "responses" and isinstance(answers, list) and answers and isinstance(answers[0], Mapping)
+        if listed and {"user_id", "value"} <= set(answers[0]):
+            yield from ((a["user_id"], a["value"]) for a in answers if _submitted(a.get("status")))
+
+
+def _submitted(status: Any) -> bool:
+    return status in (None, "submitted")
+
+
+def _ranks(value: Any) -> dict[str, int] | None:
+    """{option: rank} of a ranking answer; None if the value answers no ranking question."""
+    if isinstance(value, Mapping) and {"value", "rank"} <= set(value) and isinstance(value["value"], list):
+        return dict(zip(value["value"], value["rank"], strict=True))
+    if not isinstance(value, list) or len(value) < 2:
+        return None
+    if all(isinstance(v, Mapping) and {"value", "rank"} <= set(v) for v in value):
+        return {v["value"]: v["rank"] for v in value}
+    return {v: n for n, v in enumerate(value, 1)} if all(isinstance(v, str) for v in value) else None
+
+
+def _field(option: str, fields: Mapping[str, Any], where: str) -> str:
+    plain = lambda name: re.sub(r"[\W_]", "", str(name)).lower()  # noqa: E731
+    found = [name for name in fields if plain(name) == plain(option) and isinstance(fields[name], str)]
+    if not found:
+        names = ", ".join(k for k, v in fields.items() if isinstance(v, str))
+        raise DataError(f"{where}: the ranked option {option!r} is no text field of the record; it has {names}.")
+    return option if option in found else found[0]
+
+
+def _prompt_text(fields: Mapping[str, Any], taken: set[str], where: str, options: Options) -> str:
+    keys = [options.prompt_field] if options.prompt_field else [*PROMPT_TEXT, *fields]
+    text = first_of({k: v for k, v in fields.items() if k not in taken and isinstance(v, str)}, keys)
+    if text is None:
+        raise DataError(f"{where} has no field with the prompt; name it by prompt_field (fields: {', '.join(fields)}).")
+    return text
+
+
+def _metadata(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return row["metadata"] if isinstance(row.get("metadata"), Mapping) else {}
+
+
+def is_label_studio(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a Label Studio task with annotations."""
+    return isinstance(row.get("data"), Mapping) and isinstance(row.get("annotations"), list)
+
+
+def label_studio_rankings(row: Mapping[str, Any], where: str, options: Options) -> Iterator[Ranking]:
+    """One ranking per finished annotation that holds a Ranker or Pairwise result."""
+    data = row["data"]
+    for annotation in row["annotations"]:
+        for result in annotation.get("result") or () if not annotation.get("was_cancelled") else ():
+            value = result.get("value") or {}
+            if "ranker" in value:
+                items, ranks = _items(data, where, options), _ranker(value["ranker"], where, options)
+            elif value.get("selected") in ("left", "right"):
+                items = _two_texts(data, where, options)
+                ranks = dict(zip(items, (1, 2) if value["selected"] == "left" else (2, 1), strict=True))
+            else:
+                continue
+            strange = sorted(set(ranks) - set(items))
+            if strange:
+                raise DataError(f"{where}: the ranker names item {strange[0]!r}, which is not in the task's data.")
+            taken = set(options.completion_fields) or set(items)
+            text = _prompt_text(data, taken, where, options)
+            yield build_ranking(
+                build_prompt(text, {"id": row.get("id"), **data}, options.name),
+                list(items.values()),
+                [ranks.get(i) for i in items],
+                labeler=_annotator(annotation) or options.labeler,
+                seconds=annotation.get("lead_time"),
+            )
+
+
+def _annotator(annotation: Mapping[str, Any]) -> str:
+    who = annotation.get("completed_by")
+    who = first_of(who, ("email", "username", "id")) if isinstance(who, Mapping) else who
+    return "" if who is None else str(who)
+
+
+def _ranker(ranker: Any, where: str, options: Options) -> dict[str, int]:
+    """{item id: rank}: the order of one list, or one rank per bucket."""
+    named = {k: v for k, v in ranker.items() if k != "_"} if isinstance(ranker, Mapping) else {"": ranker}
+    if len(named) <= 1:
+        return {str(i): n for ids in named.values() for n, i in enumerate(ids, 1)}
+    if set(named) - set(options.buckets):
+        raise DataError(
+            f"{where}: the ranker has the buckets {', '.join(named)}; say their order by buckets=(best, ...)."
+        )
+    return {str(i): options.buckets.index(name) + 1 for name, ids in named.items() for i in ids}
+
+
+def _items(data: Mapping[str, Any], where: str, options: Options) -> dict[str, str]:
+    """{item id: text} of the list that a ranker ranks."""
+    keys = options.completion_fields or tuple(data)
+    for key in keys:
+        items = data.get(key)
+        if isinstance(items, list) and items and all(isinstance(i, Mapping) and "id" in i for i in items):
+            return {str(i["id"]): str(first_of(i, ("body", "text", "html", "title")) or "") for i in items}
+    raise DataError(f"{where}: the task's data hold no list of items with 'id' and 'body' for the ranker to rank.")
+
+
+def _two_texts(data: Mapping[str, Any], where: str, options: Options) -> dict[str, str]:
+    """The two compared fields, left one first: those named, or the two whose names look like completions."""
+    names = list(options.completion_fields)
+    if not names:
+        taken = options.prompt_field or next((k for k in PROMPT_TEXT if isinstance(data.get(k), str)), None)
+        names = [k for k, v in data.items() if isinstance(v, str) and k != taken and _COMPLETION.match(k)]
+    if len(names) != 2 or any(not isinstance(data.get(n), str) for n in names):
+        fields = ", ".join(data)
+        raise DataError(f"{where}: which two of {fields} were compared? Say completion_fields=(left, right).")
+    return {n: data[n] for n in names}

@@ -1,0 +1,188 @@
+"""The label log: one append-only JSONL file of events per labeler, written by one process at a time.
+
+    runs/<name>/labels/<labeler>.jsonl      {"n": 7, "time": 1.7e9, "event": "draft", "task": "p1:3fa9c1", ...}
+
+Every event is on the disk (fsync) before its effect is seen, so a killed kernel loses at most the move being made.
+What a person did is never rewritten: undo is one more event. state.py says what the events amount to.
+
+    open           a session began: labeler, seed, process; `torn` keeps the half line that a killed writer left
+    shown          a card came up: task, order of its completions, why it was chosen
+    draft          groups, ratings and comment of one card, whole (action)
+    submit         the ranking, whole, with its prompt, completions and their provenance (action)
+    skip           with a reason (action)
+    cannot_judge   with a reason (action)
+    undo, redo     takes back, or repeats, the last action; reaches past submits and restarts
+    revisit        tasks to be shown again next, worst first
+    note           free text on a task or the session
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import RunError
+from labkit.labels.state import IDLE_SECONDS, Draft, LabelState, fold
+from labkit.runs import check_name, read_jsonl
+from labkit.types import Ranking
+
+try:
+    import fcntl
+except ImportError:  # Windows: the size check in `append` still finds a second writer
+    fcntl = None
+
+__all__ = ["Draft", "LabelLog", "LabelState", "MemoryLog", "fold", "labels_path", "read_log", "read_rankings"]
+
+
+def labels_path(run_path: str | Path, labeler: str) -> Path:
+    """Where a labeler's log lives inside a run folder; refuses a labeler id that is no safe file name."""
+    return Path(run_path) / "labels" / f"{check_name(labeler, 'labeler')}.jsonl"
+
+
+def read_log(path: str | Path) -> LabelState:
+    """The state of a log on disk, without opening it for writing; a torn last line is passed over."""
+    return fold(read_jsonl(Path(path)))
+
+
+def read_rankings(*paths: str | Path) -> list[Ranking]:
+    """All rankings in force in the given logs (a folder stands for its *.jsonl files); silent repeats are left out."""
+    files = [f for p in map(Path, paths) for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
+    return [ranking for file in files for ranking in read_log(file).rankings.values()]
+
+
+class MemoryLog:
+    """A log that keeps nothing: for a demonstration, and the null object behind `LabelLog`."""
+
+    def __init__(self, labeler: str, *, seed: int = 0, clock: Callable[[], float] = time.time) -> None:
+        self.labeler, self.clock, self.state = check_name(labeler, "labeler"), clock, LabelState()
+        self._begin(seed)
+
+    def append(self, event: str, **content: Any) -> dict[str, Any]:
+        """Write one event, then let the state take it in; returns the event as a reader will see it."""
+        row = {"n": self.state.events + 1, "time": self.clock(), "event": event, **content}
+        line = json.dumps(row, ensure_ascii=False)
+        self._write(line.encode() + b"\n")
+        row = json.loads(line)
+        self.state.apply(row)
+        return row
+
+    def seconds(self, task: str) -> float:
+        """Seconds of work on a card up to now; pauses count up to five minutes each."""
+        running = self.state.current == task and self.state.last_time is not None
+        gap = max(self.clock() - self.state.last_time, 0.0) if running else 0.0
+        return self.state.spent.get(task, 0.0) + min(gap, IDLE_SECONDS)
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+    def _begin(self, seed: int, **more: str) -> None:
+        who = {"session": uuid.uuid4().hex[:8], "pid": os.getpid(), "host": platform.node()}
+        self.append("open", labeler=self.labeler, seed=seed, **who, **more)
+
+    def _write(self, line: bytes) -> None:
+        """Nothing to write to."""
+
+
+class LabelLog(MemoryLog):
+    """The one writer of a log file. `append` returns when the event is on the disk.
+
+    A second process is refused (file lock, and a size check where locks do not work). A second opening in the same
+    process takes over from the first, so that a notebook cell can be run again.
+    """
+
+    _open: weakref.WeakValueDictionary[str, LabelLog] = weakref.WeakValueDictionary()
+
+    def __init__(
+        self, path: str | Path, labeler: str, *, seed: int = 0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path, self.labeler, self.clock = Path(path), check_name(labeler, "labeler"), clock
+        self._fd: int | None = None
+        earlier = self._open.get(str(self.path.resolve()))
+        if earlier is not None:
+            earlier.close()
+        self._fd = self._lock()
+        try:
+            torn = self._repair()
+            self.state = read_log(self.path)
+            if self.state.labeler not in ("", self.labeler):
+                raise RunError(
+                    f"{self.path} holds the labels of {self.state.labeler!r}, not of {labeler!r}; "
+                    "give each labeler a file."
+                )
+        except BaseException:
+            self.close()
+            raise
+        self._open[str(self.path.resolve())] = self
+        self._begin(seed, **({"torn": torn} if torn else {}))
+
+    def close(self) -> None:
+        """Give up the file; further appends are errors."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _lock(self) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            message = f"Could not open {self.path}: {error.strerror}. Choose a folder that can be written."
+            raise RunError(message) from None
+        if fcntl is not None:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                raise RunError(
+                    f"{self.path} is being written by another process (a second notebook or kernel); "
+                    "shut that one down, or label under another labeler id."
+                ) from None
+        return fd
+
+    def _repair(self) -> str:
+        """Cut off the half line that a killed writer left, and return it; a whole last line only gets its line end."""
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        tail, self._size = content[end:].decode("utf-8", errors="replace"), len(content)
+        if not tail:
+            return ""
+        with contextlib.suppress(ValueError):
+            json.loads(tail)
+            self._write(b"\n")
+            return ""
+        os.ftruncate(self._fd, end)
+        os.fsync(self._fd)
+        self._size = end
+        return tail
+
+    def _write(self, line: bytes) -> None:
+        if self._fd is None:
+            raise RunError(f"{self.path} was opened again in this process, or closed; use the newer session.")
+        found = os.fstat(self._fd).st_size
+        if found != self._size:
+            raise RunError(
+                f"{self.path} changed under this session ({found} bytes, expected {self._size}): "
+                "there is a second writer. Close one of the two and open the session again; nothing was overwritten."
+            )
+        try:
+            if os.write(self._fd, line) < len(line):
+                raise OSError(28, "No space left on device")
+            os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            message = f"Could not append to {self.path}: {error.strerror}. Free some space and repeat the last move."
+            raise RunError(message) from error
+        self._size += len(line)

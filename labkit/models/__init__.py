@@ -1,0 +1,45 @@
+"""Models as the method needs them: any causal LM of `transformers`, a scalar-head reward / value model, padding-free passes."""
+
+from labkit.models.loading import (
+    choose_device,
+    decode,
+    encode_prompt,
+    encode_response,
+    fused,
+    load_policy,
+    load_reward_model,
+    load_tokenizer,
+    model_hash,
+    new_reward_model,
+    save_model,
+)
+from labkit.models.packed import packed_logits
+from labkit.models.scoring import (
+    batches_by_tokens,
+    response_logits,
+    response_logprobs,
+    response_values,
+    score,
+    text_values,
+)
+
+__all__ = [
+    "batches_by_tokens",
+    "choose_device",
+    "decode",
+    "encode_prompt",
+    "encode_response",
+    "fused",
+    "load_policy",
+    "load_reward_model",
+    "load_tokenizer",
+    "model_hash",
+    "new_reward_model",
+    "packed_logits",
+    "response_logits",
+    "response_logprobs",
+    "response_values",
+    "save_model",
+    "score",
+    "text_values",
+]

@@ -1,0 +1,232 @@
+"""Load and save what the method trains: a causal LM (policy), its tokenizer, and scalar-head reward and value models.
+
+The reward model is `AutoModelForTokenClassification` with one label: each position carries the score of the text
+up to there, the score of a text is the one at its last real token, and the head's bias (which centres the
+demonstrations) is an ordinary weight, so plain `from_pretrained` brings all of it back. The stock
+sequence-classification head has no bias and would lose it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers.activations import NewGELUActivation
+from transformers.utils import logging
+
+from labkit.errors import ModelError
+from labkit.models.packed import LAB_ATTENTION
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "choose_device",
+    "decode",
+    "encode_prompt",
+    "encode_response",
+    "fused",
+    "load_policy",
+    "load_reward_model",
+    "load_tokenizer",
+    "model_hash",
+    "new_reward_model",
+    "save_model",
+]
+
+PAD_TOKEN = "<|pad|>"
+
+
+def choose_device() -> tuple[torch.device, torch.dtype]:
+    """The one place that picks a device and the dtype of forward passes: CUDA (bf16), MPS (fp32) or CPU (fp32).
+
+    Weights stay fp32 everywhere; bf16 is applied by autocast, so the optimiser always steps fp32 masters.
+    The environment variables LABKIT_DEVICE ("cpu", "cuda", "mps") and LABKIT_DTYPE ("float32", "bfloat16") override the
+    choice: bf16 pays on a CPU that multiplies it in hardware (AMX), from a few million parameters up.
+    """
+    wanted = os.environ.get("LABKIT_DEVICE")
+    if wanted is None:
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    half = wanted.startswith("cuda") and torch.cuda.is_bf16_supported()
+    dtype = os.environ.get("LABKIT_DTYPE", "bfloat16" if half else "float32")
+    if dtype not in ("float32", "bfloat16"):
+        raise ModelError(f"LABKIT_DTYPE is {dtype!r}; it must be float32 or bfloat16.")
+    return torch.device(wanted), getattr(torch, dtype)
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer with an end token and a pad token of its own (one is added where it is missing or equals the end).
+
+    Raises ModelError where there is no tokenizer or no end token: PPO cannot tell a finished response without one.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"No tokenizer could be loaded from {path}: {_first_line(error)} Give a folder made by save_pretrained."
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"The tokenizer of {path} has no end token (eos_token); set one, save it there again, and reload."
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    return tokenizer
+
+
+def load_policy(
+    path: str | Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> PreTrainedModel:
+    """Load a causal LM by folder or hub name, in eval mode (dropout off), ready for packed passes.
+
+    With `tokenizer`, the embeddings grow where it knows more tokens than the model (an added pad token).
+    """
+    try:
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, attn_implementation=LAB_ATTENTION)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"No causal language model could be loaded from {path}: {_first_line(error)} Give a hub name or a folder made by save_pretrained."
+        ) from error
+    if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return fused(model).to(device or choose_device()[0]).eval()
+
+
+def new_reward_model(
+    policy_path: str | Path, seed: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """Start a reward model from a language model's weights: head N(0, 1/sqrt(d + 1)), bias 0 (Stiennon et al.'s initialisation)."""
+    model = _scalar_model(policy_path, dtype)
+    head = scalar_head(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        weight = torch.randn(head.weight.shape, generator=generator) / math.sqrt(head.in_features + 1)
+        head.weight.copy_(weight.to(head.weight.dtype))
+        head.bias.zero_()
+    return model.to(device or choose_device()[0]).eval()
+
+
+def load_reward_model(
+    path: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """Load a trained reward (or value) model with its centring bias, in eval mode."""
+    found = (AutoConfig.from_pretrained(str(path)).architectures or [""])[0] if Path(path).is_dir() else ""
+    if found and not found.endswith("ForTokenClassification"):
+        raise ModelError(
+            f"{path} holds a {found}, not a reward model: its head would be random. Train one first, or begin with new_reward_model()."
+        )
+    model = _scalar_model(path, dtype)
+    return model.to(device or choose_device()[0]).eval()
+
+
+def scalar_head(model: PreTrainedModel) -> torch.nn.Linear:
+    """The one-output Linear (with bias) of a reward or value model; raises ModelError where there is none."""
+    head = getattr(model, "score", None) or getattr(model, "classifier", None)
+    if not isinstance(head, torch.nn.Linear) or head.out_features != 1 or head.bias is None:
+        raise ModelError(
+            f"{type(model).__name__} has no one-output linear head with a bias; make the model with new_reward_model(), "
+            "or choose an architecture that transformers offers as AutoModelForTokenClassification."
+        )
+    return head
+
+
+def fused(model: PreTrainedModel) -> PreTrainedModel:
+    """Let PyTorch's one kernel compute GPT-2's GELU, which the library spells out in eight steps; the same function. Returns the model."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))
+    return model
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
+    """Save weights (safetensors) and tokenizer so that plain `transformers` loads them; returns the folder."""
+    folder = Path(folder)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with _quiet():
+        model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    _swap_in(scratch, folder)
+    return folder
+
+
+def model_hash(model: PreTrainedModel) -> str:
+    """Twelve hex digits that name these very weights: the provenance of a completion."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a prompt, verbatim (no template), with the tokenizer's begin token where it has one."""
+    ids = tokenizer(text, add_special_tokens=True)["input_ids"]
+    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]  # some tokenizers append the end token to everything
+    return ids
+
+
+def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a finished response: the text followed by the end token."""
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """Text of response ids, without special tokens."""
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _scalar_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        config = AutoConfig.from_pretrained(str(path), num_labels=1)
+        config.classifier_dropout = 0.0  # a score must not depend on chance
+        with _quiet():
+            model = AutoModelForTokenClassification.from_pretrained(
+                str(path), config=config, dtype=dtype, attn_implementation=LAB_ATTENTION
+            )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"No reward model could be made from {path}: {_first_line(error)}") from error
+    scalar_head(model)
+    return fused(model)
+
+
+def _swap_in(scratch: Path, folder: Path) -> None:
+    """Put a finished folder in place of an old one; at no moment is there neither."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    scratch.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no report that a new head is new: the caller knows."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") + "." if str(error).strip() else type(error).__name__ + "."

@@ -1,0 +1,143 @@
+"""Padding-free passes for any `transformers` model: rows of unequal length lie end to end as one long row.
+
+Every linear layer, the head and the loss see real tokens only. The attention product alone is done on padded
+grids (`layout.py`), by a function registered with the library's attention interface; no model code of ours is involved.
+Without a `Layout` that function is plain scaled-dot-product attention, so trainers and `generate` work as usual.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from labkit.errors import DataError, ModelError
+from labkit.models.last_layer import only_needed
+from labkit.models.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedModel
+
+__all__ = ["LAB_ATTENTION", "Layout", "packed_logits"]
+
+LAB_ATTENTION = "labkit_packed"
+
+
+def _attention(
+    module, query, key, value, attention_mask, *, layout: Layout | None = None, scaling=None, dropout=0.0, **kwargs
+):
+    """The registered attention function; `layout` says how rows lie in the packed row."""
+    if layout is None and query.shape[2] == 1 and attention_mask is not None and attention_mask.is_floating_point():
+        return _one_token(query, key, value, attention_mask, scaling), None
+    if layout is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    window = kwargs.get("sliding_window")
+    if (
+        kwargs.get("softcap") is not None
+        or kwargs.get("s_aux") is not None
+        or (window is not None and window < layout.longest)
+    ):
+        raise ModelError(
+            f"{type(module).__name__} uses attention that packed rows do not support here (soft cap, sinks, or a window "
+            f"shorter than {layout.longest} tokens); load the model with attn_implementation='sdpa'."
+        )
+    grids = zip(layout.spread(query), layout.spread(key), layout.spread(value), strict=True)
+    return layout.gather([_causal(q, k, v, scaling, dropout) for q, k, v in grids]), None
+
+
+def _one_token(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """(B, H, 1, d) -> (B, 1, H, d): a decoding step as plain products. Query heads that share a key head are read together."""
+    grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])  # (B, key heads, query heads of each, d)
+    scores = grouped @ k.transpose(2, 3) * (scale or q.shape[3] ** -0.5) + mask
+    out = scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
+    return out.reshape(q.shape[0], 1, q.shape[1], q.shape[3])
+
+
+def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None, dropout: float) -> torch.Tensor:
+    """(B, H, L, d) causal attention. The CPU's fused kernel is several times slower backwards in bf16 than plain products."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        hidden = torch.full((q.shape[2], q.shape[2]), float("-inf"), dtype=q.dtype).triu(1)
+        weights = (q @ k.transpose(2, 3) * (scale or q.shape[3] ** -0.5) + hidden).softmax(-1, dtype=torch.float32)
+        return F.dropout(weights, dropout).to(q.dtype) @ v
+    return F.scaled_dot_product_attention(
+        q, k, v, is_causal=True, scale=scale, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
+    )
+
+
+AttentionInterface.register(LAB_ATTENTION, _attention)
+AttentionMaskInterface.register(LAB_ATTENTION, sdpa_mask)
+
+
+def packed_logits(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], keep: torch.Tensor | None = None, **kwargs
+) -> torch.Tensor:
+    """One forward pass over `sequences` (lists of token ids, no padding) laid end to end.
+
+    keep: (N,) positions in the packed row whose outputs are wanted; all T by default. A causal LM runs its head on
+    those alone. Returns (N, vocabulary) logits of a causal LM, or (N,) values of a one-label token classifier.
+    Models loaded without the lab's attention are run on a right-padded grid instead: same numbers, more work.
+    """
+    if not sequences or not all(len(s) for s in sequences):
+        raise DataError(
+            "There is nothing to score: the batch is empty or holds an empty sequence. Drop empty rows before scoring."
+        )
+    plain = getattr(model, "module", model)  # without the wrapper of distributed training
+    device = plain.get_input_embeddings().weight.device
+    lengths = [len(s) for s in sequences]
+    _check_context(plain, max(lengths))
+    if plain.config._attn_implementation != LAB_ATTENTION:
+        return _padded_logits(model, sequences, lengths, keep, device)
+    arguments = {
+        "input_ids": torch.tensor([t for s in sequences for t in s], device=device)[None],  # (1, T)
+        "position_ids": torch.cat([torch.arange(n) for n in lengths])[None].to(device),  # (1, T)
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # prepared: the library builds none
+        "layout": Layout.of(lengths, device),
+        "use_cache": False,
+        **kwargs,
+    }
+    if keep is not None and not is_scalar(model):
+        arguments["logits_to_keep"] = keep
+    with only_needed(model, keep):
+        out = model(**arguments).logits[0]  # (T or N, V), or (T, 1)
+    if is_scalar(model):
+        return out[:, 0] if keep is None else out[keep, 0]
+    return out
+
+
+def is_scalar(model: torch.nn.Module) -> bool:
+    """True for a reward or value model, False for a language model (also when wrapped for several processes)."""
+    return "ForTokenClassification" in type(getattr(model, "module", model)).__name__
+
+
+def _padded_logits(model, sequences, lengths, keep, device) -> torch.Tensor:
+    """The plain path: right-padded rows, an attention mask, the full head; what the packed path must equal."""
+    longest = max(lengths)
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]  # (B, L)
+    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+    ids[mask] = torch.tensor([t for s in sequences for t in s])
+    mask = mask.to(device)
+    logits = model(input_ids=ids.to(device), attention_mask=mask.long(), use_cache=False).logits[
+        mask
+    ]  # (T, V) or (T, 1)
+    logits = logits[:, 0] if is_scalar(model) else logits
+    return logits if keep is None else logits[keep]
+
+
+def _check_context(model: PreTrainedModel, longest: int) -> None:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise DataError(
+            f"A sequence of {longest} tokens does not fit the model's context of {limit}; "
+            "drop or shorten that prompt, or lower the response length."
+        )

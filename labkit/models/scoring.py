@@ -1,0 +1,118 @@
+"""Log-probabilities of responses under a policy, values of their prefixes, scores of whole texts; in batches without padding.
+
+Flat results run over the response tokens of row 0, then of row 1, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from labkit.models.packed import packed_logits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "batches_by_tokens",
+    "response_logits",
+    "response_logprobs",
+    "response_values",
+    "score",
+    "text_values",
+]
+
+Rows = Sequence[Sequence[int]]
+
+
+def batches_by_tokens(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Row indices, shortest rows first, in batches whose padded grid (rows x longest) stays within `max_tokens`."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[i] > max_tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def response_positions(prompts: Rows, responses: Rows, device: torch.device | None = None) -> torch.Tensor:
+    """(N,) places in the packed prompt+response rows whose outputs predict the response tokens: each one before its token."""
+    places, start = [], 0
+    for prompt, response in zip(prompts, responses, strict=True):
+        first = start + len(prompt) - 1
+        places.append(torch.arange(first, first + len(response)))
+        start += len(prompt) + len(response)
+    return torch.cat(places).to(device)
+
+
+def response_logits(policy: PreTrainedModel, prompts: Rows, responses: Rows) -> torch.Tensor:
+    """(N, V) fp32 logits for each response token, with gradients if they are on; the head runs on these positions only."""
+    rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    device = getattr(policy, "module", policy).get_input_embeddings().weight.device
+    return packed_logits(policy, rows, keep=response_positions(prompts, responses, device)).float()
+
+
+def response_logprobs(
+    policy: PreTrainedModel, prompts: Rows, responses: Rows, *, temperature: float = 1.0, max_tokens: int = 16384
+) -> torch.Tensor:
+    """(N,) fp32 log-probabilities of the response tokens at this temperature, without gradients."""
+
+    def logprobs(p: Rows, r: Rows) -> torch.Tensor:
+        logits = response_logits(policy, p, r) / temperature
+        targets = torch.tensor([t for row in r for t in row], device=logits.device)
+        return -F.cross_entropy(logits, targets, reduction="none")
+
+    return _in_batches(logprobs, prompts, responses, max_tokens)
+
+
+def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
+    """(N,) fp32 values V(s_t) of the states in which each response token is chosen, without gradients."""
+
+    def values(p: Rows, r: Rows) -> torch.Tensor:
+        rows = [[*a, *b] for a, b in zip(p, r, strict=True)]
+        device = model.get_input_embeddings().weight.device
+        return packed_logits(model, rows, keep=response_positions(p, r, device)).float()
+
+    return _in_batches(values, prompts, responses, max_tokens)
+
+
+def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
+    """(B,) fp32 reward-model scores: the value at the last real token of prompt + response, without gradients."""
+    return torch.stack(
+        [
+            v[-1]
+            for v in text_values(
+                model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)], max_tokens=max_tokens
+            )
+        ]
+    )
+
+
+def text_values(model: PreTrainedModel, rows: Rows, *, max_tokens: int = 16384) -> list[torch.Tensor]:
+    """For each row of token ids, the (length,) fp32 scores of its prefixes, without gradients."""
+    out: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+    with torch.no_grad():
+        for batch in batches_by_tokens([len(r) for r in rows], max_tokens):
+            chosen = [rows[i] for i in batch]
+            values = packed_logits(model, chosen).float()
+            for i, part in zip(batch, values.split([len(r) for r in chosen]), strict=True):
+                out[i] = part
+    return out
+
+
+def _in_batches(
+    compute: Callable[[Rows, Rows], torch.Tensor], prompts: Rows, responses: Rows, max_tokens: int
+) -> torch.Tensor:
+    lengths = [len(r) for r in responses]
+    parts: list[torch.Tensor] = [torch.empty(0)] * len(responses)
+    with torch.no_grad():
+        for batch in batches_by_tokens([len(p) + n for p, n in zip(prompts, lengths, strict=True)], max_tokens):
+            flat = compute([prompts[i] for i in batch], [responses[i] for i in batch])
+            for i, part in zip(batch, flat.split([lengths[i] for i in batch]), strict=True):
+                parts[i] = part
+    return torch.cat(parts)

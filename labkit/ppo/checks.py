@@ -1,0 +1,79 @@
+"""Promises that PPO must keep while it runs; each breach is an InvariantError that says what it means and its usual causes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from labkit.errors import DataError, InvariantError
+
+if TYPE_CHECKING:
+    from labkit.ppo.rollout import Rollout
+    from labkit.types import Prompt
+
+__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_prompts", "check_start"]
+
+RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+
+
+def check_prompts(prompts: Sequence[Prompt], lengths: Sequence[int], context: int | None, max_new_tokens: int) -> None:
+    """Every prompt must leave room for a response."""
+    if not prompts:
+        raise DataError(
+            "There are no prompts to train on; give at least one, or look at what the filters of the preparation removed."
+        )
+    if context is not None:
+        for prompt, length in zip(prompts, lengths, strict=True):
+            if length + max_new_tokens > context:
+                raise DataError(
+                    f"Prompt {prompt.id!r} has {length} tokens; with {max_new_tokens} new ones it does not fit the model's context of {context}. "
+                    "Drop it (the paper drops prompts over half the context) or lower max_new_tokens."
+                )
+
+
+def check_start(rollout: Rollout, dtype: torch.dtype) -> None:
+    """Before the first update policy and reference are one model: their log-probabilities must agree."""
+    gap = float((rollout.logprobs - rollout.ref_logprobs).abs().max())
+    if gap > RATIO_TOLERANCE[dtype]:
+        raise InvariantError(
+            f"At step 1 the policy and its KL reference differ by {gap:.3g} nats on a sampled token, where 0 is due. Usual causes: "
+            "the reference is not the PPO init model, dropout is on in one of them, another temperature in sampling than in scoring, "
+            "or position ids that count padding."
+        )
+
+
+def check_first_minibatch(log_ratio: torch.Tensor, number: int, dtype: torch.dtype) -> None:
+    """On the first minibatch of an iteration nothing was updated yet: ratio = 1 and approximate KL = 0."""
+    gap = float(log_ratio.abs().max())
+    if not gap <= RATIO_TOLERANCE[dtype]:
+        raise InvariantError(
+            f"Step {number}: on the first minibatch the ratio π/π_old leaves 1 by {math.expm1(min(gap, 50.0)):.3g} on a token, though nothing was updated. "
+            "Usual causes: old log-probabilities taken in train mode (dropout), another temperature or precision than in sampling, "
+            "responses decoded and tokenised again, or scores shifted by one token."
+        )
+
+
+def check_kl(kl: torch.Tensor, mask: torch.Tensor, number: int) -> None:
+    """The mean of k1 over episodes may be negative by chance only: below -4 standard errors it is a bug."""
+    per_episode = (kl * mask).sum(dim=1)  # (B,)
+    mean, error = float(per_episode.mean()), float(per_episode.std(unbiased=False)) / math.sqrt(len(per_episode))
+    if mean < -4.0 * error - 1e-3:
+        raise InvariantError(
+            f"Step {number}: the mean KL to the reference is {mean:.3g} nats per episode, which cannot be (it is never negative). Usual causes: "
+            "sampling that is not the policy's own distribution (top-k, top-p, greedy, another temperature), the same tokens scored with "
+            "other position ids, or padding counted as text."
+        )
+
+
+def check_finite(metrics: Mapping[str, float], number: int) -> None:
+    """No loss and no gradient may be NaN or infinite."""
+    for name in ("policy_loss", "value_loss", "ptx_loss", "grad_norm_ppo", "grad_norm_ptx", "kl_k1"):
+        value = metrics.get(name)
+        if value is not None and not math.isfinite(value):
+            raise InvariantError(
+                f"Step {number}: {name} is {value}. The weights of the last snapshot are intact. Usual causes: a learning rate too high "
+                "(halve policy_lr or value_lr), a KL that ran away (raise kl_coef), or a reward that is not a number. Roll back and turn a knob."
+            )

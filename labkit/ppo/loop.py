@@ -1,0 +1,183 @@
+"""PPO-ptx, top to bottom (paper, section 3.5 and appendix C.4).
+
+A loop is a generator. Everything it changes lives in the State it is given, everything it may be told while running
+comes from `schedule(step)`, read once per step, and everything it has to say is a Step. To stop, stop asking; to pause,
+do not ask yet; to resume, load a State. What it leaves out: snapshots, files and threads, which belong to `labkit.jobs`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from labkit.errors import DataError
+from labkit.knobs import PPOKnobs, Schedule
+from labkit.models import encode_prompt
+from labkit.ppo import checks
+from labkit.ppo.measure import metrics_of, sample_rows
+from labkit.ppo.rollout import addressed_rows, generate, reward_episodes, score_episodes
+from labkit.ppo.sharding import dot, total_norm
+from labkit.ppo.update import Tally, apply_gradients, policy_gradient, ppo_gradients, ptx_gradients
+from labkit.types import Prompt, Step
+
+if TYPE_CHECKING:
+    from labkit.ppo.rewards import Reward
+    from labkit.ppo.settings import PPOSettings
+    from labkit.ppo.state import State
+
+__all__ = ["loop"]
+
+
+def loop(
+    state: State,
+    prompts: Sequence[Prompt],
+    reward: Reward,
+    schedule: Schedule,
+    settings: PPOSettings,
+    *,
+    pretraining: torch.Tensor | None = None,
+    gold: Callable[[Sequence[Prompt], Sequence[str], Sequence[bool]], Sequence[float]] | None = None,
+    stage: str = "ppo",
+) -> Iterator[Step]:
+    """Train `state` from the step it is at to `settings.steps`; yield one Step per iteration.
+
+    prompts: the PPO prompts. reward: (prompt ids, response ids) -> (B,) scores, e.g. `from_model(rm)`.
+    schedule: step -> PPOKnobs. pretraining: (M, ptx_row) packed token rows; needed when γ > 0, else only their loss is watched.
+    gold: (prompts, texts, finished) -> utilities, logged beside the score and never trained on.
+    Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts or rewards.
+    """
+    context = getattr(state.plain_policy.config, "max_position_embeddings", None)
+    checks.check_prompts(
+        prompts, [len(encode_prompt(state.tokenizer, p.text)) for p in prompts], context, settings.max_new_tokens
+    )
+    for number in range(state.step + 1, settings.steps + 1):
+        knobs = schedule(number)
+        clock = Clock(state.accelerator.device)
+        _set_learning_rates(state, knobs, settings.warmup_factor(number))
+
+        with clock("generation"):
+            rollout = generate(state, prompts, knobs, settings, number)
+        with clock("scoring"):
+            score_episodes(state, rollout, reward, knobs, settings, gold)
+        if number == 1:
+            checks.check_start(rollout, state.dtype)
+        with clock("advantage"):
+            reward_episodes(state, rollout, knobs, settings)
+        checks.check_kl(rollout.kl, rollout.mask, number)
+
+        tally, gradients = Tally(), GradientWatch()
+        for inner in range(settings.inner_epochs):
+            for place, rows in enumerate(_minibatches(len(rollout), settings.batch // settings.minibatch)):
+                first = number if inner == 0 and place == 0 else None
+                with clock("update"):
+                    ppo_gradients(state, rollout, rows, knobs, settings, tally, first=first)
+                with clock("ptx"):
+                    examples = _pretraining_rows(pretraining, settings, number, inner, place)
+                    if knobs.ptx_coef > 0:
+                        gradients.before_ptx(state)
+                        gradients.ptx_losses.append(ptx_gradients(state, _needed(examples), knobs, settings))
+                        gradients.after_ptx(state)
+                    elif (
+                        examples is not None and first is not None
+                    ):  # no gradient: watch what PPO does to the language model
+                        gradients.ptx_losses.append(
+                            ptx_gradients(state, examples[:16], knobs, settings, backward=False)
+                        )
+                with clock("update"):
+                    gradients.without_ptx(state, knobs)
+                    apply_gradients(state, settings)
+                    if settings.ema_per == "minibatch":
+                        state.move_average(settings.ema_decay)
+        if settings.ema_per == "iteration":
+            state.move_average(settings.ema_decay)
+
+        state.step, state.knobs, state.rollout = number, knobs.to_json(), rollout
+        metrics = metrics_of(state, rollout, knobs, settings, tally, gradients.summary(), clock.seconds())
+        checks.check_finite(metrics, number)
+        yield Step(stage, number, metrics, state.knobs, sample_rows(rollout, settings.samples))
+
+
+class Clock:
+    """Seconds of each phase of one iteration."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.started, self.phases = device, time.perf_counter(), {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.phases[phase] = self.phases.get(phase, 0.0) + time.perf_counter() - started
+
+    def seconds(self) -> dict[str, float]:
+        return {
+            **{f"time_{name}": s for name, s in self.phases.items()},
+            "time_total": time.perf_counter() - self.started,
+        }
+
+
+class GradientWatch:
+    """Norms of the PPO and the pretraining gradient and the cosine between them: γ means nothing without these."""
+
+    def __init__(self) -> None:
+        self.ptx_losses: list[float] = []
+        self.rows: list[dict[str, float]] = []
+        self._ppo: list[torch.Tensor] = []
+
+    def before_ptx(self, state: State) -> None:
+        self._ppo = policy_gradient(state)
+
+    def after_ptx(self, state: State) -> None:
+        ptx = torch._foreach_sub(policy_gradient(state), self._ppo)
+        norms = total_norm(self._ppo), total_norm(ptx)
+        cosine = dot(self._ppo, ptx) / max(norms[0] * norms[1], 1e-12)
+        self.rows.append({"grad_norm_ppo": norms[0], "grad_norm_ptx": norms[1], "grad_cosine": cosine})
+
+    def without_ptx(self, state: State, knobs: PPOKnobs) -> None:
+        if knobs.ptx_coef == 0:
+            norm = total_norm([p.grad for p in state.trained() if p.grad is not None])
+            self.rows.append({"grad_norm_ppo": norm})
+
+    def summary(self) -> dict[str, float]:
+        """Means over the optimiser steps of the iteration."""
+        means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in self.rows[0]}
+        return means | ({"ptx_loss": sum(self.ptx_losses) / len(self.ptx_losses)} if self.ptx_losses else {})
+
+
+def _set_learning_rates(state: State, knobs: PPOKnobs, factor: float) -> None:
+    for optimizer, rate in ((state.policy_optimizer, knobs.policy_lr), (state.value_optimizer, knobs.value_lr)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * factor
+
+
+def _minibatches(episodes: int, count: int) -> list[list[int]]:
+    """The batch in `count` stretches. Its prompts come in random order already, so nothing needs shuffling."""
+    size = episodes // count
+    return [list(range(i * size, (i + 1) * size)) for i in range(count)]
+
+
+def _pretraining_rows(
+    pretraining: torch.Tensor | None, settings: PPOSettings, number: int, inner: int, place: int
+) -> torch.Tensor | None:
+    """(ptx_rows, ptx_row) fresh pretraining rows for this minibatch, addressed by its number."""
+    if pretraining is None:
+        return None
+    minibatch = ((number - 1) * settings.inner_epochs + inner) * (settings.batch // settings.minibatch) + place
+    rows = addressed_rows(
+        len(pretraining), minibatch * settings.ptx_rows, settings.ptx_rows, settings.seed, "pretraining"
+    )
+    return pretraining[rows]
+
+
+def _needed(examples: Any) -> torch.Tensor:
+    if examples is None:
+        raise DataError(
+            "ptx_coef is above 0 but no pretraining rows were given; pass `pretraining`, or set ptx_coef to 0 for plain PPO."
+        )
+    return examples

@@ -1,0 +1,113 @@
+"""What one iteration of PPO reports: means over the batch, over all processes, and a few sampled episodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from labkit import rl
+from labkit.models import response_logits
+
+if TYPE_CHECKING:
+    from labkit.knobs import PPOKnobs
+    from labkit.ppo.rollout import Rollout
+    from labkit.ppo.settings import PPOSettings
+    from labkit.ppo.state import State
+    from labkit.ppo.update import Tally
+
+__all__ = ["exact_kl", "metrics_of", "sample_rows"]
+
+
+def metrics_of(
+    state: State,
+    rollout: Rollout,
+    knobs: PPOKnobs,
+    settings: PPOSettings,
+    tally: Tally,
+    gradients: dict[str, float],
+    seconds: dict[str, float],
+) -> dict[str, float]:
+    """The numbers of one Step; KL and lengths are per episode, losses and ratios per token."""
+    mask = rollout.mask
+    _, k2, k3 = rl.kl_estimates(rollout.logprobs, rollout.ref_logprobs)
+    episodes = {
+        "score": rollout.scores,
+        "kl_k1": (rollout.kl * mask).sum(1),
+        "kl_k2": (k2 * mask).sum(1),
+        "kl_k3": (k3 * mask).sum(1),
+        "returns": rollout.returns[:, 0],
+        "response_length": mask.sum(1).float(),
+        "end_token_rate": rollout.finished.float(),
+    }
+    if rollout.gold is not None:
+        episodes["gold"] = rollout.gold
+    means = _mean_over_processes(state, {name: (float(x.sum()), len(x)) for name, x in episodes.items()})
+    means |= _mean_over_processes(state, {name: (total, tally.tokens) for name, total in tally.sums.items()})
+    means["objective"] = means["score"] - knobs.kl_coef * means["kl_k1"]
+    means["ratio_max"] = _most_of_processes(state, tally.most["ratio_max"])
+    means["explained_variance"] = rl.explained_variance(
+        *_of_processes(state, rollout.values[mask], rollout.returns[mask])
+    )
+    if settings.exact_kl:
+        means["kl_exact"] = exact_kl(state, rollout, knobs.temperature)
+    means["lr_policy"] = state.policy_optimizer.param_groups[0]["lr"]
+    means["lr_value"] = state.value_optimizer.param_groups[0]["lr"]
+    means["episodes"] = float(settings.batch)
+    return means | gradients | seconds
+
+
+@torch.no_grad()
+def exact_kl(state: State, rollout: Rollout, temperature: float, rows: int = 32) -> float:
+    """KL(π ‖ π_ref) summed over the whole vocabulary at each sampled state, per episode, on the first `rows` episodes; after the update."""
+    prompts, responses = rollout.prompt_ids[:rows], rollout.response_ids[:rows]
+    with state.whole():
+        policy = (response_logits(state.plain_policy, prompts, responses) / temperature).log_softmax(-1)
+    with state.whole(), state.as_reference() as model:
+        reference = (response_logits(model, prompts, responses) / temperature).log_softmax(-1)
+    return float((policy.exp() * (policy - reference)).sum() / len(prompts))
+
+
+def sample_rows(rollout: Rollout, count: int) -> tuple[dict[str, Any], ...]:
+    """The first `count` episodes of the batch as plain rows for tables and run records."""
+    kl = (rollout.kl * rollout.mask).sum(1)
+    rows = []
+    for i in range(min(count, len(rollout))):
+        row = {
+            "prompt_id": rollout.prompts[i].id,
+            "prompt": rollout.prompts[i].text,
+            "response": rollout.texts[i],
+            "score": round(float(rollout.scores[i]), 4),
+            "kl": round(float(kl[i]), 4),
+            "length": len(rollout.response_ids[i]),
+            "finished": bool(rollout.finished[i]),
+        }
+        rows.append(row | ({"gold": round(float(rollout.gold[i]), 4)} if rollout.gold is not None else {}))
+    return tuple(rows)
+
+
+def _mean_over_processes(state: State, sums: dict[str, tuple[float, int]]) -> dict[str, float]:
+    """(sum, count) pairs of this process -> means over all processes."""
+    flat = torch.tensor(
+        [[s, float(n)] for s, n in sums.values()],
+        dtype=torch.float64,
+        device=state.accelerator.device if state.accelerator.device.type != "mps" else "cpu",
+    )
+    flat = state.accelerator.reduce(flat, "sum").cpu()
+    return {name: float(s / n) for name, (s, n) in zip(sums, flat.tolist(), strict=True)}
+
+
+def _most_of_processes(state: State, value: float) -> float:
+    return float(state.accelerator.gather(torch.tensor([value], device=state.accelerator.device)).max())
+
+
+def _of_processes(state: State, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    """(N,) tensors of this process -> those of all processes end to end, on the CPU."""
+    accelerator = state.accelerator
+    if accelerator.num_processes == 1:
+        return list(tensors)
+    packed = torch.stack(tensors).T.contiguous().to(accelerator.device)  # (N, number of tensors)
+    counts = accelerator.gather(torch.tensor([len(packed)], device=accelerator.device)).tolist()
+    padded = accelerator.pad_across_processes(packed, dim=0)
+    parts = accelerator.gather(padded).cpu().split(len(padded))
+    return list(torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)]).T)

@@ -1,0 +1,150 @@
+"""One batch of episodes: sample, score, and turn scores into advantages.
+
+An episode is one prompt and one sampled response (a bandit with a KL penalty, paper section 3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from labkit import rl
+from labkit.models import decode, encode_prompt, response_logprobs, response_values
+from labkit.ppo.rewards import Reward, checked
+from labkit.sampling import sample
+from labkit.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from labkit.knobs import PPOKnobs
+    from labkit.ppo.settings import PPOSettings
+    from labkit.ppo.state import State
+    from labkit.types import Prompt
+
+__all__ = ["Rollout", "addressed_rows", "generate", "reward_episodes", "score_episodes"]
+
+
+@dataclass
+class Rollout:
+    """A batch of B episodes with R response slots; everything lies on the CPU or the training device as noted."""
+
+    prompts: list[Prompt]
+    prompt_ids: list[list[int]]
+    response_ids: list[list[int]]
+    texts: list[str]
+    finished: torch.Tensor  # (B,) bool: ended by the end token
+    mask: torch.Tensor  # (B, R) bool: True on real response tokens
+    logprobs: torch.Tensor  # (B, R) log π_old of the sampled tokens
+    ref_logprobs: torch.Tensor | None = None  # (B, R) log π_ref
+    values: torch.Tensor | None = None  # (B, R) V(s_t) before the update
+    scores: torch.Tensor | None = None  # (B,) of the reward, with the penalty for a missing end token
+    kl: torch.Tensor | None = None  # (B, R) k1 = log π/π_ref
+    advantages: torch.Tensor | None = None  # (B, R) whitened
+    returns: torch.Tensor | None = None  # (B, R)
+    gold: torch.Tensor | None = None  # (B,) gold utility, where a judge is given
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def grid(self, flat: torch.Tensor) -> torch.Tensor:
+        """(N,) values over all response tokens in row order -> (B, R), zero on padding."""
+        out = torch.zeros(self.mask.shape, dtype=flat.dtype)
+        out[self.mask] = flat.cpu()
+        return out
+
+
+def addressed_rows(total: int, start: int, count: int, seed: int, purpose: str) -> list[int]:
+    """`count` indices below `total` from place `start` of an endless stream of permutations drawn from (seed, epoch, purpose)."""
+    rows: list[int] = []
+    while len(rows) < count:
+        epoch, offset = divmod(start + len(rows), total)
+        generator = torch.Generator().manual_seed(derive_seed(seed, epoch, purpose))
+        rows += torch.randperm(total, generator=generator)[offset : offset + count - len(rows)].tolist()
+    return rows
+
+
+def generate(state: State, prompts: Sequence[Prompt], knobs: PPOKnobs, settings: PPOSettings, number: int) -> Rollout:
+    """Sample one response to each prompt of iteration `number`: this process's share of the batch."""
+    rank, world = state.accelerator.process_index, state.accelerator.num_processes
+    order = addressed_rows(len(prompts), (number - 1) * settings.batch, settings.batch, settings.seed, "prompts")
+    mine = range(rank, settings.batch, world)
+    chosen = [prompts[order[i]] for i in mine]
+    prompt_ids = [encode_prompt(state.tokenizer, p.text) for p in chosen]
+    with state.whole(), state.forward_precision():
+        drawn = sample(
+            state.plain_policy,
+            prompt_ids,
+            max_new_tokens=settings.max_new_tokens,
+            eos_id=state.tokenizer.eos_token_id,
+            seeds=[derive_seed(settings.seed, number, "sampling", i) for i in mine],
+            temperature=knobs.temperature,
+        )
+    lengths = torch.tensor([len(s.ids) for s in drawn])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    rollout = Rollout(
+        prompts=chosen,
+        prompt_ids=prompt_ids,
+        response_ids=[s.ids for s in drawn],
+        texts=[decode(state.tokenizer, s.ids) for s in drawn],
+        finished=torch.tensor([s.finished for s in drawn]),
+        mask=mask,
+        logprobs=torch.empty(0),
+    )
+    rollout.logprobs = rollout.grid(torch.tensor([x for s in drawn for x in s.logprobs]))
+    return rollout
+
+
+def score_episodes(
+    state: State,
+    rollout: Rollout,
+    reward: Reward,
+    knobs: PPOKnobs,
+    settings: PPOSettings,
+    gold: Callable[[Sequence[Prompt], Sequence[str], Sequence[bool]], Sequence[float]] | None = None,
+) -> None:
+    """Fill in reference log-probabilities, values, scores and, where a judge is given, gold utility."""
+    rows = rollout.prompt_ids, rollout.response_ids
+    limits = {"max_tokens": settings.score_tokens}
+    with state.whole(), state.forward_precision():
+        recompute = (
+            settings.recompute_logprobs if settings.recompute_logprobs is not None else state.dtype != torch.float32
+        )
+        if recompute:
+            rollout.logprobs = rollout.grid(
+                response_logprobs(state.plain_policy, *rows, temperature=knobs.temperature, **limits)
+            )
+        with state.as_reference() as reference:
+            rollout.ref_logprobs = rollout.grid(
+                response_logprobs(reference, *rows, temperature=knobs.temperature, **limits)
+            )
+        rollout.values = rollout.grid(response_values(state.plain_value, *rows, **limits))
+        scores = checked(reward(*rows), len(rollout))
+    rollout.scores = scores - settings.missing_end_penalty * (~rollout.finished)
+    if gold is not None:
+        rollout.gold = torch.as_tensor(
+            gold(rollout.prompts, rollout.texts, rollout.finished.tolist()), dtype=torch.float32
+        )
+
+
+def reward_episodes(state: State, rollout: Rollout, knobs: PPOKnobs, settings: PPOSettings) -> None:
+    """Per-token rewards -> advantages and returns. β is the one in force now and stays so until the batch is used up."""
+    rollout.kl, _, _ = rl.kl_estimates(rollout.logprobs, rollout.ref_logprobs)
+    rewards = rl.token_rewards(rollout.scores, rollout.kl, rollout.mask, knobs.kl_coef)
+    if settings.whiten_rewards:
+        _, variance = _moments(state, rewards, rollout.mask)
+        rewards = rewards * torch.rsqrt(variance + 1e-8)
+    rollout.advantages, rollout.returns = rl.gae(rewards, rollout.values, rollout.mask, knobs.gae_lambda)
+    if settings.whiten_advantages:
+        rollout.advantages = rl.whiten(
+            rollout.advantages, rollout.mask, _moments(state, rollout.advantages, rollout.mask)
+        )
+
+
+def _moments(state: State, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance over the tokens of all processes."""
+    sums = torch.stack([mask.sum().double(), (x * mask).sum().double(), (x.square() * mask).sum().double()])
+    count, total, squares = state.accelerator.reduce(sums.to(state.accelerator.device), "sum").cpu()
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp(min=0.0).float()

@@ -1,0 +1,193 @@
+"""Everything that PPO changes: policy, value model, their optimisers, the weight average, the step count.
+
+A snapshot is a folder of safetensors and one JSON file; loading it makes the run continue number for number on CPU.
+Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from labkit.errors import RunError
+from labkit.models import choose_device
+from labkit.ppo.sharding import copy_whole, is_sharded, whole, whole_weights
+from labkit.runs import write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from labkit.ppo.rollout import Rollout
+    from labkit.ppo.settings import PPOSettings
+
+__all__ = ["State"]
+
+
+class State:
+    """The state of one PPO run.
+
+    policy: the causal LM to train, as the PPO init model. reference: the frozen model of the KL penalty, a copy of the
+    policy by default; for a PEFT policy it is the same weights with the adapters off. value: a one-label token
+    classifier, given as a copy of the reward model (paper, appendix C.4). ema: the averaged policy, the run's result.
+    """
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        value: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: PPOSettings,
+        *,
+        reference: PreTrainedModel | None = None,
+    ) -> None:
+        device, self.dtype = choose_device()
+        self.accelerator = Accelerator(cpu=device.type == "cpu")
+        self.tokenizer = tokenizer
+        self.uses_adapters = hasattr(policy, "disable_adapter")
+        frozen = reference if reference is not None else None if self.uses_adapters else copy.deepcopy(policy)
+        self.reference = frozen and frozen.to(self.accelerator.device).eval().requires_grad_(False)
+        adam: dict[str, Any] = {
+            "lr": 0.0,
+            "betas": (settings.adam_beta1, settings.adam_beta2),
+            "eps": settings.adam_eps,
+            "weight_decay": settings.weight_decay,
+            "fused": True,  # one kernel for all weights
+        }
+        # eval mode throughout: dropout off in policy and value model, so that ratio = 1 at every first minibatch
+        policy_optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], **adam)
+        value_optimizer = torch.optim.AdamW([p for p in value.parameters() if p.requires_grad], **adam)
+        self.policy, self.policy_optimizer = self.accelerator.prepare(policy.eval(), policy_optimizer)
+        self.value, self.value_optimizer = self.accelerator.prepare(value.eval(), value_optimizer)
+        self.ema = [p.detach().clone() for p in self.trained()]
+        self.step = 0
+        self.knobs: dict[str, float] = {}  # in force at the last step
+        self.rollout: Rollout | None = None  # the newest batch, to look inside
+
+    @property
+    def plain_policy(self) -> PreTrainedModel:
+        """The policy without the wrappers of distributed training."""
+        return self.accelerator.unwrap_model(self.policy)
+
+    @property
+    def plain_value(self) -> PreTrainedModel:
+        return self.accelerator.unwrap_model(self.value)
+
+    @contextlib.contextmanager
+    def as_reference(self) -> Iterator[PreTrainedModel]:
+        """The frozen reference model; for adapters, the policy with them switched off."""
+        if self.reference is not None:
+            yield self.reference
+        else:
+            with self.plain_policy.disable_adapter():
+                yield self.plain_policy
+
+    def forward_precision(self) -> torch.autocast:
+        """Autocast to bf16 where the state's dtype says so; the weights stay fp32."""
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Inside, policy and value model may be run by each process on its own, without gradients, also under FSDP."""
+        with whole_weights(self.plain_policy), whole_weights(self.plain_value):
+            yield
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The policy's parameters that learn: all of them, or those of its adapters."""
+        return [p for p in self.plain_policy.parameters() if p.requires_grad]
+
+    def move_average(self, decay: float) -> None:
+        """One step of the exponential moving average of the policy's weights."""
+        torch._foreach_lerp_(self.ema, [p.detach() for p in self.trained()], 1.0 - decay)
+
+    def averaged_policy(self) -> PreTrainedModel:
+        """A copy of the policy that holds the averaged weights: what the paper keeps as the trained model.
+
+        With sharded weights every process must call this, and each gets a whole model.
+        """
+        sharded = is_sharded(self.plain_policy)  # then the reference is the one whole copy at hand
+        model = copy.deepcopy(self.reference).requires_grad_() if sharded else copy.deepcopy(self.plain_policy)
+        with torch.no_grad():
+            for p, average in zip((p for p in model.parameters() if p.requires_grad), self.ema, strict=True):
+                p.copy_(whole(average))
+        return model
+
+    def save(self, folder: Path) -> Path:
+        """Write a snapshot, by the first process for all; the folder appears only when it is complete."""
+        folder, contents = Path(folder), self._tensors()
+        if self.accelerator.is_main_process:
+            scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+            scratch.mkdir(parents=True, exist_ok=True)
+            try:
+                for name, tensors in contents.items():
+                    save_file(tensors, scratch / f"{name}.safetensors")
+                write_json(scratch / "state.json", {"step": self.step, "knobs": self.knobs})
+            except OSError as error:
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise RunError(f"The snapshot {folder} could not be written: {error}. Free some space; earlier snapshots are untouched.") from error
+            if folder.exists():
+                shutil.rmtree(folder)
+            scratch.rename(folder)
+        self.accelerator.wait_for_everyone()
+        return folder
+
+    def load(self, folder: Path) -> State:
+        """Continue from a snapshot: weights, optimiser moments, average and step; a missing or foreign one is an error."""
+        folder = Path(folder)
+        try:
+            facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            saved = {name: load_file(folder / f"{name}.safetensors") for name in ("policy", "value", "ema", "policy_optimizer", "value_optimizer")}
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunError(f"{folder} is not a complete snapshot ({error}); choose another one under {folder.parent}.") from error
+        with torch.no_grad():
+            for name, model in (("policy", self.plain_policy), ("value", self.plain_value)):
+                _copy_into(dict(model.named_parameters()), saved[name], folder)
+            _copy_into({str(i): t for i, t in enumerate(self.ema)}, saved["ema"], folder)
+        _restore_optimizer(self.policy_optimizer, saved["policy_optimizer"])
+        _restore_optimizer(self.value_optimizer, saved["value_optimizer"])
+        self.step, self.knobs, self.rollout = facts["step"], facts["knobs"], None
+        return self
+
+    def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {
+            "policy": {n: whole(p.detach()).contiguous() for n, p in self.plain_policy.named_parameters()},
+            "value": {n: whole(p.detach()).contiguous() for n, p in self.plain_value.named_parameters()},
+            "ema": {str(i): whole(t).contiguous() for i, t in enumerate(self.ema)},
+            "policy_optimizer": _optimizer_tensors(self.policy_optimizer),
+            "value_optimizer": _optimizer_tensors(self.value_optimizer),
+        }
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": whole(torch.as_tensor(value)).contiguous() for i, moments in state.items() for key, value in moments.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Moments take the form of their parameter: on its device, sharded as it is."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        if tensor.dim():
+            moment = torch.zeros_like(parameters[int(index)].detach())
+            copy_whole(moment, tensor)
+            tensor = moment
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _copy_into(target: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], folder: Path) -> None:
+    if {n: t.shape for n, t in target.items()} != {n: t.shape for n, t in saved.items()}:
+        raise RunError(f"The snapshot {folder} belongs to another model: names or shapes of its weights differ. Load it with the model of its run.json.")
+    for name, tensor in target.items():
+        copy_whole(tensor, saved[name])

@@ -1,0 +1,148 @@
+"""The gradients of one minibatch: clipped policy loss, value loss and, for PPO-ptx, the pretraining loss.
+
+Losses are sums over this process's tokens divided by the minibatch's tokens on all processes, so neither micro-batches
+nor the number of processes changes a gradient.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from labkit import rl
+from labkit.models import batches_by_tokens, packed_logits, response_logits
+from labkit.models.scoring import response_positions
+from labkit.ppo.checks import check_first_minibatch
+
+if TYPE_CHECKING:
+    from labkit.knobs import PPOKnobs
+    from labkit.ppo.rollout import Rollout
+    from labkit.ppo.settings import PPOSettings
+    from labkit.ppo.state import State
+
+__all__ = ["Tally", "apply_gradients", "ppo_gradients", "ptx_gradients"]
+
+
+class Tally:
+    """Sums over tokens, for means over minibatches, epochs and processes."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = defaultdict(float)
+        self.tokens = 0
+        self.most: dict[str, float] = defaultdict(lambda: float("-inf"))
+
+    def add(self, count: int, **sums: torch.Tensor) -> None:
+        self.tokens += count
+        for name, value in sums.items():
+            self.sums[name] += float(value.detach())
+
+    def peak(self, **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            self.most[name] = max(self.most[name], float(value.detach()))
+
+
+def ppo_gradients(
+    state: State, rollout: Rollout, rows: list[int], knobs: PPOKnobs, settings: PPOSettings, tally: Tally, *, first: int | None
+) -> None:
+    """Backward passes of the policy and the value model on episodes `rows` of the batch.
+
+    first: the iteration's number on its first minibatch, where ratio = 1 is checked; None on the others.
+    """
+    device, accelerator = state.accelerator.device, state.accelerator
+    total = accelerator.reduce(rollout.mask[rows].sum().to(device), "sum").item()
+    scale = accelerator.num_processes / total
+    lengths = [len(rollout.prompt_ids[i]) + len(rollout.response_ids[i]) for i in rows]
+    batches = [[rows[i] for i in batch] for batch in _micro_batches(state, lengths, settings.micro_tokens)]
+    for place, batch in enumerate(batches):
+        mask = rollout.mask[batch]
+        old, advantages, old_values, returns = (
+            grid[batch][mask].to(device) for grid in (rollout.logprobs, rollout.advantages, rollout.values, rollout.returns)
+        )  # (N,) each, tokens of the rows in order
+        prompts, responses = [rollout.prompt_ids[i] for i in batch], [rollout.response_ids[i] for i in batch]
+        with _backward_scope(state, last=place + 1 == len(batches)):
+            with state.forward_precision():
+                logits = response_logits(state.policy, prompts, responses) / knobs.temperature  # (N, V)
+                values = packed_logits(
+                    state.value, [[*p, *r] for p, r in zip(prompts, responses, strict=True)], keep=response_positions(prompts, responses, device)
+                ).float()  # (N,)
+            targets = torch.tensor([t for r in responses for t in r], device=device)
+            everything = logits.log_softmax(-1)  # (N, V)
+            logprobs = everything.gather(1, targets[:, None]).squeeze(1)
+            if first is not None:
+                check_first_minibatch((logprobs - old).detach(), first, state.dtype)
+            policy_losses, ratio, clipped = rl.policy_loss(logprobs, old, advantages, knobs.clip)
+            value_losses = rl.value_loss(values, old_values, returns, knobs.value_clip)
+            accelerator.backward(policy_losses.sum() * scale)
+            accelerator.backward(value_losses.sum() * scale)
+        with torch.no_grad():
+            entropy = -(everything.exp() * everything).sum(-1)
+            k3 = rl.kl_estimates(old, logprobs.detach())[2]
+            tally.add(
+                len(old), policy_loss=policy_losses.sum(), value_loss=value_losses.sum(), ratio_mean=ratio.sum(),
+                clip_fraction=clipped.sum(), approx_kl=k3.sum(), entropy=entropy.sum(),
+            )  # fmt: skip
+            tally.peak(ratio_max=ratio.max())
+
+
+def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, settings: PPOSettings, *, backward: bool = True) -> float:
+    """γ times the mean token loss on packed pretraining rows (n, L), added to the gradients; returns the unweighted mean loss.
+
+    The mean over tokens is our reduction: the paper does not say which one gives γ = 27.8 its scale.
+    """
+    accelerator = state.accelerator
+    mine = pretraining[accelerator.process_index :: accelerator.num_processes]
+    length = mine.shape[1]
+    total = pretraining.shape[0] * (length - 1)
+    loss_sum = torch.zeros((), device=accelerator.device)
+    parts = mine.split(max(1, settings.micro_tokens // length))
+    for place, part in enumerate(parts):
+        keep = (torch.arange(part.shape[0])[:, None] * length + torch.arange(length - 1)).flatten().to(accelerator.device)
+        scope = _backward_scope(state, last=place + 1 == len(parts), models="policy") if backward else torch.no_grad()
+        with scope:
+            with state.forward_precision():
+                logits = packed_logits(state.policy, part.tolist(), keep=keep).float()  # (n(L - 1), V)
+            loss = F.cross_entropy(logits, part[:, 1:].flatten().to(logits.device), reduction="sum")
+            if backward:
+                accelerator.backward(loss * (knobs.ptx_coef * accelerator.num_processes / total))
+        loss_sum += loss.detach()
+    return accelerator.reduce(loss_sum, "sum").item() / total
+
+
+def apply_gradients(state: State, settings: PPOSettings) -> None:
+    """One optimiser step of each model on the gradients accumulated so far."""
+    for model, optimizer in ((state.policy, state.policy_optimizer), (state.value, state.value_optimizer)):
+        state.accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def policy_gradient(state: State) -> list[torch.Tensor]:
+    """The policy's gradient so far, copied, by parameter."""
+    return [p.grad.detach().clone() for p in state.trained() if p.grad is not None]
+
+
+def _micro_batches(state: State, lengths: list[int], max_tokens: int) -> list[list[int]]:
+    """Rows by `batches_by_tokens`, in as many batches on every process: sharded models run in step."""
+    batches = list(batches_by_tokens(lengths, max_tokens))
+    if state.accelerator.num_processes > 1:
+        most = int(state.accelerator.gather(torch.tensor([len(batches)], device=state.accelerator.device)).max())
+        while len(batches) < most:
+            largest = max(batches, key=len)
+            batches[batches.index(largest)] = largest[: len(largest) // 2]
+            batches.append(largest[len(largest) // 2 :])
+    return batches
+
+
+@contextlib.contextmanager
+def _backward_scope(state: State, *, last: bool, models: str = "both"):
+    """Processes exchange gradients at the last backward pass of an accumulation only."""
+    with contextlib.ExitStack() as stack:
+        if not last and state.accelerator.num_processes > 1:
+            stack.enter_context(state.accelerator.no_sync(state.policy))
+            if models == "both":
+                stack.enter_context(state.accelerator.no_sync(state.value))
+        yield

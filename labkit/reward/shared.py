@@ -1,0 +1,109 @@
+"""Scores of several responses to one prompt, with the prompt read once.
+
+K completions of a prompt share its tokens. Under a causal model the prompt's hidden states do not depend on what
+follows, so each prompt lies once in the packed row and its K responses behind it; only the attention product, which is
+done on padded grids anyway (`labkit.models.layout`), sees the prompt once per response. The numbers are those of one
+separate pass per completion, for less than half of the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from labkit.models import packed_logits
+from labkit.models.last_layer import only_needed
+from labkit.models.layout import Layout
+from labkit.models.packed import LAB_ATTENTION
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["PrefixLayout", "completion_scores"]
+
+Rows = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class PrefixLayout:
+    """A `Layout` of rows prompt + response in which the T packed tokens hold each prompt once."""
+
+    grids: tuple[tuple[int, int], ...]  # (rows, longest) of each grid
+    where: torch.Tensor  # (G,) the packed token at each place of the grids; a prompt's stands in several rows
+    slots: torch.Tensor  # (T,) the place from which each packed token takes its result; a prompt's, in its first row
+
+    @classmethod
+    def of(cls, prompts: Sequence[int], responses: Rows, device: torch.device) -> PrefixLayout:
+        """The layout of prompts of these lengths, each followed by responses of these lengths."""
+        lengths = [p + r for p, rs in zip(prompts, responses, strict=True) for r in rs]
+        apart = Layout.of(lengths, torch.device("cpu"))  # as if each row had the prompt for itself
+        shared, first = _joined(prompts, responses)
+        if apart.where is not None:
+            shared, first = shared[apart.where], apart.slots[first]
+        return cls(apart.grids, shared.to(device), first.to(device))
+
+    @property
+    def longest(self) -> int:
+        return max(longest for _, longest in self.grids)
+
+    def spread(self, packed: torch.Tensor) -> list[torch.Tensor]:
+        """(1, H, T, d) packed -> for each grid (rows, H, longest, d)."""
+        flat = packed[0].transpose(0, 1).index_select(0, self.where)  # (G, H, d)
+        parts = flat.split([rows * longest for rows, longest in self.grids])
+        return [p.view(*grid, *p.shape[1:]).transpose(1, 2) for p, grid in zip(parts, self.grids, strict=True)]
+
+    def gather(self, grids: Sequence[torch.Tensor]) -> torch.Tensor:
+        """For each grid (rows, H, longest, d) -> (1, T, H, d) packed."""
+        flat = torch.cat([g.transpose(1, 2).reshape(-1, g.shape[1], g.shape[3]) for g in grids])
+        return flat.index_select(0, self.slots).unsqueeze(0)
+
+
+def _joined(prompts: Sequence[int], responses: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """From rows that have the prompt each to a row that has it once: each token's new place, each new place's token."""
+    shared, first, start, row = [], [], 0, 0
+    for prompt, lengths in zip(prompts, responses, strict=True):
+        first.append(torch.arange(row, row + prompt))
+        place = start + prompt
+        for length in lengths:
+            shared += [torch.arange(start, start + prompt), torch.arange(place, place + length)]
+            first.append(torch.arange(row + prompt, row + prompt + length))
+            row, place = row + prompt + length, place + length
+        start = place
+    return torch.cat(shared), torch.cat(first)
+
+
+def completion_scores(model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows]) -> torch.Tensor:
+    """(N,) scores of responses[i][k] to prompts[i], in order, with gradients if they are on.
+
+    prompts: token ids of each prompt. responses: for each prompt, the token ids of its responses.
+    """
+    if model.config._attn_implementation == LAB_ATTENTION:
+        return _shared_pass(model, prompts, responses)
+    rows = [[*p, *r] for p, rs in zip(prompts, responses, strict=True) for r in rs]
+    device = model.get_input_embeddings().weight.device
+    return packed_logits(model, rows, keep=(torch.tensor([len(row) for row in rows]).cumsum(0) - 1).to(device))
+
+
+def _shared_pass(model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows]) -> torch.Tensor:
+    device = model.get_input_embeddings().weight.device
+    ids, positions, last = [], [], []
+    for prompt, group in zip(prompts, responses, strict=True):
+        ids += prompt
+        positions += range(len(prompt))
+        for response in group:
+            ids += response
+            positions += range(len(prompt), len(prompt) + len(response))
+            last.append(len(ids) - 1)
+    keep = torch.tensor(last, device=device)
+    with only_needed(model, keep):
+        values = model(
+            input_ids=torch.tensor(ids, device=device)[None],  # (1, T)
+            position_ids=torch.tensor(positions, device=device)[None],  # (1, T)
+            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # prepared: the library builds none
+            layout=PrefixLayout.of([len(p) for p in prompts], [[len(r) for r in rs] for rs in responses], device),
+            use_cache=False,
+        ).logits
+    return values[0, keep, 0]

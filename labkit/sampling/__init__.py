@@ -1,0 +1,6 @@
+"""The one sampling engine of the lab: labeling, evaluation, best-of-n and PPO all draw from here."""
+
+from labkit.sampling.completions import best_of_n, complete
+from labkit.sampling.engine import Sampled, sample
+
+__all__ = ["Sampled", "best_of_n", "complete", "sample"]

@@ -1,0 +1,76 @@
+"""From prompts to completions with their provenance, and the best of n by a score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from labkit.models import decode, encode_prompt, model_hash
+from labkit.sampling.engine import sample
+from labkit.seeds import derive_seed
+from labkit.types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["best_of_n", "complete"]
+
+
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    *,
+    n: int = 1,
+    max_new_tokens: int = 32,
+    temperature: float = 1.0,
+    seed: int = 0,
+    name: str = "",
+    prefix: str = "",
+) -> list[list[Completion]]:
+    """Sample n completions for each prompt, each with model, sampling parameters, seed and token ids.
+
+    name: shown as the completion's model; the weights' hash by default. prefix: text put before every prompt (few-shot examples).
+    """
+    name = name or model_hash(model)
+    seeds = [derive_seed(seed, "complete", p.id, i) for p in prompts for i in range(n)]
+    ids = [encode_prompt(tokenizer, prefix + p.text) for p in prompts]
+    drawn = sample(
+        model,
+        [row for row in ids for _ in range(n)],
+        max_new_tokens=max_new_tokens,
+        eos_id=tokenizer.eos_token_id,
+        temperature=temperature,
+        seeds=seeds,
+    )
+    sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    flat = [
+        Completion(
+            id=f"{name}-{prompts[k // n].id}-{k % n}",
+            prompt_id=prompts[k // n].id,
+            text=decode(tokenizer, s.ids),
+            token_ids=tuple(s.ids),
+            finished=s.finished,
+            model=name,
+            sampling=sampling,
+            seed=seeds[k],
+        )
+        for k, s in enumerate(drawn)
+    ]
+    return [flat[i : i + n] for i in range(0, len(flat), n)]
+
+
+def best_of_n(
+    completions: Sequence[Sequence[Completion]], score: Callable[[Sequence[Completion]], torch.Tensor]
+) -> list[Completion]:
+    """For each prompt's completions the one with the highest score; `score` maps a flat list to (N,) scores."""
+    flat = [c for group in completions for c in group]
+    scores = score(flat).tolist()
+    best, start = [], 0
+    for group in completions:
+        ranked = scores[start : start + len(group)]
+        best.append(group[max(range(len(group)), key=ranked.__getitem__)])
+        start += len(group)
+    return best

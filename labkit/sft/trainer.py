@@ -1,0 +1,79 @@
+"""`trl.SFTTrainer` as the lab uses it: token rows prepared by us, padding-free batches, one Step per optimiser step.
+
+Imported only when training starts: importing trl takes seconds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from labkit.models.packed import LAB_ATTENTION
+from labkit.sft.data import collate_packed
+from labkit.stepwise import SteppedTrainer, quiet_arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from labkit.sft.settings import SFTSettings
+
+__all__ = ["LabSFTTrainer", "make_trainer"]
+
+
+class LabSFTTrainer(SteppedTrainer, SFTTrainer):
+    """SFTTrainer with the paper's schedule; reports the tokens of each step and sends no usage data."""
+
+    tokens = 0  # real tokens of the optimiser step in hand
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], **kwargs: Any) -> torch.Tensor:
+        mask = inputs["attention_mask"]
+        self.tokens += inputs["input_ids"].numel() if "layout" in inputs else int(mask.sum())
+        return super().compute_loss(model, inputs, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs["tokens"], self.tokens = self.tokens, 0
+        super().log(logs, start_time)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The run folder says what the model is."""
+
+    def _send_telemetry(self) -> None:
+        """The lab works offline and tells nobody."""
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict[str, list[int]]],
+    settings: SFTSettings,
+    output_dir: Path,
+    dtype: torch.dtype,
+) -> LabSFTTrainer:
+    """A trainer over token rows; models with the lab's attention get packed batches, others padded ones."""
+    device = model.get_input_embeddings().weight.device
+    micro_batch = settings.micro_batch or settings.batch_size
+    arguments = quiet_arguments(settings, device=device, dtype=dtype, output_dir=output_dir, micro_batch=micro_batch)
+    config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
+    packed = model.config._attn_implementation == LAB_ATTENTION
+    _align(model, tokenizer)
+    trainer = LabSFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        data_collator=partial(collate_packed, device=device) if packed else None,
+    )
+    trainer.lr_floor = settings.lr_floor
+    return trainer
+
+
+def _align(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Model and tokenizer agree on the special tokens (the Trainer would change them, with a warning)."""
+    for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
+        for config in (model.config, model.generation_config):
+            setattr(config, name, getattr(tokenizer, name))

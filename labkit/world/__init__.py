@@ -1,0 +1,1 @@
+"""The closed world: a small English of known truth, with its corpus, prompts, judge, labelers and base models."""

@@ -1,0 +1,1 @@
+"""Tests of the batch floor: parameters, execution, pipeline, sweep, report."""

@@ -1,0 +1,62 @@
+"""The comparison of a sweep: gathered over seeds, drawn, written as one page."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from labkit.batch import compare
+from labkit.batch.records import record_of
+from labkit.errors import RunError
+from labkit.runs import Run, write_json
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sweep of two β and three seeds, of which one point failed."""
+    folder = tmp_path / "beta"
+    write_json(folder / "sweep.json", {"notebook": "05_x", "base": None})
+    for beta in (0.01, 0.1):
+        for seed in (0, 1, 2):
+            record = record_of(Run(f"kl_coef={beta},seed={seed}", folder), "05_x")
+            record.begin(settings={"run": "r", "seed": seed, "kl_coef": beta})
+            if (beta, seed) == (0.1, 2):
+                record.finish("failed", error="05_x failed: <b>no luck</b>")
+            else:
+                record.finish("done", summary={"reward": beta + seed, "kl": 1.0, "note": "text", "bad": math.nan})
+    return folder
+
+
+def test_groups_leave_the_seed_out_and_count_done_points_only(folder: Path) -> None:
+    low, high = compare.groups(compare.results(folder))
+    assert (low.parameters, high.parameters) == ({"kl_coef": 0.01}, {"kl_coef": 0.1})
+    assert low.mean("reward") == pytest.approx(1.01) and low.spread("reward") == pytest.approx(1.0)
+    assert low.spread("kl") == 0.0
+    assert len(high.numbers["reward"]) == 2
+    assert set(low.numbers) == {"reward", "kl"}
+
+
+def test_a_number_without_repetitions_has_no_spread() -> None:
+    alone = compare.Group({}, {"reward": [1.0]})
+    assert alone.mean("reward") == 1.0 and math.isnan(alone.spread("reward")) and math.isnan(alone.mean("other"))
+
+
+def test_figure_has_a_panel_per_number_over_the_first_swept_parameter(folder: Path) -> None:
+    fig = compare.comparison_figure(compare.groups(compare.results(folder)))
+    assert [list(t.x) for t in fig.data] == [[0.01, 0.1]] * 2
+    assert fig.layout.xaxis.type == "log"
+
+
+def test_page_shows_means_spreads_and_failures_safely(folder: Path) -> None:
+    page = compare.write_comparison(folder).read_text()
+    assert "1.01 ± 1" in page and "data:image/png;base64" in page
+    assert "&lt;b&gt;no luck" in page and "<b>no luck" not in page
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert [r["status"] for r in rows].count("done") == 5
+    assert (folder / "comparison.png").stat().st_size > 2000
+
+
+def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no sweep"):
+        compare.results(tmp_path)

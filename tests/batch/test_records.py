@@ -1,0 +1,130 @@
+"""Staleness without any kernel: what makes a finished notebook run again, and what does not."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from labkit.batch.notebooks import resolve_parameters
+from labkit.batch.pipeline import pipeline, plan
+from labkit.batch.records import inputs_of, record_of, stale
+from labkit.errors import SettingsError
+from labkit.runs import Run
+from tests.batch.tiny import PARAMETERS, write_notebook
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> list[Path]:
+    return [write_notebook(tmp_path / f"0{i}_{name}.ipynb") for i, name in enumerate(["prompts", "sft", "rank"], 1)]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run("tiny", tmp_path / "runs")
+
+
+def finish(
+    run: Run, notebook: Path, stages: tuple[str, ...] = (), files: tuple[str, ...] = (), **given: object
+) -> None:
+    """What executing the notebook leaves behind."""
+    values = resolve_parameters(notebook, given, run.name)
+    inputs = inputs_of(run, notebook, values)
+    for stage in stages:
+        run.stage(stage).begin(settings={})
+        run.stage(stage).finish()
+    record = record_of(run, notebook.stem)
+    record.begin(settings=values)
+    record.finish("done", stages=stages, files=files, inputs=inputs, summary={})
+
+
+def why(run: Run, notebook: Path, **given: object) -> str:
+    return stale(run, notebook, resolve_parameters(notebook, given, run.name))
+
+
+def test_what_is_done_and_unchanged_holds(steps: list[Path], run: Run) -> None:
+    assert why(run, steps[0]) == "not run yet"
+    for step in steps:
+        finish(run, step)
+    assert [why(run, step) for step in steps] == ["", "", ""]
+
+
+def test_prose_and_outputs_do_not_count_code_and_parameters_do(steps: list[Path], run: Run) -> None:
+    finish(run, steps[0])
+    book = nbformat.read(steps[0], as_version=4)
+    book.cells[0].source = "# Other words"
+    book.cells[2].outputs = [nbformat.v4.new_output("stream", text="hello")]
+    nbformat.write(book, steps[0])
+    assert why(run, steps[0]) == ""
+    assert why(run, steps[0], kl_coef=0.5) == "kl_coef was 0.02, is 0.5"
+    book.cells[2].source += "\nprint(1)"
+    nbformat.write(book, steps[0])
+    assert why(run, steps[0]) == "its code changed"
+
+
+def test_a_changed_default_counts_as_a_changed_parameter(steps: list[Path], run: Run) -> None:
+    finish(run, steps[0])
+    write_notebook(steps[0], parameters=PARAMETERS.replace("0.02", "0.05"))
+    assert why(run, steps[0]) == "kl_coef was 0.02, is 0.05"
+
+
+def test_a_parent_trained_again_is_noticed_downstream_only(steps: list[Path], run: Run) -> None:
+    finish(run, steps[0])
+    finish(run, steps[1], stages=("sft",))
+    finish(run, steps[2])
+    run.stage("sft").begin(settings={})
+    assert why(run, steps[1]) == "its stage sft is running"
+    run.stage("sft").finish()
+    assert (why(run, steps[0]), why(run, steps[1]), why(run, steps[2])) == ("", "", "02_sft changed")
+
+
+def test_one_more_label_is_noticed_by_what_reads_it(steps: list[Path], run: Run) -> None:
+    labels = run.path / "labels" / "ada.jsonl"
+    labels.parent.mkdir(parents=True)
+    labels.write_text('{"rank": 1}\n')
+    finish(run, steps[0])
+    finish(run, steps[1], files=("labels",))
+    finish(run, steps[2])
+    with open(labels, "a") as out:
+        out.write('{"rank": 2}\n')
+    assert (why(run, steps[1]), why(run, steps[2])) == ("", "02_sft changed")
+
+
+@pytest.mark.parametrize(("status", "words"), [("failed", "failed"), ("stopped", "stopped")])
+def test_a_bad_end_runs_again(steps: list[Path], run: Run, status: str, words: str) -> None:
+    finish(run, steps[0])
+    record_of(run, steps[0].stem).finish(status, error="no luck")
+    assert words in why(run, steps[0])
+
+
+def test_a_record_whose_process_is_gone_runs_again(steps: list[Path], run: Run) -> None:
+    record = record_of(run, steps[0].stem)
+    record.begin(settings={})
+    manifest = record.manifest
+    from labkit.runs import write_json
+
+    write_json(record.path / "run.json", {**manifest, "pid": 2**22 + 1})
+    assert why(run, steps[0]) == "its last run was killed"
+
+
+def test_plan_runs_everything_after_the_first_stale_one(steps: list[Path], run: Run) -> None:
+    for step in steps:
+        finish(run, step)
+    write_notebook(steps[1], ["print('new')"])
+    rows = plan(run, steps, {})
+    assert [(r.action, r.why) for r in rows] == [
+        ("skip", "done and unchanged"),
+        ("run", "its code changed"),
+        ("run", "02_sft runs again"),
+    ]
+    assert [r.action for r in plan(run, steps, {}, again=True)] == ["run"] * 3
+
+
+def test_a_given_parameter_goes_to_those_that_declare_it(steps: list[Path], run: Run) -> None:
+    write_notebook(steps[0], parameters='run = "x"  # name of the run\nwords = 3  # how many')
+    for step in steps:
+        finish(run, step)
+    assert [r.action for r in plan(run, steps[:1], {"words": "4"})] == ["run"]
+    assert [r.action for r in plan(run, steps, {"kl_coef": "0.5"})] == ["skip", "run", "run"]
+    for given in ({"bogus": "1"}, {"run": "x"}):
+        with pytest.raises(SettingsError, match="No notebook here has a parameter"):
+            pipeline(run, steps, given, say=lambda s: None)

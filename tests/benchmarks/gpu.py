@@ -1,0 +1,58 @@
+"""One GPU: PPO at 124M and 0.5B parameters in bf16 beside TRL 1.12.0, in under 9 minutes, without network.
+
+    python -m tests.benchmarks.gpu [--out results.json] [--dry-run]
+
+Models are built from configs. TRL runs where its environment exists (.bench/trl112, see test_speed.py); else the lab
+runs alone. `--dry-run` goes through the same steps on a CPU with a tiny model, so that the script is known to work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import contests, report
+from tests.benchmarks.workload import Workload
+
+SECONDS = 480.0  # for all contests together; loading and saving take the rest of the 9 minutes
+CONTESTS = {
+    "PPO, 124M, bf16": (Workload("124M", batch=512, minibatch=64, dtype="bfloat16", device="cuda", threads=8), 256),
+    "PPO, 0.5B, bf16": (Workload("0.5B", batch=128, minibatch=32, dtype="bfloat16", device="cuda", threads=8), 64),
+}
+DRY_RUN = {
+    "PPO, tiny": (Workload("tiny", batch=16, minibatch=8, dtype="bfloat16", mean_response=6.0, max_response=12), 16)
+}
+
+
+def measure(todo: dict[str, tuple[Workload, int]], seconds: float, rounds: int) -> dict[str, Any]:
+    """Each contest gets an equal share of the time that is left; a contestant that fails is reported, not fatal."""
+    ends = time.monotonic() + seconds
+    device = next(iter(todo.values()))[0].device
+    results: dict[str, Any] = {"environment": report.environment(device)}
+    for number, (name, (work, rollout_batch)) in enumerate(todo.items()):
+        share = (ends - time.monotonic()) / (len(todo) - number)
+        try:
+            results[name] = contests.ppo(work, rounds=rounds, rollout_batch=rollout_batch, seconds=share)
+        except RuntimeError as error:
+            results[name] = {"failed": str(error)}
+        print(json.dumps({name: {k: v for k, v in results[name].items() if k != "rounds"}}, indent=1), flush=True)
+    return results
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=None, help="where to write the results as JSON")
+    parser.add_argument("--dry-run", action="store_true", help="the same steps on a CPU with a tiny model")
+    options = parser.parse_args(arguments)
+    results = measure(DRY_RUN, 120.0, rounds=1) if options.dry_run else measure(CONTESTS, SECONDS, rounds=5)
+    if options.out:
+        report.save(results, options.out)
+    print(report.table(results))
+    return results
+
+
+if __name__ == "__main__":
+    main()

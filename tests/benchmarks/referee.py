@@ -1,0 +1,116 @@
+"""Contestants in turns: A, B, A, B, ... in one run, so that a busy machine is busy for both."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.workload import Workload
+
+__all__ = ["REPOSITORY", "TRL_PPO_PYTHON", "Bout", "Peer", "duel", "spread"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TRL_PPO_PYTHON = REPOSITORY / ".bench" / "trl112" / "bin" / "python"
+
+
+class Peer:
+    """A contestant in a process of its own, by module name and interpreter."""
+
+    def __init__(self, module: str, work: Workload, *extra: str, python: str | Path = sys.executable) -> None:
+        threads = str(work.threads)
+        environment = os.environ | {
+            "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false", "LABKIT_DEVICE": work.device, "LABKIT_DTYPE": work.dtype,
+            "PYTHONWARNINGS": "ignore",
+        }  # fmt: skip
+        if work.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        self.name = module
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process; a pipe could fill up
+        self.process = subprocess.Popen(
+            [str(python), "-m", module, *work.arguments(), *extra],
+            cwd=REPOSITORY, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+        )  # fmt: skip
+
+    def answer(self) -> dict[str, Any]:
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            raise RuntimeError(f"{self.name} ended early:\n{self.log.read()[-3000:]}")
+        return json.loads(line)
+
+    def round(self) -> dict[str, Any]:
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.log.close()
+
+
+@dataclass
+class Bout:
+    """Rounds of each contestant, in the order they were run; warm-up rounds left out."""
+
+    rounds: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def best(self, name: str, clock: str = "cpu") -> float:
+        return min(r[clock] for r in self.rounds[name])
+
+    def median(self, name: str, key: str) -> float:
+        return statistics.median(r[key] for r in self.rounds[name])
+
+    def phases(self, name: str) -> dict[str, float]:
+        """Median seconds of each phase."""
+        names = self.rounds[name][0]["phases"]
+        return {p: statistics.median(r["phases"][p] for r in self.rounds[name]) for p in names}
+
+    def ratios(self, slow: str, fast: str, clock: str = "cpu") -> dict[str, float]:
+        """How many times as fast `fast` is, by round: median, least, most."""
+        return spread([a[clock] / b[clock] for a, b in zip(self.rounds[slow], self.rounds[fast], strict=True)])
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def duel(contestants: Mapping[str, Peer], rounds: int, *, warmup: int = 1, seconds: float = float("inf")) -> Bout:
+    """Up to `rounds` rounds of each contestant in turns, after `warmup` rounds that do not count; at least one.
+
+    No new round of all begins after `seconds`.
+    """
+    ends = time.monotonic() + seconds
+    bout = Bout({name: [] for name in contestants})
+    try:
+        for peer in contestants.values():
+            peer.answer()  # ready
+        for number in range(warmup + rounds):
+            if number > warmup and time.monotonic() > ends:
+                break
+            for name, peer in contestants.items():
+                result = peer.round()
+                print(
+                    f"  round {number} of {name}: {result['wall']:.1f} s, of them CPU {result['cpu']:.1f} s", flush=True
+                )
+                if number >= warmup:
+                    bout.rounds[name].append(result)
+    finally:
+        for peer in contestants.values():
+            peer.close()
+    return bout

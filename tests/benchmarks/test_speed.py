@@ -1,0 +1,63 @@
+"""`make bench`: every contest on this machine's CPU, one thread, printed and written to .bench/results/.
+
+Nothing here fails by time: a busy machine says little. It fails where a contestant does not do the work.
+PPO's peer has an environment of its own, made on the first run; without it (no network) PPO is measured alone.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.benchmarks import contests, report
+from tests.benchmarks.referee import REPOSITORY, TRL_PPO_PYTHON
+from tests.benchmarks.workload import Workload
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
+RESULTS = REPOSITORY / ".bench" / "results"
+PINS = ("trl==1.12.0", "transformers==5.23.0", "accelerate==1.15.0", "datasets==5.2.0")
+MEASURES = {
+    "PPO, 1M, batch 512": lambda: contests.ppo(Workload("1M", 512), rounds=5),
+    "PPO, 10M, batch 256": lambda: contests.ppo(Workload("10M", 256), rounds=3),
+    "PPO, 10M, batch 256, both bf16": lambda: contests.ppo(Workload("10M", 256, dtype="bfloat16"), rounds=3),
+    "PPO-ptx, 1M, batch 256": lambda: contests.ptx(Workload("1M", 256), rounds=3),
+    "reward model, K = 4": lambda: contests.reward(Workload("1M", minibatch=16), 4, rounds=5),
+    "reward model, K = 9": lambda: contests.reward(Workload("1M", minibatch=16), 9, rounds=5),
+    "sampling, batch 64": lambda: contests.sampling(Workload("1M", 64), rounds=7),
+    "sampling, batch 512": lambda: contests.sampling(Workload("1M", 512), rounds=5),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def peer_environment():
+    """TRL 1.12.0 under .bench/, torch first and alone so that pip may take the CPU build."""
+    if TRL_PPO_PYTHON.exists():
+        return
+    subprocess.run([sys.executable, "-m", "venv", TRL_PPO_PYTHON.parents[1]], check=True)
+    for pins in (("torch==2.13.0",), PINS):
+        if subprocess.run([TRL_PPO_PYTHON, "-m", "pip", "install", "--quiet", *pins]).returncode:
+            print("TRL 1.12.0 could not be installed; PPO is measured without its peer.")
+            return
+
+
+@pytest.fixture(scope="module")
+def results():
+    found = {"environment": report.environment()}
+    yield found
+    report.save(found, RESULTS / f"cpu-{found['environment']['date'][:10]}.json")
+    print("\n" + report.table(found))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_contest(name, results):
+    results[name] = MEASURES[name]()
+    lengths = [
+        results[name][who]["mean_length"] for who in ("lab", "trl") if "mean_length" in results[name].get(who, {})
+    ]
+    assert all(9 < length < 15 for length in lengths), "a contestant did not sample what the workload says"
+
+
+def test_cost_is_linear_in_tokens(results):
+    results["cost"] = contests.cost_by_size(Workload("1M", batch=64, minibatch=16))
+    path = report.figure(results["cost"], RESULTS / "cost.png")
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,207 @@
+"""The cockpit in a real JupyterLab: steer a job that trains meanwhile, roll back, branch, reload, and trust no text."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.browser.lab import Lab
+
+CELL = """
+from tests.toy_job import toy_job
+from widgets import Cockpit
+job = toy_job("{folder}/ppo", total={total}, seconds={seconds}, hostile={hostile})
+def sample(prompts):
+    return [{{"response": "<b>sampled</b> " + p, "score": 1.5}} for p in prompts]
+prompts = ["Where does the fox live?\\n"]
+board = Cockpit(job, sample=sample, evaluate=lambda prompts: {{"win rate": 0.61}}, prompts=prompts)
+board
+"""
+
+
+@pytest.fixture
+def cockpit(lab: Lab, request: pytest.FixtureRequest) -> Callable[..., Lab]:
+    """Open a notebook with a cockpit on a toy job and wait until the board is drawn."""
+
+    def start(total: int = 400, seconds: float = 0.05, hostile: bool = False) -> Lab:
+        folder = request.node.name.replace("[", "-").replace("]", "")
+        lab.open([CELL.format(folder=folder, total=total, seconds=seconds, hostile=hostile)], f"{folder}.ipynb")
+        lab.run_all()
+        lab.page.wait_for_selector(".lkc-button[data-what=start]")
+        return lab
+
+    return start
+
+
+def press(lab: Lab, what: str) -> None:
+    lab.page.click(f".lkc-button[data-what={what}]")
+
+
+def wait(lab: Lab, true: str) -> None:
+    """Wait until an expression in the kernel is true."""
+    for _ in range(200):
+        if lab.python(true):
+            return
+        lab.page.wait_for_timeout(100)
+    raise AssertionError(f"never true: {true}")
+
+
+def test_beta_moved_in_mid_training_is_in_the_ledger_and_in_the_next_steps_metrics(cockpit, shots) -> None:
+    lab = cockpit()
+    press(lab, "start")
+    wait(lab, "len(job.steps) > 3")
+    lab.page.fill(".lkk-why", "KL grows")
+    slider = lab.page.locator("[data-knob=kl_coef] input[type=range]")
+    slider.focus()
+    for _ in range(40):
+        slider.press("ArrowRight")
+    wait(lab, "any(r['knob'] == 'kl_coef' for r in job.folder.ledger())")
+    row = lab.python("[r for r in job.folder.ledger() if r['knob'] == 'kl_coef'][-1]")
+    assert row["outcome"] == "applied" and row["why"] == "KL grows" and row["new"] > 0.02
+    wait(lab, f"job.steps[-1].number > {row['step']}")
+    before, after = lab.python(
+        f"[job.steps[{row['step'] - 2}].knobs['kl_coef'], job.steps[{row['step'] - 1}].knobs['kl_coef']]"
+    )
+    assert (before, after) == (0.02, row["new"])
+    lab.page.wait_for_function(
+        "(s) => document.querySelector('[data-knob=kl_coef] .lkk-fate').textContent.includes(s)",
+        arg=f"since step {row['step']}",
+    )
+    lab.page.fill("[data-knob=clip] .lkk-number", "7")
+    lab.page.press("[data-knob=clip] .lkk-number", "Enter")
+    lab.page.wait_for_selector("[data-knob=clip] .lkk-fate[data-tone=bad]")
+    assert "must lie between" in lab.page.inner_text("[data-knob=clip] .lkk-fate")
+    lab.page.locator(".lkc").screenshot(path=shots("cockpit-light"))
+    lab.dark()
+    lab.page.locator(".lkc").screenshot(path=shots("cockpit-dark"))
+    lab.dark(False)
+    press(lab, "stop")
+    assert lab.complaints() == []
+
+
+def test_pause_step_rollback_and_branch(cockpit, shots) -> None:
+    lab = cockpit(total=4000, seconds=0.03)
+    press(lab, "start")
+    wait(lab, "len(job.steps) > 12")
+    press(lab, "pause")
+    wait(lab, "job.status == 'paused'")
+    count = lab.python("len(job.steps)")
+    press(lab, "step")
+    wait(lab, f"len(job.steps) == {count + 1} and job.status == 'paused'")
+    lab.page.wait_for_function(
+        "(n) => document.querySelector('.lkc-line').textContent.includes(`step ${n} of`)", arg=count + 1
+    )
+    target = lab.page.locator(".lkc-select option").last.get_attribute("value")
+    lab.page.select_option(".lkc-select", target)
+    lab.page.click("text=Roll back")
+    wait(lab, f"len(job.steps) == {target}")
+    lab.page.wait_for_selector(".lkc-run[data-role=ghost]")
+    lab.page.fill(".lkc-name", "gentle")
+    lab.page.press(".lkc-name", "Enter")
+    wait(lab, "job.folder.path.name == 'ppo@gentle'")
+    press(lab, "resume")
+    wait(lab, f"len(job.steps) > {target} + 3")
+    lab.page.wait_for_selector(".lkc-run[data-role=live]")
+    names = lab.page.locator(".lkc-run").all_inner_texts()
+    assert {"ppo", "ppo@gentle"} <= set(names)
+    lab.page.locator(".lkc").screenshot(path=shots("cockpit-branches"))
+    press(lab, "stop")
+    wait(lab, "job.status == 'stopped'")
+    assert lab.complaints() == []
+
+
+def test_reload_in_mid_training_and_go_on_steering(cockpit) -> None:
+    lab = cockpit(total=2000, seconds=0.05)
+    press(lab, "start")
+    wait(lab, "len(job.steps) > 5")
+    lab.command("docmanager:save")
+    lab.reload()
+    lab.page.wait_for_selector(".lkc-button[data-what=pause]")
+    assert lab.python("job.status") == "running"
+    lab.page.wait_for_selector(".lkc-chart[data-panel=kl]:not([hidden])")
+    spoken = lab.page.get_attribute(".lkc-chart[data-panel=reward] canvas", "aria-label")
+    assert spoken.startswith("Reward: RM score") and "at step" in spoken
+    lab.page.fill("[data-knob=ptx_coef] .lkk-number", "5")
+    lab.page.press("[data-knob=ptx_coef] .lkk-number", "Enter")
+    wait(lab, "job.dial.knobs.ptx_coef == 5")
+    lab.page.click(".lkk-switch")
+    wait(lab, "job.dial.auto")
+    lab.page.wait_for_function("() => document.querySelector('[data-knob=kl_coef] input').disabled")
+    press(lab, "stop")
+    assert lab.complaints() == []
+
+
+def test_hostile_samples_are_text_and_keys_stay_in_the_board(cockpit) -> None:
+    lab = cockpit(total=3, seconds=0.02, hostile=True)
+    press(lab, "start")
+    wait(lab, "job.status == 'done'")
+    lab.page.wait_for_selector("text=<img src=x onerror")
+    assert lab.page.locator(".lkc-table img, .lkc-table mjx-container").count() == 0
+    assert "U+202E" in lab.page.inner_text(".lkc-table")
+    assert lab.page.evaluate("window.__hacked") is None
+    lab.page.click("text=Ask the policy now")
+    own = lab.page.locator(".lkc-own")
+    own.focus()
+    own.press_sequentially("add d d x m b")
+    assert own.input_value() == "add d d x m b" and len(lab.cells()) == 1
+    press(lab, "sample")
+    lab.page.wait_for_selector("text=<b>sampled</b> add d d x m b")
+    press(lab, "evaluate")
+    lab.page.wait_for_selector("text=win rate")
+    for selector in (".lkc-canvas", ".lkk-switch", ".lkc-name", "summary"):
+        lab.page.locator(f".lkc {selector}").first.focus()
+        lab.page.keyboard.press("d")
+        lab.page.keyboard.press("d")
+    assert len(lab.cells()) == 1
+    assert lab.complaints() == []
+
+
+def test_an_alert_is_applied_with_one_click(cockpit) -> None:
+    lab = cockpit(total=2000, seconds=0.03)
+    press(lab, "start")
+    lab.page.fill("[data-knob=kl_coef] .lkk-number", "0")
+    lab.page.press("[data-knob=kl_coef] .lkk-number", "Enter")
+    lab.page.wait_for_selector(".lkc-alert")
+    wait(lab, "job.dial.knobs.kl_coef == 0")
+    lab.page.locator(".lkc-apply").first.click()
+    wait(lab, "job.dial.knobs.kl_coef == 0.02")
+    assert lab.python("job.folder.ledger()[-1]['why']").startswith("alert: ")
+    press(lab, "stop")
+
+
+FULL = """
+from labkit.runs import StageFolder
+from labkit.types import Step
+from types import SimpleNamespace
+from labkit.knobs import Dial, PPOKnobs
+from widgets import Cockpit
+import math
+names = ["score", "objective", "gold", "kl_k1", "kl_k3", "entropy", "clip_fraction", "ratio_mean", "ratio_max",
+         "value_loss", "explained_variance", "ptx_loss", "response_length", "end_token_rate"]
+knobs = PPOKnobs().to_json()
+def step(n):
+    return Step("ppo", n, {k: 1.5 + math.sin(n * (i + 1) / 50) for i, k in enumerate(names)}, knobs)
+steps = [step(n) for n in range(1, 2001)]
+job = SimpleNamespace(folder=StageFolder("full/ppo"), dial=Dial(PPOKnobs()), status="running", error=None, total=2000,
+                      steps=steps, state=None, alive=True, branches=[], listen=lambda f: lambda: None)
+board = Cockpit(job)
+board
+"""
+
+DRAWN = """(n) => document.querySelector('.lkc-chart[data-panel=reward] canvas')
+    .getAttribute('aria-label').includes(`at step ${n}`)"""
+
+
+def test_two_thousand_points_on_ten_curves_draw_in_under_150_ms(lab: Lab) -> None:
+    lab.open([FULL], "full.ipynb").run_all()
+    lab.page.wait_for_function("() => document.querySelectorAll('.lkc-chart:not([hidden])').length >= 10")
+    times = []
+    for n in range(2001, 2011):
+        lab.python(f"job.steps.append(step({n}))")
+        lab.page.wait_for_function(
+            DRAWN,
+            arg=n,
+        )
+        times.append(float(lab.page.get_attribute(".lkc", "data-draw-ms")))
+    print(json.dumps(times))
+    assert sorted(times)[len(times) // 2] < 150

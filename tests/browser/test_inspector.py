@@ -1,0 +1,86 @@
+"""The reward inspector in a real JupyterLab: filter, sort, export, tokens, edit and rescore, probes, hostile text."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.browser.lab import Lab
+
+CELL = """
+from tests.toy_inspector import rows, scorer, explain, rankings
+from widgets import RewardInspector
+board = RewardInspector(rows(hostile=True), scorer=scorer, explain=explain, rankings=rankings())
+board
+"""
+
+
+@pytest.fixture
+def inspector(lab: Lab) -> Lab:
+    lab.open([CELL], "inspector.ipynb").run_all()
+    lab.page.wait_for_selector(".lki-token")
+    return lab
+
+
+def test_find_a_response_look_inside_edit_and_rescore(inspector: Lab, shots, tmp_path: Path) -> None:
+    page = inspector.page
+    scores = [float(t) for t in page.locator(".lki-list tbody td:nth-child(5)").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 36
+    page.fill(".lki-search", "badger fish")
+    page.select_option(".lki-menu >> nth=0", "ppo_ptx")
+    assert page.inner_text(".lki-count").startswith("2 of 36")
+    with page.expect_download() as download:
+        page.click("text=JSONL")
+    download.value.save_as(tmp_path / "rows.jsonl")
+    exported = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [r["source"] for r in exported] == ["ppo_ptx", "ppo_ptx"] and "badger" in exported[0]["prompt"]
+    page.locator(".lki-list tbody tr").first.click()
+    cards = page.locator(".lki-card-head strong").all_inner_texts()
+    assert [c.split(",")[0] for c in cards] == ["base", "sft", "best of 4", "ppo", "ppo_ptx"]
+    page.wait_for_function("() => document.querySelectorAll('.lki-token').length > 5")
+    page.locator(".lki-token").nth(1).hover()
+    assert "advantage" in page.inner_text(".lki-readout") and "badger" in page.inner_text(".lki-readout")
+    page.locator(".lki-token").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "token 3" in page.inner_text(".lki-readout")
+    page.locator(".lki").screenshot(path=shots("inspector-light"))
+    page.fill(".lki-edit", "water water water")
+    page.wait_for_function("() => document.querySelector('.lki-result').dataset.sign === 'up'")
+    assert "against the original" in page.inner_text(".lki-result")
+    inspector.dark()
+    page.locator(".lki").screenshot(path=shots("inspector-dark"))
+    inspector.dark(False)
+    assert inspector.complaints() == []
+
+
+def test_the_reward_model_page_and_the_probes(inspector: Lab, shots) -> None:
+    page = inspector.page
+    page.locator(".lki-tab").nth(1).click()
+    page.wait_for_selector(".lki-figures img")
+    assert page.locator(".lki-figures img").count() == 5
+    assert page.locator(".lki-worst tbody tr").count() > 0
+    page.locator(".lki").screenshot(path=shots("inspector-reward"))
+    page.keyboard.press("ArrowRight")
+    page.click("text=Probe the filtered responses")
+    page.wait_for_selector(".lki-effect")
+    first = page.locator(".lki-page:not([hidden]) tbody tr").first
+    assert "pays" in first.inner_text() and "repetition" in first.inner_text()
+    page.locator(".lki").screenshot(path=shots("inspector-probes"))
+    assert inspector.complaints() == []
+
+
+def test_hostile_text_is_text_and_keys_stay_in_the_board(inspector: Lab) -> None:
+    page = inspector.page
+    page.fill(".lki-search", "onerror")
+    page.locator(".lki-list tbody tr").first.click()
+    page.wait_for_selector(".lki-card >> text=<img src=x onerror")
+    assert page.locator(".lki-split img, .lki mjx-container").count() == 0
+    assert "U+202E" in page.inner_text(".lki-beside")
+    assert page.evaluate("window.__hacked") is None
+    page.locator(".lki-list tbody tr").first.focus()
+    for _ in range(2):
+        page.keyboard.press("d")
+    page.locator(".lki-edit").press_sequentially("b a d d")
+    assert len(inspector.cells()) == 1
+    assert inspector.complaints() == []

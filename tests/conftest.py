@@ -1,0 +1,45 @@
+"""What every test shares: no network, one torch thread, real data where it lies beside the repository."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # read once, when torch is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
+os.environ.pop("LABKIT_HEADLESS", None)  # each test says itself how it runs
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs real data where there is none."""
+    if REAL_DATA.is_dir():
+        return
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.skip(reason=f"real data is not at {REAL_DATA}"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets and models; its tests carry the marker `real`."""
+    return REAL_DATA
+
+
+@pytest.fixture(autouse=True)
+def _deterministic_torch(request: pytest.FixtureRequest) -> None:
+    """One thread, even where a library raised the number behind our back."""
+    import sys
+
+    if "torch" in sys.modules and not request.node.get_closest_marker("bench"):
+        sys.modules["torch"].set_num_threads(1)

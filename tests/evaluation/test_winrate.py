@@ -1,0 +1,249 @@
+"""Win rates and Bradley-Terry scores: planted strengths come back, intervals know prompts, odd data is treated."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from labkit.cli import app
+from labkit.errors import DataError
+from labkit.evaluation.winrate import (
+    Judgment,
+    bradley_terry,
+    judgments_of,
+    read_judgments,
+    win_rate,
+    winrate_of_files,
+    winrate_report,
+)
+from labkit.evaluation.winrate.bradley_terry import fit
+from labkit.labels.session import LabelSession
+from labkit.labels.store import labels_path
+from labkit.types import Completion, Prompt, Ranking
+from tests.labels.helpers import draft, tasks
+
+FAST = {"replicates": 200}
+TRUTH = {"gpt": -1.2, "sft": 0.0, "ppo": 0.4, "ptx": 0.8}
+
+
+def planted(n: int, seed: int = 0, truth: dict[str, float] = TRUTH) -> list[Judgment]:
+    """`n` judgments of random pairs, drawn from the Bradley-Terry model itself."""
+    rng, found = random.Random(seed), []
+    for p in range(n):
+        a, b = rng.sample(list(truth), 2)
+        found.append(Judgment(f"p{p}", a, b, float(rng.random() < 1 / (1 + math.exp(truth[b] - truth[a])))))
+    return found
+
+
+def test_the_rate_counts_ties_as_half_and_reads_both_directions():
+    judgments = [Judgment("1", "a", "b", 1.0), Judgment("2", "b", "a", 1.0), Judgment("3", "a", "b", 0.5),
+                 Judgment("4", "b", "a", 0.0), Judgment("5", "a", "c", 0.0)]  # fmt: skip
+    rate = win_rate(judgments, "a", "b")
+    assert rate.rate == pytest.approx(2.5 / 4) and rate.n == 4 and rate.prompts == 4
+    assert win_rate(judgments, "b", "a").rate == pytest.approx(1.5 / 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 0.25, 0.5, 1.0])), min_size=2, max_size=30))
+def test_the_two_directions_mirror_each_other(rows):
+    judgments = [Judgment(str(p), "a", "b", v) for p, v in rows]
+    one, other = win_rate(judgments, "a", "b"), win_rate(judgments, "b", "a")
+    assert one.rate == pytest.approx(1 - other.rate)
+    assert one.low == pytest.approx(1 - other.high) and one.high == pytest.approx(1 - other.low)
+    assert 0 <= one.low <= one.rate <= one.high <= 1
+
+
+def test_the_clustered_interval_is_wider_where_prompts_repeat():
+    rng = random.Random(1)
+    verdicts = [float(rng.random() < 0.6) for _ in range(60)]
+    repeated = [Judgment(f"p{p}", "a", "b", v) for p, v in enumerate(verdicts) for _ in range(5)]
+    naive = [Judgment(f"p{i}", j.a, j.b, j.preference) for i, j in enumerate(repeated)]
+    once = [Judgment(f"p{p}", "a", "b", v) for p, v in enumerate(verdicts)]
+    wide, narrow, single = (win_rate(x, "a", "b") for x in (repeated, naive, once))
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert wide.se == pytest.approx(single.se)  # saying a thing five times adds nothing
+    assert wide.n == 300 and wide.prompts == 60
+
+
+def test_the_standard_error_without_repeats_is_the_usual_one():
+    values = [0.0, 1.0, 0.5, 1.0, 1.0, 0.0, 0.5, 1.0]
+    rate = win_rate([Judgment(str(i), "a", "b", v) for i, v in enumerate(values)], "a", "b")
+    assert rate.se == pytest.approx(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    inside = 0
+    for seed in range(200):
+        rng, judgments = random.Random(seed), []
+        for p in range(40):
+            easy = rng.random() < 0.5  # on easy prompts a always wins, on the others half the time: 0.75 in truth
+            judgments += [Judgment(str(p), "a", "b", float(easy or rng.random() < 0.5)) for _ in range(4)]
+        rate = win_rate(judgments, "a", "b")
+        inside += rate.low <= 0.75 <= rate.high
+    assert 182 <= inside <= 199
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 30])
+def test_unanimous_judgments_keep_a_width(prompts):
+    rate = win_rate([Judgment(str(p), "a", "b", 1.0) for p in range(prompts)], "a", "b")
+    assert rate.rate == rate.high == 1 and rate.low < 0.9
+    assert ("too few" in rate.note) == (prompts < 20) and (rate.se is None) == (prompts == 1)
+
+
+def test_planted_strengths_are_recovered():
+    scores = {s.model: s for s in bradley_terry(planted(6000), **FAST).models}
+    mean = sum(TRUTH.values()) / len(TRUTH)
+    for model, truth in TRUTH.items():
+        assert scores[model].score == pytest.approx(truth - mean, abs=0.12)
+        assert scores[model].low < scores[model].score < scores[model].high
+    assert bradley_terry(planted(6000), **FAST).order == [["ptx", "ppo", "sft", "gpt"]]
+
+
+def test_the_fit_is_stationary_wins_equal_expected_wins():
+    report = bradley_terry([*planted(300), Judgment("t", "gpt", "ptx", 0.5), Judgment("u", "sft", "ppo", 0.3)], **FAST)
+    score, judgments = {s.model: s.score for s in report.models}, [*planted(300)]
+    judgments += [Judgment("t", "gpt", "ptx", 0.5), Judgment("u", "sft", "ppo", 0.3)]
+    for model in TRUTH:
+        seen = [j for j in judgments if model in (j.a, j.b)]
+        mine = [j if j.a == model else Judgment(j.prompt, j.b, j.a, 1 - j.preference) for j in seen]
+        expected = sum(1 / (1 + math.exp(score[j.b] - score[j.a])) for j in mine)
+        assert sum(j.preference for j in mine) == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_models_give_the_log_odds_of_the_rate():
+    judgments = [Judgment(str(i), "a", "b", float(i < 30)) for i in range(40)]
+    best, other = bradley_terry(judgments, **FAST).models
+    assert best.model == "a" and best.score - other.score == pytest.approx(math.log(30 / 10))
+
+
+def test_order_intervals_tell_close_models_from_distant_ones():
+    truth = {"x": 0.02, "y": 0.0, "z": -3.0}
+    rows = {s.model: s for s in bradley_terry(planted(300, truth=truth), **FAST).models}
+    assert (rows["z"].rank_low, rows["z"].rank_high) == (3, 3)
+    assert {rows["x"].rank_low, rows["y"].rank_low} == {1} and {rows["x"].rank_high, rows["y"].rank_high} == {2}
+
+
+def test_perfect_separation_is_finite_and_said():
+    judgments = [Judgment(str(i), "a", "b", 1.0) for i in range(30)] + [
+        Judgment(str(i), "b", "c", 1.0) for i in range(30)
+    ]
+    scores = bradley_terry(judgments, **FAST)
+    assert scores.order == [["a", "b", "c"]] and all(s.separated and math.isfinite(s.score) for s in scores.models)
+    assert all(s.low is None for s in scores.models) and "perfectly separated" in scores.notes[0]
+
+
+def test_groups_that_never_met_have_scores_of_their_own():
+    judgments = [Judgment(str(i), "a", "b", float(i % 3 > 0)) for i in range(60)]
+    judgments += [Judgment(str(i), "c", "d", float(i % 2)) for i in range(20)]
+    scores = bradley_terry(judgments, **FAST)
+    assert scores.order[0] == ["a", "b"] and sorted(scores.order[1]) == ["c", "d"]
+    for group in (1, 2):
+        assert sum(s.score for s in scores.models if s.group == group) == pytest.approx(0, abs=1e-9)
+    assert {s.rank for s in scores.models if s.model in "cd"} == {1} and "never compared" in scores.notes[0]
+
+
+@pytest.mark.parametrize("lost", [1, 0])
+def test_lopsided_counts_do_not_upset_the_fit(lost):
+    wins = np.array([[[0, 100_000, 100_000], [lost, 0, 1], [lost, 1, 0]]], float)
+    scores, separated = fit(wins, np.ones(3, int), np.ones((3, 3), bool))
+    assert np.isfinite(scores).all() and separated.all() == (not lost)
+    assert scores[0, 0] - scores[0, 1] == pytest.approx(math.log(100_000 if lost else 200_001), rel=1e-6)
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt_id": 1, "a": "x", "b": "y", "preference": 1, "judge": "j"},
+        {"prompt": "1", "model_a": "x", "model_b": "y", "preference": 1.0, "labeler": "j"},
+        {"question_id": "1", "model_a": "y", "model_b": "x", "winner": "model_b", "judge": "j"},
+        {"id": 1, "model_1": "x", "model_2": "y", "winner": "x", "annotator": "j"},
+    ],
+)
+def test_key_names_are_read_liberally(tmp_path, row):
+    (judgment,) = read_judgments([write(tmp_path / "f.jsonl", [row])])
+    assert win_rate([judgment], "x", "y").rate == 1 and judgment.judge == "j" and judgment.prompt == "1"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"a": "x", "b": "y", "preference": 1}, "no prompt"),
+        ({"prompt": 1, "b": "y", "preference": 1}, "no model a"),
+        ({"prompt": 1, "a": "x", "b": "y"}, "no preference"),
+        ({"prompt": 1, "a": "x", "b": "y", "preference": 2}, "field 'preference' is 2"),
+        ({"prompt": 1, "a": "x", "b": "y", "preference": None}, "field 'preference' is None"),
+        ({"prompt": 1, "a": "x", "b": "x", "preference": 1}, "compared with itself"),
+        ({"prompt": 1, "a": "x", "b": "y", "winner": "z"}, "field 'winner' is 'z'"),
+    ],
+)
+def test_a_bad_line_is_named_with_field_and_remedy(tmp_path, row, words):
+    good = {"prompt_id": 1, "a": "x", "b": "y", "preference": 1}
+    path = write(tmp_path / "f.jsonl", [good, row])
+    with pytest.raises(DataError, match=words) as error:
+        read_judgments([path])
+    assert f"{path}, line 2" in str(error.value)
+
+
+def test_an_empty_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no judgment"):
+        winrate_of_files([write(tmp_path / "f.jsonl", [])])
+
+
+def test_a_pair_that_never_met_is_an_error():
+    with pytest.raises(DataError, match="'a' and 'z'"):
+        win_rate([Judgment("1", "a", "b", 1.0)], "a", "z")
+
+
+def test_the_report_holds_every_ordered_pair_every_judge_and_survives_json():
+    judgments = [Judgment(j.prompt, j.a, j.b, j.preference, f"judge{i % 2}") for i, j in enumerate(planted(200))]
+    report = winrate_report(judgments, **FAST)
+    row = report.to_json()
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert len(row["win_rates"]) == 12 and len(row["by_judge"]) == 24
+    assert row["counts"] == {"judgments": 200, "ties": 0, "prompts": 200, "models": 4, "judges": 2}
+    assert report.rates["ptx", "gpt"] == win_rate(judgments, "ptx", "gpt")
+    assert "Bradley-Terry" in report.text() and "ptx" in report.text()
+
+
+def test_rankings_become_judgments_between_models():
+    completions = tuple(Completion(f"c{i}", "p", "text", model=m) for i, m in enumerate(["sft", "ppo", "ppo", ""]))
+    ranking = Ranking(Prompt("p", "?"), completions, (("c1",), ("c0", "c2"), ("c3",)), labeler="ann")
+    judgments = judgments_of([ranking])
+    assert {(j.a, j.b, j.preference, j.judge) for j in judgments} == {
+        ("ppo", "sft", 1.0, "ann"),
+        ("sft", "ppo", 0.5, "ann"),
+    } and len(judgments) == 2
+
+
+def test_ranking_lines_logs_and_ranks_by_model_are_read(tmp_path):
+    session = LabelSession(tasks(3), "ann", labels_path(tmp_path, "ann"))
+    while session.current:
+        session.submit(draft("c1", "c0 c2"))
+    lines = write(tmp_path / "lines.jsonl", [r.to_json() for r in session.rankings])
+    ranks = [{"prompt_id": f"p{i}", "labeler": "ann", "ranks": {"m1": 1, "m0": 2, "m2": 2}} for i in range(3)]
+    by_model = write(tmp_path / "ranks.jsonl", ranks)
+    reports = [winrate_of_files([p], **FAST) for p in (tmp_path / "labels", lines, by_model)]
+    assert reports[0] == reports[1] == reports[2] and reports[0].counts["judgments"] == 9
+    assert reports[0].rates["m1", "m0"].rate == 1 and reports[0].rates["m0", "m2"].rate == 0.5
+
+
+def test_the_command_prints_the_table_and_the_same_figures_as_json(tmp_path):
+    rows = [{"prompt_id": j.prompt, "a": j.a, "b": j.b, "preference": j.preference} for j in planted(60)]
+    path = write(tmp_path / "f.jsonl", rows)
+    table, as_json = (CliRunner().invoke(app, ["winrate", str(path), *more]) for more in ([], ["--json"]))
+    assert table.exit_code == as_json.exit_code == 0
+    report = winrate_of_files([path])
+    assert table.stdout.strip() == report.text() and json.loads(as_json.stdout) == report.to_json()

@@ -1,0 +1,30 @@
+"""Work that does not train anything: for tests of what carries out a plan. Importable by its processes."""
+
+import os
+from pathlib import Path
+
+from labkit.findings.execute import record_of
+from labkit.findings.plan import Plan, Task
+from labkit.runs import append_jsonl, write_json
+
+
+def note(plan: Plan, home: Path, task: Task) -> str:
+    """Write down that the task was done, after making sure that what it needs was."""
+    done = {t.key: t for t in plan.tasks()}
+    missing = [n for n in task.needs if not record_of(home, done[n]).exists()]
+    append_jsonl(home / "order.jsonl", {"key": task.key, "missing": missing})
+    write_json(record_of(home, task), {"piece": task.key, "seconds": 1.0})
+    return ""
+
+
+def fail_at_the_judge(plan: Plan, home: Path, task: Task) -> str:
+    return "the judge was ill" if task.piece == "judge" else note(plan, home, task)
+
+
+def die_once(plan: Plan, home: Path, task: Task) -> str:
+    """The first attempt at the cost ends its process, as a kill by the system would."""
+    mark = home / "died"
+    if task.piece == "cost" and not mark.exists():
+        mark.touch()
+        os._exit(9)
+    return note(plan, home, task)

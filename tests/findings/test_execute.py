@@ -1,0 +1,68 @@
+"""A plan is carried out in order, resumed, and outlives a killed worker."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labkit.findings.execute import carry_out, is_done, seconds_of
+from labkit.findings.plan import plan_of
+from labkit.runs import read_jsonl
+from tests.findings import fakes
+
+PLAN = plan_of("smoke", ["small"], [11])
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_everything_is_done_once_and_after_what_it_needs(tmp_path: Path, jobs: int) -> None:
+    assert carry_out(PLAN, tmp_path, jobs=jobs, say=quiet, work=fakes.note) == {}
+    rows = list(read_jsonl(tmp_path / "order.jsonl"))
+    assert sorted(r["key"] for r in rows) == sorted(t.key for t in PLAN.tasks())
+    assert not [r for r in rows if r["missing"]]
+    assert seconds_of(tmp_path, PLAN.tasks()) == len(PLAN.tasks())
+
+
+def test_the_same_command_resumes_and_a_larger_plan_extends(tmp_path: Path) -> None:
+    carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=fakes.note)
+    removed = next(t for t in PLAN.tasks() if t.piece == "cost")
+    (tmp_path / removed.run / "pieces" / "cost.json").unlink()
+    before = len(list(read_jsonl(tmp_path / "order.jsonl")))
+    carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=fakes.note)
+    rows = list(read_jsonl(tmp_path / "order.jsonl"))
+    assert [r["key"] for r in rows[before:]] == [removed.key]
+    larger = plan_of("smoke", ["small"], [11, 12])
+    carry_out(larger, tmp_path, jobs=1, say=quiet, work=fakes.note)
+    assert all(is_done(tmp_path, t) for t in larger.tasks())
+    assert len(list(read_jsonl(tmp_path / "order.jsonl"))) == len(rows) + len(PLAN.tasks())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_needs_a_failed_piece_is_left_out_and_said(tmp_path: Path, jobs: int) -> None:
+    errors = carry_out(PLAN, tmp_path, jobs=jobs, say=quiet, work=fakes.fail_at_the_judge)
+    assert errors["small-s11/judge"] == "the judge was ill"
+    assert "needs small-s11/judge, which failed" in errors["small-s11/variant.ppo"]
+    assert "small-s11/base" not in errors and is_done(tmp_path, PLAN.tasks()[0])
+    assert not (tmp_path / "small-s11" / "pieces" / "variant.ppo.json").exists()
+
+
+def test_a_killed_worker_costs_one_more_attempt(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert carry_out(PLAN, tmp_path, jobs=2, say=said.append, work=fakes.die_once) == {}
+    assert any("killed; once more" in line for line in said)
+    assert all(is_done(tmp_path, t) for t in PLAN.tasks())
+
+
+def test_an_error_of_a_piece_is_one_sentence_and_a_log(tmp_path: Path) -> None:
+    """The real worker, on a task whose parents are not there."""
+    from labkit.findings.execute import work_on
+
+    task = next(t for t in PLAN.tasks() if t.piece == "across")
+    error = work_on(PLAN, tmp_path, task)
+    assert "does not exist" in error and "\n" not in error
+    assert error in (tmp_path / task.run / "pieces" / "across.log").read_text(encoding="utf-8")
+    assert not is_done(tmp_path, task)
+    assert json.dumps(PLAN.to_json())

@@ -1,0 +1,84 @@
+"""The findings are decided by records: the same program says yes, no and "not decided", and never by construction."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labkit.errors import SettingsError
+from labkit.findings import FINDINGS, find, summary_line, table_text, write_reports
+from labkit.findings.evidence import FAILS, HOLDS, OPEN
+from labkit.findings.figures import figure_of
+from labkit.findings.plan import Plan, plan_of
+from labkit.findings.records import Records
+from labkit.findings.report import measure_all
+from tests.findings.recorded import record_all
+
+PLAN = plan_of("tour", ["small", "medium", "large"], [11, 12, 13, 14, 15])
+
+
+@pytest.fixture(scope="module", params=[1, -1], ids=["as the paper says", "the other way round"])
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Records]:
+    home = tmp_path_factory.mktemp("findings") / "set"
+    record_all(home, PLAN, request.param)
+    return request.param, Records(home, PLAN)
+
+
+def test_there_are_seventeen_rows_of_the_paper_and_each_says_what_would_have_made_it_fail() -> None:
+    assert len([f for f in FINDINGS if not f.beyond]) == 17
+    assert len({f.id for f in FINDINGS}) == len(FINDINGS)
+    assert all(len(f.paper.split()) > 4 and len(f.fails_if.split()) > 6 for f in FINDINGS)
+    assert find("gamma").where == "Fig. 33"
+    with pytest.raises(SettingsError, match="no finding 'delta'"):
+        find("delta")
+
+
+def test_every_finding_holds_where_the_paper_is_right_and_none_where_it_is_wrong(recorded: tuple[int, Records]) -> None:
+    sign, records = recorded
+    outcomes = measure_all(records)
+    wanted = HOLDS if sign > 0 else FAILS
+    surprising = {o.finding.id: [(str(c), c.verdict) for c in o.claims] for o in outcomes if o.verdict != wanted}
+    assert not surprising
+    assert {o.seeds for o in outcomes} == {5}
+
+
+def test_each_finding_has_a_figure_of_its_records(recorded: tuple[int, Records]) -> None:
+    from labkit.figures import bundle
+
+    for outcome in measure_all(recorded[1]):
+        made = bundle(figure_of(outcome, recorded[1]))
+        assert made["image/png"] and made["application/vnd.plotly.v1+json"]["data"]
+
+
+def test_the_reports_say_the_same_as_the_claims(recorded: tuple[int, Records]) -> None:
+    sign, records = recorded
+    outcomes = measure_all(records)
+    page = write_reports(records.home, records, outcomes).read_text(encoding="utf-8")
+    told = json.loads((records.home / "findings.json").read_text(encoding="utf-8"))["findings"]
+    assert [f["verdict"] for f in told] == [o.verdict for o in outcomes]
+    text = (records.home / "findings.md").read_text(encoding="utf-8")
+    for outcome in outcomes:
+        assert outcome.finding.title in page and outcome.finding.title in text
+        assert outcome.finding.where in table_text([outcome]).replace("\n", " ") or len(outcome.finding.where) > 12
+    assert summary_line(outcomes).startswith(f"17 rows of the paper: {17 if sign > 0 else 0} holds")
+
+
+def test_one_seed_decides_nothing_and_no_records_decide_nothing(tmp_path: Path) -> None:
+    one = plan_of("tour", ["small"], [11])
+    record_all(tmp_path, one, 1)
+    assert {o.verdict for o in measure_all(Records(tmp_path, one))} == {OPEN}
+    empty = measure_all(Records(tmp_path / "empty", one))
+    assert {o.verdict for o in empty} == {OPEN} and {o.seeds for o in empty} == {0}
+    assert all(figure_of(o, Records(tmp_path / "empty", one)) for o in empty)
+
+
+def test_a_missing_record_costs_its_seed_and_a_diverged_run_counts_as_worthless(tmp_path: Path) -> None:
+    plan: Plan = plan_of("tour", ["small"], [11, 12, 13])
+    record_all(tmp_path, plan, 1)
+    (plan.cell("small", 12, tmp_path).path / "measured" / "ppo_ptx-nomix.json").unlink()
+    lost = plan.cell("small", 13, tmp_path).path / "measured" / "ppo-lr=x16.json"
+    lost.write_text(json.dumps({"model": "ppo-lr=x16", "error": "a loss was not finite"}), encoding="utf-8")
+    outcomes = {o.finding.id: o for o in measure_all(Records(tmp_path, plan))}
+    assert outcomes["init-mix"].seeds == 2
+    fallen = outcomes["learning-rate"].claims[0].by_seed
+    assert fallen[13] > fallen[11] > 0

@@ -1,0 +1,106 @@
+"""The whole set of findings at smoke scale: one size, one seed, every piece for real. Minutes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labkit.baselines import METHODS
+from labkit.findings.evidence import OPEN
+from labkit.findings.execute import carry_out, seconds_of
+from labkit.findings.plan import ROUNDS, Plan, load_plan, plan_of, variants
+from labkit.findings.records import Records
+from labkit.findings.report import measure_all
+from labkit.runs import read_jsonl
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # on a busy machine the pieces wait for each other
+MOST_SECONDS = 180
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
+    home = tmp_path_factory.mktemp("runs") / "smoke"
+    plan = load_plan(home, plan_of("smoke", ["small"], [11]))
+    errors = carry_out(plan, home, jobs=1)
+    assert errors == {}
+    return home, plan
+
+
+def test_every_number_of_every_finding_is_measured_and_one_seed_decides_none(made: tuple[Path, Plan]) -> None:
+    home, plan = made
+    for outcome in measure_all(Records(home, plan)):
+        assert outcome.verdict == OPEN, outcome.finding.id
+        assert outcome.seeds == 1, [str(c) for c in outcome.claims]
+
+
+def test_every_variant_left_a_model_and_no_snapshots(made: tuple[Path, Plan]) -> None:
+    home, plan = made
+    run = plan.cell("small", 11, home)
+    for variant in variants("smoke"):
+        record = Records(home, plan).cells["small", 11]
+        assert record.diverged(variant.name) or (run.path / variant.name / "model" / "model.safetensors").exists()
+        assert not (run.path / variant.name / "state").exists()
+
+
+def test_the_same_command_does_nothing_the_second_time(made: tuple[Path, Plan]) -> None:
+    home, plan = made
+    before = seconds_of(home, plan.tasks())
+    said: list[str] = []
+    assert carry_out(plan, home, jobs=1, say=said.append) == {}
+    assert seconds_of(home, plan.tasks()) == before and "0 to do" in said[0] and len(said) == 1
+
+
+def test_rounds_rank_the_newest_policy_and_learn_from_all_rankings(made: tuple[Path, Plan]) -> None:
+    run = made[1].cell("small", 11, made[0])
+    rows = json.loads((run.path / "rounds" / "results.json").read_text(encoding="utf-8"))["rounds"]
+    assert [row["round"] for row in rows] == list(range(1, ROUNDS + 1))
+    first = list(read_jsonl(run.path / "rankings" / "train.jsonl"))
+    second = list(read_jsonl(run.path / "rounds" / "2" / "rankings" / "train.jsonl"))
+    assert second[: len(first)] == first and len(second) > len(first)
+    newest = {c["model"] for r in second[len(first) :] for c in r["completions"]}
+    assert any(m.startswith("ppo_ptx") for m in newest) and not any(m.startswith("base") for m in newest)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_other_methods_learn_something_and_load_with_plain_transformers(made: tuple[Path, Plan], method: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    run = made[1].cell("small", 11, made[0])
+    start, end = (AutoModelForCausalLM.from_pretrained(run.stage(s).model) for s in ("ppo_init", method))
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(start.parameters(), end.parameters(), strict=True)]
+    assert max(moved) > 0 and all(torch.isfinite(p).all() for p in end.parameters())
+    assert run.stage(method).status == "done" and run.stage(method).steps()
+
+
+def test_the_command_reads_what_was_made(made: tuple[Path, Plan]) -> None:
+    from typer.testing import CliRunner
+
+    from labkit.cli import app
+
+    home, _ = made
+    said = CliRunner().invoke(app, ["findings", home.name, "--read", "--json", "--root", str(home.parent)])
+    assert said.exit_code == 0, said.output
+    told = json.loads(said.stdout)
+    assert len(told["findings"]) >= 17 and (home / "index.html").stat().st_size > 10_000
+
+
+def test_iterate_by_command_goes_on_where_it_was(made: tuple[Path, Plan]) -> None:
+    from typer.testing import CliRunner
+
+    from labkit.cli import app
+
+    home, plan = made
+    policy = plan.cell("small", 11, home).path / "rounds" / str(ROUNDS) / "ppo_ptx" / "run.json"
+    before = policy.read_bytes()
+    asked = ["iterate", "small-s11", "--rounds", str(ROUNDS), "--scale", "smoke", "--seed", "11", "--root", str(home)]
+    said = CliRunner().invoke(app, asked)
+    assert said.exit_code == 0, said.output
+    assert "rm_accuracy_new" in said.output and policy.read_bytes() == before
+
+
+def test_it_takes_less_than_three_minutes_of_one_core(made: tuple[Path, Plan]) -> None:
+    """Processor time of this process, in which everything ran: what others do on the machine does not count."""
+    import time
+
+    assert made and time.process_time() < MOST_SECONDS

@@ -1,0 +1,1 @@
+"""The fast paths equal slow, plain ones; several processes equal one."""

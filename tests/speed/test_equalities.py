@@ -1,0 +1,229 @@
+"""The fast paths equal slow, plain ones: packed attention, narrowed last layer, sampling, bf16, checkpoints, LoRA."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM
+
+from labkit.errors import ModelError
+from labkit.knobs import PPOKnobs, constant
+from labkit.models import (
+    choose_device,
+    fused,
+    load_policy,
+    new_reward_model,
+    packed_logits,
+    response_logits,
+    response_values,
+)
+from labkit.models import packed as packed_module
+from labkit.models.layout import Layout
+from labkit.ppo import PPOSettings, State, loop
+from labkit.sampling import sample
+from tests.toy import ARCHITECTURES, END, NumberTokenizer, even_share, save_toy, toy_prompts, toy_rows, toy_state
+
+CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 0.06, "rtol": 0.05}}
+SETTINGS = PPOSettings(steps=2, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32)
+KNOBS = PPOKnobs(policy_lr=1e-3, value_lr=1e-3)
+
+
+@pytest.fixture(params=sorted(ARCHITECTURES))
+def folder(request, tmp_path):
+    return save_toy(tmp_path / "init", request.param, spread=0.05)
+
+
+@pytest.fixture
+def gpt2(tmp_path):
+    return save_toy(tmp_path / "init", spread=0.05)
+
+
+def precision(dtype):
+    return torch.autocast("cpu", dtype=dtype) if dtype == torch.bfloat16 else nullcontext()
+
+
+def plain_logits(model, row):
+    """One row, alone, through the library's own eager attention and full head: (L, V)."""
+    return model(torch.tensor([row])).logits[0]
+
+
+@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+def test_response_logits_and_their_gradients_equal_rows_run_alone(folder, dtype):
+    fast, slow = (
+        load_policy(folder, device="cpu"),
+        AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval(),
+    )
+    prompts, responses = toy_rows(9, 1, 30), toy_rows(9, 1, 12, seed=1)
+    with precision(dtype):
+        ours = response_logits(fast, prompts, responses)
+        alone = [plain_logits(slow, [*p, *r])[len(p) - 1 : -1].float() for p, r in zip(prompts, responses, strict=True)]
+    theirs = torch.cat(alone)
+    torch.testing.assert_close(ours, theirs, **CLOSE[dtype])
+    targets = torch.tensor([t for r in responses for t in r])
+    for logits in (ours, theirs):
+        F.cross_entropy(logits, targets).backward()
+    for (name, p), (_, q) in zip(fast.named_parameters(), slow.named_parameters(), strict=True):
+        if dtype == torch.float32:
+            torch.testing.assert_close(p.grad, q.grad, atol=2e-5, rtol=1e-3, msg=name)
+        else:
+            assert F.cosine_similarity(p.grad.flatten(), q.grad.flatten(), dim=0) > 0.98, name
+
+
+def test_the_narrowed_last_layer_changes_no_output_and_no_gradient(folder, monkeypatch):
+    prompts, responses = toy_rows(6, 4, 20), toy_rows(6, 1, 9, seed=1)
+    results = []
+    for narrowed in (True, False):
+        if not narrowed:
+            monkeypatch.setattr(packed_module, "only_needed", lambda model, keep: nullcontext())
+        model = load_policy(folder, device="cpu")
+        logits = response_logits(model, prompts, responses)
+        logits.square().mean().backward()
+        results.append((logits.detach(), [p.grad for p in model.parameters()]))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+
+
+def test_the_narrowed_block_runs_on_response_positions_alone(gpt2):
+    model = load_policy(gpt2, device="cpu")
+    widths = []
+    for layer in model.transformer.h:
+        layer.mlp.c_fc.register_forward_hook(lambda module, inputs, output: widths.append(inputs[0].shape[1]))
+    logits = response_logits(model, [[3] * 20, [4] * 10], [[5, 6], [7, 8, END]])
+    assert widths == [35, len(logits)] == [35, 5]
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [1, 30, 2, 29, 7], [40], [3, 4]])
+def test_a_layout_brings_every_token_to_a_place_of_its_own_and_back(lengths):
+    layout = Layout.of(lengths, torch.device("cpu"))
+    packed = torch.randn(1, 2, sum(lengths), 4)
+    grids = layout.spread(packed)
+    torch.testing.assert_close(layout.gather(grids), packed.transpose(1, 2), atol=0, rtol=0)
+    assert sum(g.shape[0] for g in grids) == len(lengths) and layout.longest == max(lengths)
+    assert sum(g.shape[0] * g.shape[2] for g in grids) <= 1.25 * sum(lengths) + 4 * len(lengths)
+
+
+def test_poisoned_padding_changes_nothing(folder, monkeypatch):
+    """Whatever lies in the padding of the grids, even huge numbers, no real token sees it."""
+    model, rows = load_policy(folder, device="cpu"), [[5, 6, 7, 8, 9, 10, 11, 12], [3, 4], [5] * 7]
+    clean = packed_logits(model, rows)
+    spread = Layout.spread
+
+    def poisoned(layout, packed):
+        grids = spread(layout, packed)
+        if layout.padding is None:
+            return grids
+        flat = torch.cat([g.transpose(1, 2).flatten(0, 1) for g in grids])
+        flat = flat.index_fill(0, layout.padding, 1e4)
+        parts = flat.split([n * longest for n, longest in layout.grids])
+        return [p.view(*grid, *p.shape[1:]).transpose(1, 2) for p, grid in zip(parts, layout.grids, strict=True)]
+
+    monkeypatch.setattr(Layout, "spread", poisoned)
+    torch.testing.assert_close(packed_logits(model, rows), clean, atol=0, rtol=0)
+
+
+def test_the_fused_activation_is_the_same_function(gpt2):
+    model, rows = AutoModelForCausalLM.from_pretrained(gpt2).eval(), torch.tensor([[3, 4, 5, 6]])
+    before = model(rows).logits
+    assert isinstance(fused(model).transformer.h[0].mlp.act, torch.nn.GELU)
+    torch.testing.assert_close(model(rows).logits, before, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+def test_sampled_log_probabilities_are_those_of_plain_scoring(folder, dtype):
+    """Early and missing stops, ragged and repeated prompts."""
+    model = load_policy(folder, device="cpu")
+    slow = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    prompts = [*toy_rows(7, 1, 20), *toy_rows(1, 4, 4) * 3]
+    with precision(dtype), torch.no_grad():
+        drawn = sample(model, prompts, max_new_tokens=24, eos_id=END, seeds=list(range(10)))
+        for p, s in zip(prompts, drawn, strict=True):
+            logprobs = plain_logits(slow, [*p, *s.ids])[len(p) - 1 : -1].float().log_softmax(-1)
+            theirs = logprobs.gather(1, torch.tensor(s.ids)[:, None])[:, 0]
+            torch.testing.assert_close(torch.tensor(s.logprobs), theirs, **CLOSE[dtype])
+    assert {s.finished for s in drawn} == {True, False} and all(END not in s.ids[:-1] for s in drawn)
+
+
+def test_gradient_checkpointing_equals_plain(folder):
+    prompts, responses = toy_rows(6, 3, 12), toy_rows(6, 1, 9, seed=1)
+    grads = []
+    for checkpointing in (False, True):
+        model = load_policy(folder, device="cpu")
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.train()  # the library checkpoints in train mode only; the toys have no dropout to speak of
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+        response_logits(model, prompts, responses).square().mean().backward()
+        grads.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(grads[0], grads[1], atol=1e-6, rtol=1e-4)
+
+
+def test_bf16_steps_fp32_masters(gpt2):
+    runs = {}
+    for dtype in CLOSE:
+        state = toy_state(gpt2, SETTINGS)
+        state.dtype = dtype
+        runs[dtype] = list(loop(state, toy_prompts(20), even_share, constant(KNOBS), SETTINGS))
+        moments = [v for s in state.policy_optimizer.state_dict()["state"].values() for v in s.values()]
+        assert {t.dtype for t in [*state.plain_policy.parameters(), *state.ema, *moments]} == {torch.float32}
+    full, half = (runs[d][0].metrics for d in CLOSE)
+    assert half["value_loss"] == pytest.approx(full["value_loss"], rel=0.3)
+    assert half["entropy"] == pytest.approx(full["entropy"], rel=0.02)
+    assert half["ratio_mean"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_dtype_of_forward_passes_can_be_chosen(monkeypatch):
+    monkeypatch.setenv("LABKIT_DEVICE", "cpu")
+    assert choose_device() == (torch.device("cpu"), torch.float32)
+    monkeypatch.setenv("LABKIT_DTYPE", "bfloat16")
+    assert choose_device() == (torch.device("cpu"), torch.bfloat16)
+    monkeypatch.setenv("LABKIT_DTYPE", "float8")
+    with pytest.raises(ModelError, match="LABKIT_DTYPE is 'float8'; it must be float32 or bfloat16"):
+        choose_device()
+
+
+def lora_state(folder, settings):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["c_attn"], task_type="CAUSAL_LM", fan_in_fan_out=True)
+    policy = peft.get_peft_model(load_policy(folder, device="cpu"), config)
+    return State(policy, new_reward_model(folder, 0, device="cpu"), NumberTokenizer(), settings)
+
+
+def test_an_adapter_policy_has_its_base_as_reference_and_one_copy_of_the_weights(gpt2, tmp_path):
+    state = lora_state(gpt2, SETTINGS)
+    assert state.reference is None and len(state.ema) == len(state.trained()) == 4  # A and B of two layers
+    base = {n: p.clone() for n, p in state.plain_policy.named_parameters() if not p.requires_grad}
+    steps = list(loop(state, toy_prompts(20), even_share, constant(KNOBS), SETTINGS))
+    assert steps[0].metrics["kl_k1"] == pytest.approx(0.0, abs=1e-4) and steps[1].metrics["kl_k1"] != 0.0
+    assert all(torch.equal(p, base[n]) for n, p in state.plain_policy.named_parameters() if n in base)
+    with state.as_reference() as reference, torch.no_grad():
+        torch.testing.assert_close(
+            packed_logits(reference, [[3, 4, 5]]), packed_logits(load_policy(gpt2, device="cpu"), [[3, 4, 5]])
+        )
+    again = lora_state(gpt2, SETTINGS).load(state.save(tmp_path / "snapshot"))
+    more = replace(SETTINGS, steps=3)
+    first, second = (next(loop(s, toy_prompts(20), even_share, constant(KNOBS), more)) for s in (state, again))
+    assert first.metrics["score"] == second.metrics["score"]
+
+
+def test_values_of_long_batches_do_not_depend_on_how_they_are_cut(gpt2):
+    model, prompts, responses = (
+        new_reward_model(gpt2, 0, device="cpu"),
+        toy_rows(12, 2, 30),
+        toy_rows(12, 1, 12, seed=3),
+    )
+    whole = response_values(model, prompts, responses, max_tokens=10_000)
+    torch.testing.assert_close(response_values(model, prompts, responses, max_tokens=40), whole, atol=1e-5, rtol=1e-4)
+
+
+def test_micro_batches_change_memory_alone(gpt2):
+    first, second = (
+        list(islice(loop(toy_state(gpt2, s), toy_prompts(20), even_share, constant(KNOBS), s), 2))
+        for s in (SETTINGS, replace(SETTINGS, micro_tokens=20, score_tokens=30))
+    )
+    for a, b in zip(first, second, strict=True):
+        for name in ("score", "kl_k1", "value_loss", "grad_norm_ppo"):
+            assert b.metrics[name] == pytest.approx(a.metrics[name], rel=1e-3, abs=1e-4)

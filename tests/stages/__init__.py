@@ -1,0 +1,1 @@
+"""Tests of the stages built on a Trainer: SFT, PPO init, reward model."""

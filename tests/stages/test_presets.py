@@ -1,0 +1,89 @@
+"""The paper's numbers, the presets made from them, and the table that sets them side by side."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from labkit import paper
+from labkit.errors import SettingsError
+from labkit.presets import COLUMNS, SCALES, STAGES, as_markdown, as_text, paper_table, preset
+
+
+def rows(stage, scale="tour", **options):
+    return {row["setting"]: row for row in paper_table(stage, scale, **options)}
+
+
+def test_derived_numbers_are_those_that_the_paper_states():
+    assert paper.DERIVED["episodes"] == 256_000 and paper.DERIVED["policy_steps"] == 4_000
+    assert paper.DERIVED["pretraining_examples"] == 2_048_000 and paper.DERIVED["reward_steps"] == 519
+    assert sum(paper.USE_CASES.values()) == pytest.approx(99.9, abs=0.11)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_number_is_both_in_the_paper_and_not(stage):
+    stated = set(paper.stage_facts(stage))
+    assert not stated & {g.name for g in paper.NOT_IN_PAPER if g.stage == stage}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_row_says_why_and_never_shows_our_value_as_the_papers(stage, scale):
+    for name, row in rows(stage, scale).items():
+        assert all(row[c] for c in COLUMNS), name
+        if name in paper.stage_facts(stage):
+            fact = paper.stage_facts(stage)[name]
+            assert fact.where in row["paper"]
+            assert (row["why"] == "as in the paper") == (preset(scale).stage(stage)[name] == fact.value)
+        else:
+            assert row["paper"] == "not stated" and row["why"] != "our own", name
+
+
+def test_defaults_of_settings_are_the_papers():
+    from labkit.reward import RewardSettings
+    from labkit.sft import SFTSettings, init_settings
+
+    for settings, stage in ((SFTSettings(), "sft"), (init_settings(), "ppo_init"), (RewardSettings(), "reward")):
+        names = {f.name for f in fields(settings)} - {"max_prompt_tokens", "max_response_tokens"}
+        for name, fact in paper.stage_facts(stage).items():
+            if name in names:
+                assert getattr(settings, name) == fact.value, name
+
+
+def test_tables_render_as_markdown_and_text():
+    table = paper_table("reward")
+    markdown = as_markdown(table).splitlines()
+    assert markdown[0] == "| setting | paper | here | why |" and len(markdown) == len(table) + 2
+    assert {line.count("|") for line in markdown} == {5}
+    assert len(as_text(table).splitlines()) == len(table) + 1
+
+
+def test_a_parameter_of_a_notebook_is_shown_as_your_choice():
+    row = rows("sft", changed={"epochs": 7})["epochs"]
+    assert (row["here"], row["why"]) == ("7", "your choice") and row["paper"].startswith("16")
+    with pytest.raises(SettingsError, match="sft has no setting 'epoch'"):
+        paper_table("sft", changed={"epoch": 7})
+
+
+def test_unknown_scales_and_stages_are_one_sentence():
+    with pytest.raises(SettingsError, match="There is no scale 'huge'; the scales are smoke, tour, full"):
+        preset("huge")
+    with pytest.raises(SettingsError, match="There is no stage 'rm'"):
+        paper_table("rm")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"epochs": 0}, "epochs is 0; it must be a whole number of at least 1"),
+        ({"epochs": 1.5}, "epochs is 1.5; it must be a whole number"),
+        ({"lr": -1.0}, "lr is -1.0; it must be a number from 0 to 1"),
+        ({"choose_by": "luck"}, "choose_by is 'luck'; it must be rm_score or valid_loss or last"),
+        ({"lrr": 1.0}, "There is no setting 'lrr'; the settings are epochs"),
+        ({"batch_size": 10, "micro_batch": 4}, "batch_size 10 is not a multiple of micro_batch 4"),
+    ],
+)
+def test_bad_settings_are_one_sentence(change, sentence):
+    with pytest.raises(SettingsError, match=sentence):
+        preset("smoke").sft.but(**change)

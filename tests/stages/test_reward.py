@@ -1,0 +1,385 @@
+"""The reward model: identities of its loss, whole prompts as batch elements, the centring bias, judging, bad input."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForTokenClassification
+
+from labkit import reward
+from labkit.errors import DataError, InvariantError, SettingsError
+from labkit.knobs import RewardKnobs, constant
+from labkit.models import encode_prompt, encode_response, load_policy, new_reward_model, score
+from labkit.models.loading import scalar_head
+from labkit.models.packed import LAB_ATTENTION
+from labkit.reward import Ensemble, RewardSettings, accuracy, encode_rankings, kwise_loss, labeler_folds
+from labkit.reward.data import collate, response_ids
+from labkit.reward.report import share
+from labkit.reward.shared import completion_scores
+from labkit.types import Completion, Prompt, Ranking
+from tests.stages.animals import CONTEXT, MODELS, demonstrations, numbers, question, rankings, tokenizer
+
+STEADY = constant(RewardKnobs())
+QUICK = RewardSettings(epochs=2, batch_size=10, lr=3e-3)
+
+
+def run(base, settings=QUICK, rows=None, **options):
+    state = reward.start(base, device="cpu")
+    state.tokenizer = (
+        tokenizer()
+    )  # AutoTokenizer gives every Qwen2 folder Qwen's own, which knows none of the toy's words
+    return state, list(reward.loop(state, rows or rankings(), STEADY, settings, **options))
+
+
+def losses(steps):
+    return [s.metrics["loss"] for s in steps]
+
+
+def encoded(rows, **settings):
+    return encode_rankings(tokenizer(), rows, RewardSettings(**settings), CONTEXT).rows
+
+
+def loss_of(rows, scores):
+    batch = collate(rows)
+    return kwise_loss(scores, batch["pairs"], batch["weights"], batch["prompts"])
+
+
+def ranking(groups, number=0, labeler="l0", prompt="what colour is the fox ?"):
+    ids = [i for group in groups for i in group]
+    completions = tuple(Completion(i, f"p{number}", f"it is {'very ' * n}red") for n, i in enumerate(ids))
+    return Ranking(Prompt(f"p{number}", prompt), completions, groups, labeler=labeler)
+
+
+# The loss
+
+
+def test_for_two_completions_it_is_the_plain_pair_loss():
+    rows = encoded([ranking((("a",), ("b",)), n) for n in range(3)])
+    scores = torch.tensor([0.3, -1.0, 2.0, 2.5, 0.0, 0.0])
+    assert loss_of(rows, scores).item() == pytest.approx(-F.logsigmoid(scores[0::2] - scores[1::2]).mean().item())
+
+
+def test_equal_scores_cost_log_two_whatever_k():
+    for k in range(2, 10):
+        rows = encoded([ranking(tuple((f"c{i}",) for i in range(k)))])
+        assert loss_of(rows, torch.zeros(k)).item() == pytest.approx(math.log(2))
+
+
+def test_a_prompt_with_many_completions_counts_as_much_as_one_with_two():
+    two, nine = ranking((("a",), ("b",)), 0), ranking(tuple((f"c{i}",) for i in range(9)), 1)
+    one, other = loss_of(encoded([two]), torch.tensor([2.0, 0.0])), loss_of(encoded([nine]), torch.arange(9.0))
+    both = loss_of(encoded([two, nine]), torch.cat([torch.tensor([2.0, 0.0]), torch.arange(9.0)]))
+    assert both.item() == pytest.approx((one.item() + other.item()) / 2)
+
+
+def test_the_loss_knows_differences_only_and_falls_as_they_grow():
+    rows, scores = encoded([ranking((("a",), ("b",), ("c",)))]), torch.tensor([2.0, 1.0, -1.0])
+    assert loss_of(rows, scores + 7).item() == pytest.approx(loss_of(rows, scores).item(), rel=1e-5)
+    assert loss_of(rows, 2 * scores) < loss_of(rows, scores) < loss_of(rows, scores.flip(0))
+
+
+def test_tied_completions_do_not_pull_at_each_other_and_c_k_2_still_divides():
+    tied = ranking((("a",), ("b", "c")))
+    scores = torch.tensor([1.0, 0.0, 5.0], requires_grad=True)
+    loss = loss_of(encoded([tied]), scores)
+    assert loss.item() == pytest.approx((F.softplus(torch.tensor(-1.0)) + F.softplus(torch.tensor(4.0))).item() / 3)
+    strict = loss_of(encoded([tied], normalise="strict_pairs"), scores)
+    assert strict.item() == pytest.approx(loss.item() * 3 / 2)
+
+
+def test_unranked_completions_take_no_part():
+    partial = ranking((("a",), ("b",), ("c",)))
+    partial = Ranking(partial.prompt, partial.completions, (("a",), ("c",)))
+    (row,) = encoded([partial])
+    assert len(row.responses) == 2 and row.pairs == [(0, 1)] and row.weight == 1.0
+
+
+# Batches
+
+
+def test_every_completion_passes_once_and_a_batch_counts_prompts(bases, monkeypatch):
+    from labkit.reward import trainer
+
+    passed = []
+
+    def watch(model, prompts, responses):
+        passed.append((len(prompts), sum(map(len, responses))))
+        return completion_scores(model, prompts, responses)
+
+    monkeypatch.setattr(trainer, "completion_scores", watch)
+    rows = rankings(20)
+    _, steps = run(bases["gpt2"], QUICK.but(epochs=1), rows)
+    assert len(steps) == 2 and [p for p, _ in passed] == [10, 10]
+    assert sum(n for _, n in passed) == sum(len(r.completions) for r in rows)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_reading_a_prompt_once_changes_neither_scores_nor_gradients(bases, architecture):
+    prompts, responses = [[3, 4, 5], [6]], [[[7, 0], [8, 9, 10, 0], [11]], [[12, 13], [14, 15, 0]]]
+    found = {}
+    for attention in (LAB_ATTENTION, "sdpa"):  # the second reads prompt + response row by row, padded
+        model = reward.start(bases[architecture], device="cpu").model
+        model.set_attn_implementation(attention)
+        scores = completion_scores(model, prompts, responses)
+        (scores * torch.arange(1.0, 6.0)).sum().backward()
+        found[attention] = scores.detach(), [p.grad for p in model.parameters()]
+    torch.testing.assert_close(found[LAB_ATTENTION][0], found["sdpa"][0], atol=1e-5, rtol=1e-4)
+    for ours, plain in zip(found[LAB_ATTENTION][1], found["sdpa"][1], strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-3)
+
+
+def test_micro_batches_change_memory_only(bases):
+    whole, parts = (run(bases["llama"], QUICK.but(micro_batch=m)) for m in (None, 2))
+    assert losses(whole[1]) == pytest.approx(losses(parts[1]), rel=1e-4)
+    assert [s.metrics["accuracy"] for s in whole[1]] == [s.metrics["accuracy"] for s in parts[1]]
+    a, b = (score(s.model, [[3, 4]], [[5, 0]]).item() for s, _ in (whole, parts))
+    assert a == pytest.approx(b, abs=0.02)  # Adam makes rounding visible
+
+
+def test_a_last_batch_that_is_not_full_is_averaged_over_its_own_prompts(bases):
+    """lr 0: 14 prompts in batches of 10; the second step's loss is the mean over 4 prompts, not a sum cut to 4/10."""
+    rows = rankings(14)
+    state, steps = run(bases["gpt2"], QUICK.but(epochs=1, lr=0.0, micro_batch=5), rows)
+    overall = accuracy(state.model, state.tokenizer, rows).loss
+    assert (10 * losses(steps)[0] + 4 * losses(steps)[1]) / 14 == pytest.approx(overall, rel=1e-4)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_scores_do_not_depend_on_padding_or_on_the_company(bases, architecture):
+    model = new_reward_model(bases[architecture], 0, device="cpu")
+    rows = [[3, 4, 5], [6, 7], [8, 9, 10, 11, 12, 13, 14]]
+    together = score(model, rows, [[0]] * 3)
+    alone = torch.cat([score(model, [r], [[0]]) for r in rows])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    for side in ("left", "right"):
+        torch.testing.assert_close(padded_scores(model, [[*r, 0] for r in rows], side), together, atol=1e-5, rtol=0)
+
+
+def padded_scores(model, rows, side, extra=3):
+    """Scores by a plain padded forward pass, positions counted from the mask."""
+    longest = max(map(len, rows)) + extra
+    place = (lambda r: slice(0, len(r))) if side == "right" else (lambda r: slice(longest - len(r), longest))
+    ids, mask = torch.ones(len(rows), longest, dtype=torch.long), torch.zeros(len(rows), longest, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, place(row)], mask[i, place(row)] = torch.tensor(row), 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        values = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits[..., 0]
+    return values[torch.arange(len(rows)), (mask * torch.arange(longest)).argmax(1)]
+
+
+def test_pairs_shuffled_apart_take_as_many_steps_and_as_many_pairs(bases):
+    rows = rankings(40)
+    state = reward.start(bases["gpt2"], device="cpu")
+    counts = {b: reward.total_steps(state, rows, QUICK.but(batching=b)) for b in ("prompts", "pairs")}
+    assert abs(counts["pairs"] - counts["prompts"]) <= 2
+    steps = list(reward.loop(state, rows, STEADY, QUICK.but(batching="pairs")))
+    assert len(steps) == counts["pairs"] and losses(steps)[-1] < losses(steps)[0]
+
+
+def test_sampled_ids_are_used_as_they_are_and_foreign_ones_are_not():
+    words = tokenizer()
+    text = "it is red"
+    own = [*words(text)["input_ids"], 0]
+    assert response_ids(words, Completion("c", "p", text, token_ids=tuple(own[:-1]), finished=False)) == own[:-1]
+    assert response_ids(words, Completion("c", "p", text)) == own
+    assert response_ids(words, Completion("c", "p", text, token_ids=(900, 901), finished=True)) == own
+    assert response_ids(words, Completion("c", "p", text, token_ids=(3, 4), finished=True)) == own
+
+
+# Training
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_it_learns_what_labelers_like(bases, architecture):
+    rows, held = rankings(120), rankings(40, seed=1)
+    state, steps = run(bases[architecture], QUICK.but(epochs=4), rows, valid=held)
+    assert steps[-1].metrics["valid_accuracy"] > 0.9 and losses(steps)[-1] < 0.6 * losses(steps)[0]
+    judged = accuracy(state.model, state.tokenizer, held)
+    assert judged.overall.value == pytest.approx(steps[-1].metrics["valid_accuracy"])
+    assert judged.overall.low < judged.overall.value <= judged.overall.high
+
+
+def test_the_first_head_is_small_and_without_bias(bases):
+    heads = [scalar_head(reward.start(bases["gpt2"], seed=s, device="cpu").model) for s in range(40)]
+    weights = torch.cat([h.weight.flatten() for h in heads])
+    assert weights.std().item() == pytest.approx(1 / math.sqrt(33), rel=0.1)
+    assert all(h.bias.item() == 0.0 for h in heads)
+
+
+def test_one_seed_one_run(bases):
+    assert numbers(run(bases["gpt2"])[1]) == numbers(run(bases["gpt2"])[1])
+    assert losses(run(bases["gpt2"])[1]) != losses(run(bases["gpt2"], QUICK.but(seed=1))[1])
+
+
+def test_reward_training_resumes_exactly(bases, tmp_path):
+    whole, state = numbers(run(bases["llama"])[1]), reward.start(bases["llama"], device="cpu")
+    loop = reward.loop(state, rankings(), STEADY, QUICK)
+    first = [next(loop) for _ in range(5)]
+    state.save(tmp_path / "000005")
+    loop.close()
+    fresh = reward.start(bases["llama"], device="cpu").load(tmp_path / "000005")
+    assert numbers(first) + numbers(reward.loop(fresh, rankings(), STEADY, QUICK)) == whole
+
+
+def test_validation_runs_as_often_as_asked(bases):
+    _, steps = run(bases["gpt2"], QUICK.but(valid_every=2), valid=rankings(5, seed=1))
+    assert [s.number for s in steps if "valid_loss" in s.metrics] == [2, 4, 6, 8, 10, 12]
+
+
+# The bias
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_demonstrations_score_zero_on_average_also_after_a_plain_reload(bases, tmp_path, architecture):
+    state, _ = run(bases[architecture], QUICK.but(epochs=1), demonstrations=demonstrations(8))
+    assert abs(state.shift) > 1e-6
+    state.save_model(tmp_path / "model")
+    again = AutoModelForTokenClassification.from_pretrained(tmp_path / "model").eval()
+    words = tokenizer()
+    rows = [encode_prompt(words, d.prompt.text) + encode_response(words, d.text) for d in demonstrations(8)]
+    with torch.no_grad():
+        plain = [again(input_ids=torch.tensor([row])).logits[0, -1, 0].item() for row in rows]
+    assert sum(plain) / len(plain) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_centring_shifts_every_score_alike(bases):
+    state = reward.start(bases["gpt2"], device="cpu")
+    rows = [[3, 4], [5, 6, 7]], [[8, 0], [9, 0]]
+    before = score(state.model, *rows)
+    shift = reward.centre(state.model, state.tokenizer, demonstrations(6))
+    torch.testing.assert_close(score(state.model, *rows) - before, torch.full((2,), shift), atol=1e-6, rtol=0)
+    assert reward.centre(state.model, state.tokenizer, demonstrations(6)) == pytest.approx(0.0, abs=1e-6)
+
+
+# Judging
+
+
+def test_accuracy_by_gap_and_by_labeler_add_up_to_the_whole(bases):
+    judged = accuracy(reward.start(bases["gpt2"], device="cpu").model, tokenizer(), rankings(40))
+    for parts in (judged.by_gap, judged.by_labeler):
+        assert sum(p.pairs for p in parts.values()) == judged.overall.pairs
+        right = sum(p.value * p.pairs for p in parts.values())
+        assert right / judged.overall.pairs == pytest.approx(judged.overall.value)
+    assert set(judged.by_labeler) == {f"l{i}" for i in range(6)} and set(judged.by_gap) <= {1, 2, 3}
+
+
+def test_intervals_cover_and_grow_when_pairs_of_a_prompt_go_together():
+    rng = random.Random(0)
+    covered = {"apart": 0, "together": 0}
+    for _ in range(200):
+        apart = share((str(i), float(rng.random() < 0.7)) for i in range(150))
+        coins = [float(rng.random() < 0.7) for _ in range(30)]
+        together = share((str(i), coins[i]) for i in range(30) for _ in range(5))
+        assert together.high - together.low > apart.high - apart.low
+        covered["apart"] += apart.low <= 0.7 <= apart.high
+        covered["together"] += together.low <= 0.7 <= together.high
+    assert all(count >= 180 for count in covered.values()), covered  # 95 % of 200, with room for chance
+
+
+def test_equal_scores_count_one_half(bases):
+    model = new_reward_model(bases["gpt2"], 0, device="cpu")
+    with torch.no_grad():
+        scalar_head(model).weight.zero_()
+    assert accuracy(model, tokenizer(), rankings(10)).overall.value == 0.5
+
+
+def test_folds_keep_labelers_and_prompts_apart():
+    rows = rankings(90)
+    folds = labeler_folds(rows, groups=3)
+    assert sorted(name for f in folds for name in f.labelers) == [f"l{i}" for i in range(6)]
+    for fold in folds:
+        train, held = {r.prompt.id for r in fold.train}, {r.prompt.id for r in fold.own + fold.held_out}
+        assert not train & held and {r.labeler for r in fold.held_out} == set(fold.labelers)
+        assert not {r.labeler for r in fold.train + fold.own} & set(fold.labelers)
+    with pytest.raises(DataError, match="6 labeler.s. cannot be split into 7 groups"):
+        labeler_folds(rows, groups=7)
+
+
+def test_an_ensemble_is_between_its_members_and_never_above_its_mean(bases):
+    models = [reward.start(bases["gpt2"], seed=s, device="cpu").model for s in range(3)]
+    prompts, responses = [[3, 4], [5, 6, 7]], [[8, 0], [9, 0]]
+    each = Ensemble(models).members(prompts, responses)
+    mean, worst, careful = (Ensemble(models, how=h)(prompts, responses) for h in ("mean", "worst", "uncertainty"))
+    torch.testing.assert_close(mean, torch.stack([score(m, prompts, responses) for m in models]).mean(0))
+    assert (worst <= mean).all() and (careful < mean).all() and (worst == each.min(0).values).all()
+    twins = Ensemble([models[0], lambda p, r: score(models[0], p, r)], how="uncertainty", weight=9.0)
+    torch.testing.assert_close(twins(prompts, responses), each[0])
+    with pytest.raises(SettingsError, match="how is 'best'"):
+        Ensemble(models, how="best")
+
+
+def test_likelihood_prefers_what_the_language_model_expects(bases):
+    model = load_policy(bases["llama"], device="cpu")
+    with torch.no_grad():
+        expected = int(model(torch.tensor([[3, 4]])).logits[0, -1].argmax())
+    others = [t for t in range(3, 15) if t != expected]
+    scores = reward.likelihood(model)([[3, 4]] * 13, [[expected], *([t] for t in others), [expected, expected]][:13])
+    assert scores.shape == (13,) and scores.argmax() == 0 and (scores < 0).all()
+
+
+def test_retraining_on_a_few_rankings_reports_held_out_accuracy_at_every_step(bases):
+    state = reward.start(bases["gpt2"], device="cpu")
+    steps = list(reward.retrain(state, rankings(12), STEADY, QUICK.but(epochs=4)))
+    assert steps and all("valid_accuracy" in s.metrics for s in steps)
+    with pytest.raises(DataError, match="at least 2 prompts"):
+        reward.retrain(state, rankings(1), STEADY, QUICK)
+
+
+# Bad input
+
+
+def test_one_completion_is_no_ranking():
+    with pytest.raises(DataError, match=r"prompt 'p0' by labeler 'l0' has 1 completion\(s\); a ranking needs K >= 2"):
+        ranking((("a",),))
+
+
+def test_all_tied_rankings_are_dropped_and_counted_and_refused_when_nothing_is_left(bases):
+    tied = ranking((("a", "b", "c"),), 77)
+    state, _ = run(bases["gpt2"], QUICK.but(epochs=1), [*rankings(10), tied])
+    assert state.dropped.all_tied == 1
+    with pytest.raises(DataError, match="None of the 1 rankings can be used: 1 without a strict pair"):
+        run(bases["gpt2"], rows=[tied])
+
+
+def test_an_empty_set_of_rankings_is_one_sentence(bases):
+    with pytest.raises(DataError, match="There are no rankings to learn from"):
+        next(reward.loop(reward.start(bases["gpt2"], device="cpu"), [], STEADY, QUICK))
+
+
+def test_a_prompt_over_the_limit_is_dropped_and_counted(bases):
+    long = ranking((("a",), ("b",)), 88, prompt="very " * 30 + "fox")
+    state, _ = run(bases["gpt2"], QUICK.but(epochs=1), [*rankings(10), long])
+    assert state.dropped.too_long == 1
+    with pytest.raises(DataError, match="1 with a prompt over the limit"):
+        run(bases["gpt2"], rows=[long])
+
+
+def test_demonstrations_that_do_not_fit_cannot_centre(bases):
+    from labkit.types import Demonstration
+
+    state = reward.start(bases["gpt2"], device="cpu")
+    long = Demonstration(question(0, "fox"), "very " * 40)
+    with pytest.raises(DataError, match="None of the 1 demonstrations fits the context of 32 tokens"):
+        reward.centre(state.model, state.tokenizer, [long])
+
+
+def test_a_loss_that_is_no_number_stops_training(bases):
+    state = reward.start(bases["llama"], device="cpu")
+    with torch.no_grad():
+        scalar_head(state.model).weight[0, 0] = float("inf")
+    with pytest.raises(InvariantError, match="The loss of step 1 is nan"):
+        next(reward.loop(state, rankings(10), STEADY, QUICK))
+
+
+def test_under_bf16_autocast_weights_stay_fp32_and_scores_too(bases, monkeypatch):
+    half = (torch.device("cpu"), torch.bfloat16)
+    monkeypatch.setattr(sys.modules["labkit.reward.loop"], "choose_device", lambda: half)
+    state, steps = run(bases["llama"], QUICK.but(epochs=4))
+    assert losses(steps)[-1] < losses(steps)[0] and {p.dtype for p in state.model.parameters()} == {torch.float32}
+    assert "forward" not in state.model.__dict__ and state.model(torch.tensor([[3]])).logits.dtype == torch.float32

@@ -1,0 +1,110 @@
+"""Alerts fire on the pathology they name and stay silent on a healthy run."""
+
+import math
+
+import pytest
+
+from labkit.alerts import RULES, alerts
+from labkit.knobs import PPOKnobs, RewardKnobs
+from labkit.types import Step
+
+KNOBS = PPOKnobs().to_json()
+
+
+def run(count: int = 40, knobs: dict | None = None, stage: str = "ppo", **curves) -> list[Step]:
+    """Steps of a healthy run, with some metrics replaced by functions of progress t in (0, 1]."""
+    healthy = {
+        "score": lambda t: t,
+        "gold": lambda t: 0.5 + 0.3 * t,
+        "kl_k1": lambda t: 4 * t,
+        "entropy": lambda t: 2 - t,
+        "response_length": lambda t: 14 + 2 * t,
+        "explained_variance": lambda t: 0.8 * t,
+        "end_token_rate": lambda t: 0.97,
+        "clip_fraction": lambda t: 0.1,
+    }
+    made = {**healthy, **curves} if stage == "ppo" else curves
+    return [
+        Step(stage, n, {k: f(n / count) for k, f in made.items()}, {**KNOBS, **(knobs or {})})
+        for n in range(1, count + 1)
+    ]
+
+
+def rules(steps: list[Step]) -> list[str]:
+    return [a.rule for a in alerts(steps)]
+
+
+@pytest.mark.parametrize("count", [1, 4, 9, 10, 40, 200])
+def test_a_healthy_run_raises_nothing_at_any_length(count: int) -> None:
+    steps = run(count)
+    for upto in range(1, count + 1):
+        assert rules(steps[:upto]) == []
+
+
+SICK = {
+    "kl_runaway": {"kl_k1": lambda t: 40 * t * t},
+    "negative_kl": {"kl_k1": lambda t: -0.8},
+    "entropy_collapse": {"entropy": lambda t: 2 * math.exp(-4 * t)},
+    "length_collapse": {"response_length": lambda t: 15 - 12 * t},
+    "length_growth": {"response_length": lambda t: 10 + 20 * t},
+    "value_divergence": {"explained_variance": lambda t: -t},
+    "reward_hacking": {"gold": lambda t: 0.5 + 0.8 * t - t * t},
+    "low_end_rate": {"end_token_rate": lambda t: 1 - 0.6 * t},
+    "clipping": {"clip_fraction": lambda t: 0.6 * t},
+    "not_finite": {"policy_loss": lambda t: math.nan if t == 1 else 0.1},
+}
+
+
+@pytest.mark.parametrize("rule", SICK)
+def test_each_pathology_raises_its_own_alert_in_a_full_sentence(rule: str) -> None:
+    found = {a.rule: a for a in alerts(run(**SICK[rule]))}
+    assert set(found) == {rule}
+    assert found[rule].sentence.endswith(".") and found[rule].cause.endswith(".")
+    assert rules(run(**SICK[rule])[:1]) in ([], ["negative_kl"]), "one step is no trend"
+
+
+@pytest.mark.parametrize("rule", SICK)
+def test_a_suggestion_is_a_legal_move_of_the_knobs(rule: str) -> None:
+    for alert in alerts(run(**SICK[rule])):
+        if alert.suggestion is not None:
+            turned = PPOKnobs().turned(**alert.suggestion)
+            assert turned != PPOKnobs(), "a suggestion that changes nothing is no help"
+
+
+def test_every_rule_is_covered_here() -> None:
+    assert {r.__name__ for r in RULES} == {*SICK, "overfitting"}
+
+
+def test_win_rate_serves_where_there_is_no_gold() -> None:
+    steps = run(gold=lambda t: math.nan, win_rate=lambda t: 0.5 + 0.8 * t - t * t)
+    steps = [Step(s.stage, s.number, {k: v for k, v in s.metrics.items() if k != "gold"}, s.knobs) for s in steps]
+    assert rules(steps) == ["reward_hacking"]
+    assert "win rate" in alerts(steps)[0].sentence
+
+
+def test_noise_on_a_plateau_is_not_hacking() -> None:
+    wobble = [0.7 + 0.03 * (-1) ** n for n in range(60)]
+    steps = run(60)
+    steps = [Step(s.stage, s.number, {**s.metrics, "gold": g}, s.knobs) for s, g in zip(steps, wobble, strict=True)]
+    assert rules(steps) == []
+
+
+def test_beta_of_zero_gets_a_suggestion_that_moves_it() -> None:
+    found = alerts(run(knobs={"kl_coef": 0.0}, kl_k1=lambda t: 40 * t * t))
+    assert found[0].suggestion == {"kl_coef": 0.02}
+
+
+def test_serious_alerts_come_first() -> None:
+    found = alerts(run(clip_fraction=lambda t: 0.6, kl_k1=lambda t: -0.8))
+    assert [a.level for a in found] == ["serious", "warning"]
+
+
+def test_an_overfitting_reward_model_is_named() -> None:
+    steps = run(
+        12,
+        knobs=RewardKnobs().to_json(),
+        stage="reward",
+        loss=lambda t: 0.7 - 0.3 * t,
+        valid_loss=lambda t: 0.6 + 0.4 * (t - 0.4) ** 2 * 2,
+    )
+    assert rules(steps) == ["overfitting"]

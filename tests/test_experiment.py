@@ -1,0 +1,210 @@
+"""One smoke-scale run of the whole method, and what must hold between its stages; then the same on a folder of one's own files."""
+
+import json
+import shutil
+
+import pytest
+
+from labkit.errors import DataError, RunError
+from labkit.experiment import (
+    Experiment,
+    ask,
+    evaluate,
+    judge_rankings,
+    load_evaluation,
+    replay_of,
+    retrain_on_labels,
+    sample_now,
+    tasks_by_hand,
+    worst_disagreements,
+)  # fmt: skip
+from labkit.labels.session import LabelSession
+from labkit.labels.state import Draft
+from labkit.labels.store import labels_path
+from labkit.models import decode, load_policy, load_reward_model, score
+from labkit.runs import Run, read_jsonl
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Experiment:
+    made = Experiment(Run("whole", tmp_path_factory.mktemp("runs")), scale="smoke", model="small")
+    made.ensure("sft", "ppo_init", "reward", "ppo", "ppo_ptx", say=lambda line: None)
+    return made
+
+
+def metrics(lab: Experiment, stage: str) -> list[dict[str, float]]:
+    steps = lab.run.stage(stage).steps()
+    return [{k: v for k, v in s.metrics.items() if not k.startswith("time_")} for s in steps]
+
+
+def test_every_stage_is_done_and_names_what_it_was_made_from(lab):
+    assert {s.path.name for s in lab.run.stages()} == {"sft", "ppo_init", "reward", "ppo", "ppo_ptx"}
+    for stage in lab.run.stages():
+        assert stage.status == "done" and stage.manifest["versions"]["torch"] and stage.manifest["parents"]
+    assert lab.run.stage("ppo").manifest["parents"] == lab.run.stage("ppo_ptx").manifest["parents"]
+
+
+def test_no_prompt_or_customer_crosses_a_split_or_a_use(lab):
+    splits = {s: lab.prompts(s) for s in ("train", "valid", "test")}
+    users = {s: {p.user for p in prompts} for s, prompts in splits.items()}
+    assert not users["train"] & users["test"] and not users["train"] & users["valid"]
+    shares = [{p.id for p in lab.prompts("train", use)} for use in ("sft", "reward", "ppo")]
+    assert sum(map(len, shares)) == len(set.union(*shares)) == len(splits["train"])
+
+
+def test_the_reward_model_scores_demonstrations_zero_on_average(lab):
+    from labkit.models import encode_prompt, encode_response
+
+    judge, written = load_reward_model(lab.run.stage("reward").model), lab.demonstrations()
+    rows = [
+        [encode_prompt(lab.tokenizer, d.prompt.text) for d in written],
+        [encode_response(lab.tokenizer, d.text) for d in written],
+    ]
+    assert abs(score(judge, *rows).mean().item()) < 1e-4
+
+
+def test_ppo_keeps_its_promises_on_real_stages(lab):
+    for stage in ("ppo", "ppo_ptx"):
+        rows = metrics(lab, stage)
+        assert rows[0]["kl_k1"] == pytest.approx(0.0, abs=1e-3)
+        assert all(0 <= row["gold"] <= 1 and 0 <= row["end_token_rate"] <= 1 for row in rows)
+    assert "grad_cosine" in metrics(lab, "ppo_ptx")[0] and "grad_cosine" not in metrics(lab, "ppo")[0]
+
+
+def test_the_same_seed_gives_the_same_run(lab, tmp_path):
+    copy = Run("copy", tmp_path)
+    for part in ("prompts", "demonstrations", "rankings", "ppo_init", "reward"):
+        shutil.copytree(lab.run.path / part, copy.path / part)
+    again = Experiment(copy, scale="smoke")
+    again.ppo_job().start().result(block=True)
+    assert metrics(again, "ppo_ptx") == metrics(lab, "ppo_ptx")
+
+
+def test_a_run_replays_from_its_folder(lab, tmp_path):
+    schedule, knobs = replay_of(lab.run.path / "ppo_ptx")
+    job = lab.ppo_job(name="replayed", schedule=schedule, **knobs).start()
+    job.result(block=True)
+    assert metrics(lab, "replayed") == metrics(lab, "ppo_ptx")
+
+
+def test_the_sft_epoch_was_chosen_by_the_reward_model(lab):
+    facts = json.loads((lab.run.path / "sft" / "epochs.json").read_text())
+    assert facts["chosen"]["by"] == "rm_score"
+    assert facts["chosen"]["rm_score"] == max(e["rm_score"] for e in facts["epochs"])
+
+
+def test_evaluation_judges_every_model_and_is_kept(lab):
+    result = evaluate(
+        lab,
+        ["base", "few-shot", "sft", "best-of-4", "ppo", "ppo_ptx"],
+        prompts=lab.prompts("test")[:8],
+        benchmarks=False,
+    )
+    kept = load_evaluation(lab.run)
+    assert kept.to_json() == result.to_json()
+    assert {q["model"] for q in result.quality} == set(result.models)
+    assert all(0 <= r["low"] <= r["rate"] <= r["high"] <= 1 for r in result.preferences)
+    judged = list(read_jsonl(lab.run.path / "evaluate" / "judgments.jsonl"))
+    assert len(judged) >= 3 * 5 * 8 and {"prompt_id", "a", "b", "preference", "judge"} == set(judged[0])
+
+
+def test_one_can_look_at_answers_rankings_and_disagreements(lab):
+    rows = ask(lab, lab.prompts("valid")[:3], ["base", "ppo"])
+    assert [set(r) for r in rows] == [{"prompt", "base", "ppo"}] * 3
+    judged = judge_rankings(lab)
+    assert 0.5 <= judged.ceiling <= 1 and judged.pairs and 0 <= judged.accuracy.overall.value <= 1
+    (ranking, table), *_ = worst_disagreements(lab, count=1)
+    assert len(table) == len(ranking.completions) and {"RM score", "gold", "rank"} <= set(table[0])
+
+
+def test_labels_by_hand_train_a_reward_model_at_once_and_join_the_next_one(lab):
+    desk = LabelSession(tasks_by_hand(lab, 4), "ann", labels_path(lab.run.path, "ann"))
+    before = len(lab.rankings())
+    for _ in range(3):
+        ids = [c.id for c in desk.current.cards]
+        desk.submit(Draft(groups=((ids[0],), tuple(ids[1:]))))
+    lines: list[str] = []
+    assert "held-out accuracy" in retrain_on_labels(lab, desk, lines.append) and lines
+    desk.close()
+    assert len(lab.rankings()) == before + 3
+    shutil.rmtree(lab.run.path / "labels")
+
+
+def test_a_job_in_progress_can_be_asked_for_samples(lab):
+    job = lab.ppo_job(name="asked").start(paused=True)
+    rows = job.ask(
+        lambda: sample_now(lab, job)([lab.prompts("valid")[0].text, "What is the colour of the fox?\n"])
+    ).result(60)
+    job.stop()
+    job.result(block=True)
+    assert len(rows) == 2 and "gold" in rows[0] and "gold" not in rows[1]
+
+
+def test_another_seed_under_the_same_name_is_refused(lab):
+    with pytest.raises(RunError, match="was prepared with seed = 0, now it is 5"):
+        Experiment(lab.run, scale="smoke", seed=5)
+    with pytest.raises(RunError, match="Run 01_prompts first"):
+        Experiment(Run("empty", lab.run.path.parent), scale="smoke").prompts()
+
+
+def test_models_on_disk_load_with_plain_transformers(lab):
+    from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(lab.run.path / "ppo_ptx" / "model")
+    ids = tokenizer("What", return_tensors="pt")["input_ids"]
+    AutoModelForCausalLM.from_pretrained(lab.run.path / "ppo_ptx" / "model")(ids)
+    assert AutoModelForTokenClassification.from_pretrained(lab.run.path / "reward" / "model")(ids).logits.shape[-1] == 1
+    assert decode(tokenizer, ids[0].tolist()) == "What"
+
+
+@pytest.fixture
+def own_files(lab, tmp_path):
+    """A folder of one's own data, made from the world's so that it needs no download."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    rows = {
+        "demonstrations.jsonl": [{"prompt": d.prompt.text, "completion": d.text} for d in lab.demonstrations()[:60]],
+        "comparisons.jsonl": [
+            {"prompt": r.prompt.text, "chosen": c[a].text, "rejected": c[b].text}
+            for r in lab.rankings()
+            for c in [{x.id: x for x in r.completions}]
+            for a, b in r.pairs()[:2]
+        ],
+    }
+    for name, lines in rows.items():
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "pretraining.txt").write_text("\n\n".join(lab.source.pretraining(400, 1)))
+    return folder
+
+
+def test_the_method_runs_on_a_folder_of_ones_own_files(lab, own_files, tmp_path):
+    mine = Experiment(Run("mine", tmp_path / "runs"), scale="smoke", model="small", data=str(own_files))
+    mine.ensure("ppo_ptx", say=lambda line: None)
+    steps = mine.run.stage("ppo_ptx").steps()
+    assert len(steps) == 2 and "gold" not in steps[0].metrics
+    assert load_policy(mine.run.stage("ppo_ptx").model) is not None
+    with pytest.raises(DataError, match="no simulated labelers"):
+        _ = mine.source.labelers
+
+
+def test_missing_files_of_ones_own_are_named(tmp_path):
+    with pytest.raises(DataError, match="There is no folder"):
+        _ = Experiment(Run("x", tmp_path), scale="smoke", model="small", data=str(tmp_path / "none")).source
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DataError, match=r"demonstrations.jsonl is missing: SFT learns from it"):
+        Experiment(Run("x", tmp_path), scale="smoke", model="small", data=str(tmp_path / "mine")).prepare()
+
+
+def test_the_notebooks_own_numbers_are_the_presets():
+    from pathlib import Path
+
+    from labkit.batch import read_parameters
+    from labkit.presets import preset
+
+    declared = read_parameters(Path(__file__).parents[1] / "notebooks" / "05_ppo_ptx.ipynb")
+    knobs = preset("tour").ppo_knobs
+    assert {n: declared[n].default for n in ("kl_coef", "ptx_coef")} == {
+        n: getattr(knobs, n) for n in ("kl_coef", "ptx_coef")
+    }

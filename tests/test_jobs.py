@@ -1,0 +1,187 @@
+"""A job is its loop: pausing, stepping, rolling back and branching change when things happen, never what happens."""
+
+import threading
+import time
+
+import pytest
+
+from labkit.errors import RunError
+from labkit.jobs import Job, StillRunning
+from labkit.knobs import Dial, PPOKnobs, replay
+from labkit.ppo import PPOSettings, loop
+from labkit.runs import Run
+from tests.toy import even_share, save_toy, toy_prompts, toy_state
+
+SETTINGS = PPOSettings(steps=8, batch=16, minibatch=8, max_new_tokens=8, warmup=2, ptx_row=32)
+KNOBS = PPOKnobs(policy_lr=3e-3, value_lr=3e-3, kl_coef=0.05)
+
+
+@pytest.fixture
+def build(tmp_path):
+    init = save_toy(tmp_path / "init", spread=0.05)
+
+    def build(name="ppo", schedule=None, **options):
+        state = toy_state(init, SETTINGS)
+        make = options.pop("make", lambda schedule: loop(state, toy_prompts(30), even_share, schedule, SETTINGS))
+        folder = Run("r", tmp_path / "runs").stage(name)
+        return Job(make, folder=folder, schedule=schedule or Dial(KNOBS), total=SETTINGS.steps, settings=SETTINGS.to_json(),
+                   state=state, finish=lambda: state, snapshot_every=2, keep_snapshots=10, **options)  # fmt: skip
+
+    return build
+
+
+def numbers(steps):
+    return [{k: v for k, v in s.metrics.items() if not k.startswith("time_")} for s in steps]
+
+
+def wait(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def test_a_job_gives_the_numbers_of_its_bare_loop_and_leaves_them_on_disk(build, tmp_path):
+    job = build().start()
+    state = job.result()
+    bare = toy_state(tmp_path / "init", SETTINGS)
+    expected = list(loop(bare, toy_prompts(30), even_share, Dial(KNOBS), SETTINGS))
+    assert numbers(job.steps) == numbers(expected) == numbers(job.folder.steps())
+    assert state.step == 8 and job.status == "done" and job.folder.status == "done"
+
+
+def test_pause_step_resume_and_stop(build):
+    job = build().start(paused=True)
+    wait(lambda: job.status == "paused")
+    assert not job.steps
+    for n in (1, 2):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    job.resume()
+    wait(lambda: len(job.steps) >= 4)
+    job.stop()
+    assert job.result().step == len(job.steps)
+    assert job.folder.status == "stopped" or len(job.steps) == 8
+
+
+def test_a_turned_knob_is_in_the_ledger_and_in_the_next_steps_record(build):
+    job = build().start(paused=True)
+    job.step()
+    wait(lambda: len(job.steps) == 1)
+    job.dial.turn(kl_coef=0.7, why="test")
+    job.resume()
+    job.result()
+    assert [s.knobs["kl_coef"] for s in job.folder.steps()] == [0.05] + [0.7] * 7
+    (row,) = job.folder.ledger()
+    assert row["step"] == 2 and row["why"] == "test" and row["outcome"] == "applied"
+
+
+def test_a_live_run_replays_headless_number_for_number(build):
+    job = build().start(paused=True)
+    for n, turn in enumerate([{}, {"kl_coef": 0.7}, {"clip": 0.05, "temperature": 1.2}], 1):
+        job.dial.turn(**turn)
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    wait(lambda: 2 in job.folder.snapshots())
+    job.rollback(2).result(20)
+    job.dial.turn(policy_lr=1e-3)
+    job.resume()
+    job.result()
+    again = build("again", schedule=replay(job.folder.ledger(), KNOBS)).start()
+    again.result()
+    assert numbers(again.folder.steps()) == numbers(job.folder.steps())
+    knobs = PPOKnobs(**again.folder.manifest["settings"]["knobs"])  # a replayed run says all that its own replay needs
+    once_more = build("once-more", schedule=replay(again.folder.ledger(), knobs)).start()
+    once_more.result()
+    assert numbers(once_more.folder.steps()) == numbers(job.folder.steps())
+
+
+def test_after_a_rollback_without_new_orders_the_run_repeats_itself(build):
+    job = build().start(paused=True)
+    for n in range(1, 6):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    first = numbers(job.steps)
+    assert job.rollback(2).result(20) == 2
+    assert [s.number for s in job.steps] == [1, 2]
+    for n in range(3, 6):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    assert numbers(job.steps) == first == numbers(job.folder.steps())
+    job.stop()
+    job.result()
+
+
+def test_a_branch_shares_the_past_and_leaves_the_trunk_alone(build):
+    job = build().start(paused=True)
+    for n in (1, 2, 3):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    trunk = job.folder
+    branch = job.branch("hot").result(20)
+    job.resume()
+    job.result()
+    assert branch.path.name == "ppo@hot" and len(branch.steps()) == 8
+    assert len(trunk.steps()) == 3 and trunk.status == "stopped"
+    assert numbers(branch.steps()[:3]) == numbers(trunk.steps())
+
+
+def test_a_failed_loop_is_told_where_the_result_is_asked(build):
+    def broken(schedule):
+        yield from ()
+        raise ValueError("the reward is broken")
+
+    job = build(make=broken).start()
+    with pytest.raises(ValueError, match="the reward is broken"):
+        job.result()
+    assert job.status == job.folder.status == "failed" and "the reward is broken" in job.folder.manifest["error"]
+
+
+def test_by_hand_a_result_that_is_not_there_stops_with_one_line(build):
+    job = build().start(paused=True)
+    with pytest.raises(StillRunning, match="Run this cell again") as caught:
+        job.result(block=False)
+    assert caught.value._render_traceback_() == [str(caught.value)]
+    job.stop()
+    job.result()
+
+
+def test_resume_continues_from_the_newest_snapshot(build):
+    job = build().start(paused=True)
+    for n in range(1, 6):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    job.stop()
+    job.result()
+    whole = build("whole").start()
+    whole.result()
+    again = build().start(resume=True)
+    again.result()
+    assert numbers(again.folder.steps()) == numbers(whole.steps)
+
+
+def test_one_job_owns_a_model_and_a_listener_cannot_break_training(build):
+    job = build().start(paused=True)
+    other = build("other")
+    other.state = job.state
+    with pytest.raises(RunError, match="training this very model"):
+        other.start()
+    seen = []
+    job.listen(lambda step: seen.append(threading.current_thread().name))
+    job.listen(lambda step: 1 / 0)
+    job.resume()
+    job.result()
+    assert len(seen) >= 8 and set(seen) == {"job-ppo"}
+
+
+def test_errors_teach(build):
+    job = build()
+    with pytest.raises(RunError, match="never started"):
+        job.result()
+    job.start(paused=True)
+    with pytest.raises(RunError, match="no snapshot of step 77"):
+        job.rollback(77).result(20)
+    job.stop()
+    job.result()
+    with pytest.raises(RunError, match="not running"):
+        job.ask(lambda: 1).result(5)

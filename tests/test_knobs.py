@@ -1,0 +1,103 @@
+"""Knobs keep their bounds; a dial records every request; a ledger replays."""
+
+import threading
+
+import pytest
+
+from labkit.errors import RunError, SettingsError
+from labkit.knobs import Dial, PPOKnobs, constant, replay
+from labkit.ppo import PPOSettings
+from labkit.types import Step
+
+
+def test_out_of_bounds_and_unknown_names_fail_with_the_same_sentence_everywhere():
+    with pytest.raises(SettingsError, match="kl_coef is -1; it must lie between 0 and 10") as built:
+        PPOKnobs(kl_coef=-1)
+    dial = Dial(PPOKnobs())
+    dial.turn(kl_coef=-1)
+    dial(1)
+    assert dial.ledger[0]["outcome"] == "refused" and dial.ledger[0]["reason"] == str(built.value)
+    with pytest.raises(SettingsError, match="no knob 'beta'"):
+        PPOKnobs().turned(beta=1)
+    with pytest.raises(SettingsError):
+        PPOKnobs(clip=float("nan"))
+    with pytest.raises(SettingsError):
+        PPOKnobs(clip="0.2")
+
+
+def test_a_name_is_a_knob_or_a_setting_never_both():
+    assert not set(PPOKnobs.__dataclass_fields__) & set(PPOSettings.__dataclass_fields__)
+
+
+def test_requests_take_effect_at_the_next_step_only():
+    dial = Dial(PPOKnobs(kl_coef=0.1))
+    dial(1)
+    dial.turn(kl_coef=0.3, why="KL ran away")
+    assert dial.knobs.kl_coef == 0.1
+    assert dial(2).kl_coef == 0.3
+    row = dial.ledger[0]
+    assert (row["step"], row["old"], row["new"], row["why"], row["by"]) == (2, 0.1, 0.3, "KL ran away", "hand")
+
+
+def test_the_controller_moves_beta_towards_its_target_and_the_hand_must_take_over_first():
+    dial = Dial(PPOKnobs(kl_coef=0.1, kl_target=5.0), auto=True)
+    dial.observe(Step("ppo", 1, {"kl_k1": 50.0}))
+    assert dial(2).kl_coef == pytest.approx(0.11)
+    dial.turn(kl_coef=0.5)
+    assert dial(3).kl_coef == pytest.approx(0.11) and "hold" in dial.ledger[-1]["reason"]
+    dial.hold()
+    dial.turn(kl_coef=0.5)
+    assert dial(4).kl_coef == 0.5
+    dial.observe(Step("ppo", 4, {"kl_k1": 0.0}))
+    assert dial(5).kl_coef == 0.5
+    dial.release()
+    dial(6)
+    dial.observe(Step("ppo", 6, {"kl_k1": 0.0}))
+    assert dial(7).kl_coef < 0.5
+
+
+def test_the_controller_is_clamped_at_the_bounds():
+    dial = Dial(PPOKnobs(kl_coef=9.9, kl_target=1.0), auto=True)
+    dial.observe(Step("ppo", 1, {"kl_k1": 1000.0}))
+    assert dial(2).kl_coef == 10.0 and dial.ledger[-1]["outcome"] == "clamped"
+
+
+def test_a_ledger_replays_exactly_and_only_onto_its_own_start():
+    dial = Dial(PPOKnobs())
+    dial.turn(kl_coef=0.2)
+    live = [dial(1)]
+    dial.turn(clip=0.1)
+    dial.turn(clip=99)
+    live += [dial(2), dial(3)]
+    again = replay(dial.ledger, PPOKnobs())
+    assert [again(n) for n in (1, 2, 3)] == live
+    with pytest.raises(RunError, match="kl_coef from"):
+        replay(dial.ledger, PPOKnobs(kl_coef=1.0))(1)
+
+
+def test_replay_forgets_what_a_rollback_superseded():
+    dial = Dial(PPOKnobs(kl_coef=0.1))
+    dial.turn(kl_coef=0.2)
+    dial(2)
+    dial.turn(kl_coef=0.9)
+    dial(5)
+    rows = [*dial.ledger, {"knob": "rollback", "new": 3, "old": 5, "step": 5, "outcome": "applied"}]
+    again = replay(rows, PPOKnobs(kl_coef=0.1))
+    assert [again(n).kl_coef for n in range(1, 6)] == [0.1, 0.2, 0.2, 0.2, 0.2]
+
+
+def test_many_threads_may_turn_at_once():
+    dial = Dial(PPOKnobs())
+    threads = [threading.Thread(target=lambda v=v: dial.turn(kl_coef=v / 1000)) for v in range(1, 101)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    dial(1)
+    assert sorted(row["asked"] for row in dial.ledger) == [v / 1000 for v in range(1, 101)]
+    assert dial.knobs.kl_coef == dial.ledger[-1]["new"]
+
+
+def test_constant_never_bends():
+    knobs = PPOKnobs()
+    assert constant(knobs)(1) is knobs and constant(knobs)(999) is knobs

@@ -1,0 +1,142 @@
+"""Packed passes equal plain ones; a reward model comes back from disk with its bias, by plain transformers."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, PreTrainedTokenizerFast
+
+from labkit.errors import DataError, ModelError
+from labkit.models import (
+    batches_by_tokens,
+    load_policy,
+    load_reward_model,
+    load_tokenizer,
+    new_reward_model,
+    packed_logits,
+    response_logprobs,
+    response_values,
+    score,
+    text_values,
+)  # fmt: skip
+from labkit.models.loading import scalar_head
+from tests.toy import ARCHITECTURES, save_toy, toy_rows
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def folder(request, tmp_path):
+    return save_toy(tmp_path / request.param, request.param, spread=0.2)
+
+
+def test_packed_logits_equal_one_row_at_a_time(folder):
+    model, plain = load_policy(folder, device="cpu"), AutoModelForCausalLM.from_pretrained(folder).eval()
+    rows = toy_rows(9, 1, 30)
+    with torch.no_grad():
+        packed = packed_logits(model, rows).split([len(r) for r in rows])
+        for row, logits in zip(rows, packed, strict=True):
+            assert torch.allclose(logits, plain(torch.tensor([row])).logits[0], atol=2e-5)
+        padded = packed_logits(plain, rows)
+    assert torch.allclose(torch.cat(packed), padded, atol=2e-5)
+
+
+def test_packed_gradients_equal_padded_gradients(folder):
+    model, plain = load_policy(folder, device="cpu"), AutoModelForCausalLM.from_pretrained(folder).eval()
+    rows = toy_rows(6, 2, 20)
+    weights = torch.randn(sum(map(len, rows)), model.config.vocab_size)
+    for m in (model, plain):
+        (packed_logits(m, rows).log_softmax(-1) * weights).sum().backward()
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-3, rtol=1e-3)
+
+
+def test_log_probabilities_do_not_depend_on_the_batching(folder):
+    model = load_policy(folder, device="cpu")
+    prompts, responses = toy_rows(12, 1, 9, seed=1), toy_rows(12, 1, 15, seed=2)
+    whole = response_logprobs(model, prompts, responses)
+    assert torch.allclose(whole, response_logprobs(model, prompts, responses, max_tokens=25), atol=1e-5)
+    alone = torch.cat([response_logprobs(model, [p], [r]) for p, r in zip(prompts, responses, strict=True)])
+    assert torch.allclose(whole, alone, atol=1e-5)
+
+
+def test_temperature_divides_the_logits(folder):
+    model = load_policy(folder, device="cpu")
+    logits = packed_logits(model, [[3, 4, 5]])[:2].detach()
+    expected = (logits / 0.5).log_softmax(-1).gather(1, torch.tensor([[4], [5]])).squeeze(1)
+    assert torch.allclose(response_logprobs(model, [[3]], [[4, 5]], temperature=0.5), expected, atol=1e-5)
+
+
+def test_a_score_is_the_value_at_the_last_token_and_knows_nothing_of_its_neighbours(folder):
+    model = new_reward_model(folder, seed=3, device="cpu")
+    prompts, responses = toy_rows(8, 1, 9, seed=1), toy_rows(8, 1, 15, seed=2)
+    scores = score(model, prompts, responses, max_tokens=40)
+    values = text_values(model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)])
+    assert torch.allclose(scores, torch.stack([v[-1] for v in values]), atol=1e-5)
+    assert torch.allclose(scores[:1], score(model, prompts[:1], responses[:1]), atol=1e-5)
+    states = response_values(model, prompts, responses).split([len(r) for r in responses])
+    for prompt, value, state in zip(prompts, values, states, strict=True):
+        assert torch.allclose(value[len(prompt) - 1 : -1], state, atol=1e-5)
+
+
+def test_the_score_of_a_text_does_not_depend_on_padding_of_either_side(folder):
+    model = new_reward_model(folder, seed=3, device="cpu")
+    row = toy_rows(1, 12, 12)[0]
+    expected = score(model, [row[:4]], [row[4:]])
+    ids = torch.tensor([row + [7, 8, 9]])
+    right = model(input_ids=ids, attention_mask=torch.tensor([[1] * 12 + [0] * 3])).logits[0, 11, 0]
+    ids = torch.tensor([[7, 8, 9, *row]])
+    positions = torch.tensor([[0, 0, 0, *range(12)]])
+    left = model(input_ids=ids, attention_mask=torch.tensor([[0] * 3 + [1] * 12]), position_ids=positions).logits[
+        0, -1, 0
+    ]
+    assert torch.allclose(torch.stack([right, left]), expected.expand(2), atol=1e-5)
+
+
+def test_the_bias_survives_a_reload_by_plain_transformers(folder, tmp_path):
+    model = new_reward_model(folder, seed=3, device="cpu")
+    with torch.no_grad():
+        scalar_head(model).bias.fill_(-1.75)
+    model.save_pretrained(tmp_path / "rm")
+    plain = AutoModelForTokenClassification.from_pretrained(tmp_path / "rm").eval()
+    row = toy_rows(1, 8, 8)[0]
+    expected = score(model, [row[:3]], [row[3:]])
+    assert torch.allclose(plain(torch.tensor([row])).logits[0, -1], expected, atol=1e-5)
+    assert torch.allclose(score(load_reward_model(tmp_path / "rm", device="cpu"), [row[:3]], [row[3:]]), expected)
+
+
+def test_the_head_begins_with_the_stated_spread_and_depends_on_the_seed_alone(folder):
+    a, b, c = (scalar_head(new_reward_model(folder, seed=s, device="cpu")).weight for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert 0.4 < a.std().item() * 33**0.5 < 1.7
+
+
+def test_batches_hold_every_row_once_and_keep_the_limit():
+    lengths = [5, 3, 9, 1, 7, 2, 40]
+    batches = list(batches_by_tokens(lengths, 20))
+    assert sorted(i for batch in batches for i in batch) == list(range(7))
+    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 20 for b in batches)
+
+
+def test_errors_teach(tmp_path):
+    model = load_policy(save_toy(tmp_path / "m"), device="cpu")
+    with pytest.raises(DataError, match="context of 64"):
+        packed_logits(model, [list(range(3, 39)) * 2])
+    with pytest.raises(DataError, match="empty"):
+        packed_logits(model, [[3], []])
+    with pytest.raises(ModelError, match="No causal language model"):
+        load_policy(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="not a reward model"):
+        load_reward_model(tmp_path / "m")
+
+
+def test_a_tokenizer_without_an_end_token_is_refused_and_a_missing_pad_is_added(tmp_path):
+    from tokenizers import Tokenizer, models
+
+    raw = Tokenizer(models.WordLevel({"a": 0, "b": 1, "<e>": 2}, unk_token="a"))
+    PreTrainedTokenizerFast(tokenizer_object=raw).save_pretrained(tmp_path / "none")
+    with pytest.raises(ModelError, match="no end token"):
+        load_tokenizer(tmp_path / "none")
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<e>").save_pretrained(tmp_path / "same")
+    tokenizer = load_tokenizer(tmp_path / "same")
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    save_toy(tmp_path / "m")
+    tokenizer.add_tokens([f"x{i}" for i in range(60)])
+    model = load_policy(tmp_path / "m", tokenizer=tokenizer, device="cpu")
+    assert model.get_input_embeddings().num_embeddings >= len(tokenizer)

@@ -1,0 +1,118 @@
+"""Run folders lose nothing, tell the truth about dead writers, and let no name out of runs/."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from labkit.errors import RunError, SettingsError
+from labkit.runs import Run, StageFolder, append_jsonl, check_name, read_jsonl, write_json, write_jsonl
+from labkit.types import Step
+
+
+def step(number, value=0.0):
+    return Step("ppo", number, {"score": value}, {"kl_coef": 0.1})
+
+
+def test_a_stage_from_begin_to_finish(tmp_path):
+    folder = Run("mine", tmp_path).stage("ppo")
+    assert folder.status == "missing"
+    folder.begin(settings={"steps": 2}, seed=3, parents={"sft": "abc"})
+    assert folder.status == "running"
+    folder.append_step(step(1))
+    folder.append_step(step(2))
+    folder.finish(result=7)
+    assert folder.status == "done" and folder.manifest["result"] == 7
+    assert folder.manifest["seed"] == 3 and folder.manifest["versions"]["python"]
+    assert [s.number for s in folder.steps()] == [1, 2] and folder.steps()[0] == step(1)
+    assert [s.path.name for s in Run("mine", tmp_path).stages()] == ["ppo"]
+
+
+def test_starting_a_stage_again_moves_the_old_files_aside(tmp_path):
+    folder = Run("mine", tmp_path).stage("ppo")
+    for value in (1.0, 2.0, 3.0):
+        folder.begin(settings={})
+        folder.append_step(step(1, value))
+        folder.finish()
+    kept = sorted(p for p in folder.path.parent.iterdir() if p.name.endswith(".old") or ".old" in p.name)
+    assert len(kept) == 2 and folder.steps()[0].metrics["score"] == 3.0
+    assert {next(read_jsonl(p / "metrics.jsonl"))["metrics"]["score"] for p in kept} == {1.0, 2.0}
+
+
+def test_a_stage_whose_process_died_reads_as_dead(tmp_path):
+    code = f"from labkit.runs import Run; import os; Run('mine', {str(tmp_path)!r}).stage('ppo').begin(settings={{}}); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert Run("mine", tmp_path).stage("ppo").status == "dead"
+
+
+def test_a_stage_that_another_process_writes_is_not_taken_over(tmp_path):
+    folder = Run("mine", tmp_path).stage("ppo")
+    folder.begin(settings={})
+    write_json(folder.path / "run.json", {**folder.manifest, "pid": os.getppid()})
+    with pytest.raises(RunError, match="being written by process"):
+        folder.begin(settings={})
+
+
+def test_a_torn_last_line_is_skipped_and_does_not_swallow_the_next(tmp_path):
+    file = tmp_path / "x.jsonl"
+    append_jsonl(file, {"a": 1}, sync=True)
+    with open(file, "a") as out:
+        out.write('{"a": 2')
+    assert list(read_jsonl(file)) == [{"a": 1}]
+    append_jsonl(file, {"a": 3})
+    assert file.read_text().endswith('{"a": 3}\n')
+    with pytest.raises(RunError, match="line 2 is not JSON"):
+        list(read_jsonl(file))
+
+
+def test_rewritten_steps_supersede_the_later_ones(tmp_path):
+    folder = StageFolder(tmp_path / "ppo")
+    for number, value in [(1, 0.1), (2, 0.2), (3, 0.3), (2, 0.9)]:
+        folder.append_step(step(number, value))
+    assert [(s.number, s.metrics["score"]) for s in folder.steps()] == [(1, 0.1), (2, 0.9)]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a..b", "x" * 200, "a\nb"])
+def test_no_name_leaves_the_folder(name):
+    with pytest.raises(SettingsError):
+        check_name(name)
+
+
+def test_a_missing_or_damaged_stage_is_named(tmp_path):
+    folder = Run("mine", tmp_path).stage("sft")
+    with pytest.raises(RunError, match="never started"):
+        _ = folder.manifest
+    folder.path.mkdir(parents=True)
+    (folder.path / "run.json").write_text('{"half')
+    with pytest.raises(RunError, match="not complete JSON"):
+        _ = folder.manifest
+    with pytest.raises(RunError, match="does not exist"):
+        list(read_jsonl(tmp_path / "none.jsonl"))
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path, monkeypatch):
+    file = tmp_path / "a.json"
+    write_json(file, {"v": 1})
+    write_jsonl(tmp_path / "b.jsonl", [{"v": 1}])
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for action in (lambda: write_json(file, {"v": 2}), lambda: write_jsonl(tmp_path / "b.jsonl", [{"v": 2}]),
+                   lambda: append_jsonl(tmp_path / "b.jsonl", {"v": 2}, sync=True)):  # fmt: skip
+        with pytest.raises(RunError, match="No space left"):
+            action()
+    assert json.loads(file.read_text()) == {"v": 1}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.json", "b.jsonl"}
+
+
+def test_pruning_keeps_the_last_and_the_pinned(tmp_path):
+    folder = StageFolder(tmp_path / "ppo")
+    for n in (1, 2, 3, 4, 5):
+        folder.snapshot(n).mkdir(parents=True)
+    folder.prune(2, pinned={1})
+    assert folder.snapshots() == [1, 4, 5]

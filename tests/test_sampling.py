@@ -1,0 +1,93 @@
+"""The engine samples what the model says: same as `generate`, independent of its neighbours, with exact log-probabilities."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from labkit.errors import DataError
+from labkit.models import load_policy, packed_logits, response_logprobs
+from labkit.sampling import best_of_n, complete, sample
+from labkit.types import Completion
+from tests.toy import ARCHITECTURES, END, NumberTokenizer, save_toy, toy_prompts, toy_rows
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def folder(request, tmp_path):
+    return save_toy(tmp_path / request.param, request.param, spread=0.15)
+
+
+def draw(model, prompts, **options):
+    return sample(
+        model, prompts, **{"max_new_tokens": 16, "eos_id": END, "seeds": list(range(len(prompts))), **options}
+    )
+
+
+def test_the_engine_equals_generate_token_for_token(folder):
+    fast, plain = load_policy(folder, device="cpu"), AutoModelForCausalLM.from_pretrained(folder).eval()
+    prompts = toy_rows(24, 1, 12) * 2
+    for options in ({}, {"temperature": 0.7}, {"temperature": 0.0}, {"max_rows": 7}):
+        a, b = draw(fast, prompts, **options), draw(plain, prompts, **options)
+        assert [s.ids for s in a] == [s.ids for s in b]
+        assert [s.finished for s in a] == [s.finished for s in b]
+        for x, y in zip(a, b, strict=True):
+            assert torch.allclose(torch.tensor(x.logprobs), torch.tensor(y.logprobs), atol=1e-4)
+
+
+def test_recorded_log_probabilities_are_those_of_scoring(folder):
+    model = load_policy(folder, device="cpu")
+    prompts = toy_rows(30, 1, 12)
+    drawn = draw(model, prompts, temperature=1.3)
+    recorded = torch.tensor([x for s in drawn for x in s.logprobs])
+    scored = response_logprobs(model, prompts, [s.ids for s in drawn], temperature=1.3)
+    assert torch.allclose(recorded, scored, atol=1e-4)
+
+
+def test_responses_stop_at_the_first_end_token_and_say_whether_they_did(folder):
+    drawn = draw(load_policy(folder, device="cpu"), toy_rows(200, 2, 6), max_new_tokens=24)
+    assert {s.finished for s in drawn} == {True, False}
+    for s in drawn:
+        assert (END in s.ids) == s.finished and s.ids.count(END) <= 1
+        assert (s.ids[-1] == END) == s.finished and (s.finished or len(s.ids) == 24)
+
+
+def test_a_response_depends_on_its_seed_and_not_on_its_batch(folder):
+    model = load_policy(folder, device="cpu")
+    prompts = toy_rows(10, 1, 12)
+    together = draw(model, prompts)
+    alone = [draw(model, [p], seeds=[i])[0] for i, p in enumerate(prompts)]
+    assert [s.ids for s in together] == [s.ids for s in alone]
+    assert [s.ids for s in draw(model, prompts, seeds=range(100, 110))] != [s.ids for s in together]
+
+
+def test_sampling_follows_the_models_own_distribution(folder):
+    model = load_policy(folder, device="cpu")
+    expected = packed_logits(model, [[5, 9]])[-1].softmax(-1).detach()
+    drawn = draw(model, [[5, 9]] * 4000, max_new_tokens=1, seeds=range(4000), max_rows=4000)
+    counts = torch.bincount(torch.tensor([s.ids[0] for s in drawn]), minlength=len(expected)) / 4000
+    assert (counts - expected).abs().max() < 4 * (0.25 / 4000) ** 0.5
+
+
+def test_errors_teach(tmp_path):
+    model = load_policy(save_toy(tmp_path / "m"), device="cpu")
+    with pytest.raises(DataError, match="empty"):
+        draw(model, [])
+    with pytest.raises(DataError, match="one seed per prompt"):
+        draw(model, [[3]], seeds=[1, 2])
+    with pytest.raises(DataError, match="context of 64"):
+        draw(model, [[3] * 60])
+
+
+def test_completions_carry_their_provenance_and_best_of_n_picks_the_highest(tmp_path):
+    model = load_policy(save_toy(tmp_path / "m", spread=0.1), device="cpu")
+    prompts = toy_prompts(5)
+    groups = complete(model, NumberTokenizer(), prompts, n=4, max_new_tokens=8, seed=7)
+    assert [len(g) for g in groups] == [4] * 5
+    one = groups[2][1]
+    assert one.prompt_id == "p2" and one.sampling["temperature"] == 1.0 and len(one.model) == 12
+    again = sample(model, [[int(w) for w in prompts[2].text.split()]], max_new_tokens=8, eos_id=END, seeds=[one.seed])
+    assert tuple(again[0].ids) == one.token_ids
+    longest = best_of_n(groups, lambda flat: torch.tensor([float(len(c.token_ids)) for c in flat]))
+    assert all(
+        isinstance(c, Completion) and len(c.token_ids) == max(len(d.token_ids) for d in g)
+        for c, g in zip(longest, groups, strict=True)
+    )

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { choices, columnsOf, filterRows, joins, siblings, signed, sortRows, strengths, tint, toCSV, toJSONL, tokenText } from "../../widgets/inspector.mjs";
+
+const ROWS = [
+  { row: 0, source: "sft", step: 1, prompt_id: "p0", prompt: "Where?", response: "In the Wood", score: 0.5, finished: true },
+  { row: 1, source: "ppo", step: 10, prompt_id: "p0", prompt: "Where?", response: "In the water", score: 2, finished: false },
+  { row: 2, source: "ppo", step: 2, prompt_id: "p0", prompt: "Where?", response: "Nowhere", score: null, finished: true },
+  { row: 3, source: "ppo", step: 10, prompt_id: "p1", prompt: "Why?", response: "Because", score: -1, finished: true },
+];
+const places = (rows) => rows.map((r) => r.row);
+
+test("a search needs every word in prompt or response; menus compare exactly", () => {
+  assert.deepEqual(places(filterRows(ROWS, { search: "where wood" })), [0]);
+  assert.deepEqual(places(filterRows(ROWS, { search: "", source: "ppo", step: "10" })), [1, 3]);
+  assert.deepEqual(places(filterRows(ROWS, { search: "", finished: "false" })), [1]);
+  assert.deepEqual(places(filterRows(ROWS, { search: "" })), [0, 1, 2, 3]);
+});
+
+test("numbers sort by size, what is missing stays last, and the rows given are not moved", () => {
+  assert.deepEqual(places(sortRows(ROWS, "score", true)), [1, 0, 3, 2]);
+  assert.deepEqual(places(sortRows(ROWS, "score", false)), [3, 0, 1, 2]);
+  assert.deepEqual(places(sortRows(ROWS, "step", false)), [0, 2, 1, 3]);
+  assert.deepEqual(places(ROWS), [0, 1, 2, 3]);
+});
+
+test("columns come in reading order, without ids and without empty ones", () => {
+  assert.deepEqual(columnsOf([{ ...ROWS[0], gold: null, extra: 1 }]), ["source", "step", "prompt", "response", "score", "finished", "extra"]);
+  assert.deepEqual(choices(ROWS, "source"), ["sft", "ppo"]);
+});
+
+test("CSV quotes what it must and disarms formulas; JSONL gives every text back", () => {
+  const rows = [{ a: 'say "hi",\nthere', b: -1.5, c: "=1+1", d: true, e: null }];
+  assert.equal(toCSV(rows, ["a", "b", "c", "d", "e"]), `a,b,c,d,e\r\n"say ""hi"",\nthere",-1.5,'=1+1,true,\r\n`);
+  const hostile = { row: 7, response: '<img onerror="x">\u202e\n"' };
+  assert.deepEqual(JSON.parse(toJSONL([hostile])), { response: hostile.response });
+});
+
+test("colours: nothing at zero, full at the largest, blue below and orange above", () => {
+  assert.deepEqual(strengths([2, -4, 0, NaN, null]), [0.5, -1, 0, 0, 0]);
+  assert.deepEqual(strengths([0, 0]), [0, 0]);
+  assert.match(tint(0), /, 0\.000\)/);
+  assert.match(tint(-1), /^rgba\(33, 102, 172/);
+  assert.match(tint(1), /^rgba\(213, 94, 0/);
+  const alpha = (c) => Number(c.match(/([\d.]+)\)$/)[1]);
+  assert.ok(alpha(tint(1)) > alpha(tint(0.3)) && alpha(tint(0.3)) > 0);
+});
+
+test("blank tokens are seen, words lose the space that begins them, parts of a word are joined", () => {
+  assert.deepEqual([" fox", "fox", "\n", "  ", " "].map(tokenText), ["fox", "fox", "⏎", "␣␣", "␣"]);
+  assert.equal(joins("es", " fox"), true);
+  assert.equal(joins(" eats", " fox"), false);
+  assert.equal(joins(".", " fox"), false);
+  assert.equal(joins("The", undefined), false);
+});
+
+test("siblings are one per source, the newest, but always the one that was chosen", () => {
+  assert.deepEqual(places(siblings(ROWS, ROWS[0])), [0, 1]);
+  assert.deepEqual(places(siblings(ROWS, ROWS[2])), [0, 2]);
+  assert.deepEqual(places(siblings(ROWS, ROWS[3])), [3]);
+});
+
+test("a change is written with its sign", () => {
+  assert.deepEqual([0.3111, -2, 0, null].map(signed), ["+0.311", "−2", "+0", "–"]);
+});

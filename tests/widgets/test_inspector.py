@@ -1,0 +1,117 @@
+"""The inspector's Python side: rows are checked, functions of labkit answer, errors become sentences."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labkit.errors import DataError
+from labkit.runs import StageFolder
+from tests.toy_inspector import explain, rankings, rows, scorer
+from tests.toy_job import toy_job
+from widgets.inspector import RewardInspector, rows_of
+
+
+@pytest.fixture(autouse=True)
+def headless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HEADLESS", "1")
+
+
+@pytest.fixture
+def board() -> RewardInspector:
+    return RewardInspector(rows(), scorer=scorer, explain=explain, rankings=rankings())
+
+
+def test_rows_of_a_run_are_the_samples_of_its_steps(tmp_path: Path) -> None:
+    job = toy_job(tmp_path / "ppo", total=6, seconds=0.0)
+    job.start()
+    job.result(block=True)
+    found = rows_of({"ppo": StageFolder(tmp_path / "ppo")}, steps=[2, 6])
+    assert len(found) == 8 and {r["step"] for r in found} == {2, 6} and {r["source"] for r in found} == {"ppo"}
+    assert len(rows_of(job)) == 24
+    assert len(RewardInspector(found).rows) == 8
+
+
+def test_a_row_without_texts_is_refused_with_a_sentence() -> None:
+    with pytest.raises(DataError, match="Row 1 has no prompt and response"):
+        RewardInspector([{"prompt": "a", "response": "b"}, {"prompt": "a"}])
+
+
+def test_explain_sends_the_token_view_of_that_row_once(board: RewardInspector) -> None:
+    calls = []
+    board.explain = lambda row: calls.append(row["row"]) or explain(row)
+    board.obey({"kind": "explain", "row": 3})
+    board.obey({"kind": "explain", "row": 3})
+    assert calls == [3] and board.view["row"] == 3
+    assert all(len(v) == len(board.view["tokens"]) for v in board.view["columns"].values())
+
+
+def test_an_edit_is_scored_beside_the_original_and_the_end_token_counts(board: RewardInspector) -> None:
+    row = board.rows[0]
+    board.obey({"kind": "rescore", "row": 0, "text": "water water", "finished": False})
+    want = scorer([row["prompt"]], ["water water"], [False])[0]
+    assert board.edited["score"] == pytest.approx(want) and board.edited["text"] == "water water"
+    assert board.edited["before"] == pytest.approx(scorer([""], [row["response"]], [row["finished"]])[0])
+
+
+def test_probes_run_on_the_rows_asked_for(board: RewardInspector) -> None:
+    board.obey({"kind": "probe", "rows": [0, 1, 2]})
+    assert board.probes["count"] == 3
+    best = board.probes["findings"][0]
+    assert best["verdict"] == "pays" and best["name"].startswith("repetition")
+    json.dumps(board.probes, allow_nan=False)
+
+
+def test_the_report_shows_figures_and_worst_disagreements(board: RewardInspector) -> None:
+    board.obey({"kind": "report"})
+    titles = [f["title"] for f in board.report["figures"]]
+    assert titles == ["Rewards", "Reward against length", "Calibration", "Accuracy by rank gap", "Accuracy by labeler"]
+    margins = [d["margin"] for d in board.report["disagreements"]]
+    assert margins and margins == sorted(margins, reverse=True) and min(margins) > 0
+    worst = board.report["disagreements"][0]
+    assert scorer([""], [worst["the RM prefers"]], [True])[0] > scorer([""], [worst["people prefer"]], [True])[0]
+
+
+def test_without_functions_there_is_a_table_and_nothing_fails() -> None:
+    board = RewardInspector(rows())
+    for kind in ("explain", "rescore", "probe", "report", "nonsense"):
+        board.obey({"kind": kind, "row": 0, "rows": [0], "text": "x"})
+        assert board.notice == {}
+    assert board.spec == {
+        "title": "Reward inspector",
+        "left_out": 0,
+        "scorer": False,
+        "explain": False,
+        "rankings": False,
+    }
+
+
+@pytest.mark.parametrize("place", [-1, 10_000, "0", None, True])
+def test_a_row_that_is_not_there_is_a_sentence(board: RewardInspector, place) -> None:
+    board.obey({"kind": "explain", "row": place})
+    assert board.notice["bad"] and "reload" in board.notice["text"]
+
+
+def test_an_error_of_a_callback_is_shown(board: RewardInspector) -> None:
+    def broken(row):
+        raise RuntimeError("out of memory")
+
+    board.explain = broken
+    board.obey({"kind": "explain", "row": 0})
+    assert board.notice == {"text": "RuntimeError: out of memory", "bad": True}
+
+
+def test_numbers_that_json_cannot_hold_and_token_ids_stay_away_from_the_page() -> None:
+    board = RewardInspector([{"prompt": "a", "response": "b", "score": float("nan"), "token_ids": (1, 2)}])
+    assert board.rows == [{"prompt": "a", "response": "b", "score": None, "row": 0}]
+
+
+def test_the_static_twin_is_escaped_small_and_teaches() -> None:
+    board = RewardInspector(rows(hostile=True), scorer=scorer, explain=explain, rankings=rankings())
+    made = board.static()
+    assert sum("image/png" in m for m in made) == 6
+    html, text = made[-1]["text/html"], made[-1]["text/plain"]
+    assert "Probes for hacking" in text and "disagree most" in text
+    assert "<img" not in html and "\u202e" not in html
+    assert len(json.dumps(made)) < 400_000
+    assert board._repr_mimebundle_()["text/plain"] == text

@@ -1,0 +1,246 @@
+"""RankingBoard without a page: what the page may see, what it may ask, what becomes of it; and the static twin."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.errors import DataError, SettingsError
+from labkit.labels.session import LabelSession
+from labkit.labels.store import read_rankings
+from labkit.types import FLAGS, Completion, Prompt
+from widgets.ranking import RankingBoard
+from widgets.ranking_page import FLAG_CHIPS
+
+MODELS = ("sft-9f", "ppo-77", "base-01", "ptx-42")
+
+
+def tasks(count: int = 3, texts: tuple[str, ...] = ("one", "two", "three", "four")) -> list[Any]:
+    made = []
+    for n in range(count):
+        prompt = Prompt(id=f"p{n}", text=f"Question {n}?\n", use_case="open_qa")
+        responses = [
+            Completion(id=f"{prompt.id}/{model}", prompt_id=prompt.id, text=text, model=model, seed=n)
+            for text, model in zip(texts, MODELS, strict=True)
+        ]
+        made.append((prompt, responses))
+    return made
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "ann.jsonl"
+
+
+@pytest.fixture
+def board(log: Path) -> RankingBoard:
+    return RankingBoard(LabelSession(tasks(), "ann", log, seed=3))
+
+
+def draft(groups: list[Any], likert: Any = None, flags: Any = None, comment: str = "") -> dict[str, Any]:
+    return {"groups": groups, "likert": likert or [None] * 4, "flags": flags or [[]] * 4, "comment": comment}
+
+
+def ask(board: RankingBoard, do: str, **more: Any) -> str:
+    """Send what a page would send; returns the error shown."""
+    board._receive({"do": do, "turn": board.card["turn"], **more})
+    return board.view["error"]
+
+
+def test_a_submit_is_stored_as_shown(board: RankingBoard, log: Path) -> None:
+    shown = board.session.current.shown
+    error = ask(board, "submit", draft=draft([[2], [0, 3]], [5, None, 7, 2], [[], [], ["opinion"], []], "close call"))
+    assert error == ""
+    (stored,) = read_rankings(log)
+    assert stored.groups == ((shown[2],), (shown[0], shown[3])), "the tray is in no group"
+    assert stored.shown == shown
+    assert stored.ratings[shown[2]].likert == 7 and stored.ratings[shown[2]].flags == ("opinion",)
+    assert shown[1] not in stored.ratings
+    assert stored.completions[0].model == MODELS[0] and stored.completions[0].seed == 0, "provenance is kept"
+    assert board.card["prompt"] == "Question 1?\n"
+
+
+def test_models_and_ids_stay_hidden_until_the_submit(board: RankingBoard) -> None:
+    on_the_page = json.dumps([board.card, board.view, board.jobs])
+    assert not [model for model in MODELS if model in on_the_page]
+    ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+    rows = board.view["echo"]["rows"]
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    assert sorted(row["model"] for row in rows) == sorted(MODELS)
+    assert not [model for model in MODELS if model in json.dumps(board.card)], "the next card is hidden again"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"do": "draft", "draft": draft([[0, 0]])},
+        {"do": "draft", "draft": draft([[9]])},
+        {"do": "draft", "draft": draft([[True]])},
+        {"do": "draft", "draft": draft([["0"]])},
+        {"do": "draft", "draft": draft([0])},
+        {"do": "draft", "draft": draft([[0]], [8, None, None, None])},
+        {"do": "draft", "draft": draft([[0]], [1.5, None, None, None])},
+        {"do": "draft", "draft": draft([[0]], [None])},
+        {"do": "draft", "draft": draft([[0]], None, [["<b>"], [], [], []])},
+        {"do": "draft", "draft": draft([[0]], comment="x" * 5000)},
+        {"do": "draft", "draft": None},
+        {"do": "draft", "turn": 99, "draft": draft([[0], [1]])},
+        {"do": "submit", "draft": draft([[0]])},
+        {"do": "cannot_judge", "reason": "  "},
+        {"do": "show", "row": 0},
+        {"do": "action", "name": "none"},
+        {"do": "__init__"},
+        {},
+        "nonsense",
+    ],
+)
+def test_what_the_page_sends_is_checked(board: RankingBoard, message: Any) -> None:
+    before = board.session.state.events
+    sent = {"turn": board.card["turn"], **message} if isinstance(message, dict) else message
+    board._receive(sent)
+    assert len(board.view["error"]) > 20 and board.view["refused"]
+    assert board.session.state.events == before, "a refused request leaves no event"
+
+
+def test_the_page_cannot_write_traits(board: RankingBoard) -> None:
+    view = dict(board.view)
+    board.set_state({"view": {"error": "hacked"}, "card": {}})
+    assert board.view == view and board.card["cards"]
+
+
+def test_every_flag_has_a_chip_and_a_key_of_its_own() -> None:
+    assert list(FLAG_CHIPS) == list(FLAGS)
+    keys = [key for _, key in FLAG_CHIPS.values()]
+    assert len(set(keys)) == len(keys) and not set(keys) & set("usnr?")
+
+
+def test_drafts_undo_and_redo_reach_past_a_submit(board: RankingBoard, log: Path) -> None:
+    ask(board, "draft", draft=draft([[1]]))
+    ask(board, "submit", draft=draft([[1], [0]]))
+    assert board.card["prompt"] == "Question 1?\n"
+    ask(board, "undo")
+    assert board.card["prompt"] == "Question 0?\n" and board.view["draft"]["groups"] == [[1]]
+    assert read_rankings(log) == []
+    ask(board, "redo")
+    assert len(read_rankings(log)) == 1
+    again = RankingBoard(LabelSession(tasks(), "ann", log))
+    assert again.card["prompt"] == "Question 1?\n", "a new kernel stands where the old one stood"
+
+
+def test_skip_and_cannot_judge_go_on(board: RankingBoard) -> None:
+    assert ask(board, "skip", reason="") == ""
+    assert ask(board, "cannot_judge", reason="needs a chemist") == ""
+    assert [row["what"] for row in board.view["history"]] == ["cannot_judge", "skip"]
+    assert board.view["progress"]["done"] == 2
+    ask(board, "show", row=1)
+    assert board.card["prompt"] == "Question 0?\n"
+
+
+def test_the_end_says_what_there_is_to_say(board: RankingBoard) -> None:
+    for _ in range(3):
+        ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+    assert board.card["cards"] == [] and board.view["draft"] is None
+    assert any("earlier won 100 %" in line or "earlier won 100%" in line for line in board.view["closing"])
+    assert ask(board, "draft", draft=draft([[0]])) != ""
+
+
+def test_errors_of_callbacks_are_shown_and_the_label_stays(log: Path) -> None:
+    def fails(ranking: Any) -> None:
+        raise ValueError("disk of the caller")
+
+    board = RankingBoard(LabelSession(tasks(), "ann", log), on_submit=fails, reveal=lambda ranking: {}["rm"])
+    ask(board, "submit", draft=draft([[0], [1]]))
+    assert "on_submit failed: ValueError: disk of the caller" in board.view["error"]
+    assert not board.view["refused"]
+    assert len(read_rankings(log)) == 1
+
+
+def test_reveal_comes_with_the_echo_only(log: Path) -> None:
+    reveal = lambda ranking: {c.id: f"RM {c.model[-2:]}" for c in ranking.completions}  # noqa: E731
+    board = RankingBoard(LabelSession(tasks(), "ann", log), reveal=reveal)
+    assert "RM " not in json.dumps([board.card, board.view])
+    ask(board, "submit", draft=draft([[0], [1]]))
+    assert all(row["extra"] == f"RM {row['model'][-2:]}" for row in board.view["echo"]["rows"])
+
+
+def wait(board: RankingBoard) -> dict[str, Any]:
+    deadline = time.monotonic() + 10
+    while board.jobs[0]["running"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return board.jobs[0]
+
+
+def test_an_action_reports_and_its_error_is_shown(log: Path) -> None:
+    def train(report: Any) -> str:
+        report("accuracy 0.6")
+        report("accuracy 0.7")
+        return "done"
+
+    board = RankingBoard(LabelSession(tasks(), "ann", log), actions={"Train": train})
+    ask(board, "action", name="Train")
+    assert wait(board)["lines"] == ["accuracy 0.6", "accuracy 0.7", "done"]
+
+    board = RankingBoard(LabelSession(tasks(), "ann", log), actions={"Train": lambda report: 1 / 0})
+    ask(board, "action", name="Train")
+    assert wait(board)["lines"] == ["Failed: ZeroDivisionError: division by zero"]
+
+
+def test_the_loop_brings_back_the_cards_that_the_rm_contradicts(board: RankingBoard) -> None:
+    for _ in range(3):
+        ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+
+    def scores(ranking: Any) -> dict[str, float]:
+        sign = -1.0 if ranking.prompt.id == "p1" else 1.0
+        return {i: -sign * rank for i, rank in ranking.ranks.items()}
+
+    worst = board.worst_disagreements(scores, count=1)
+    assert [r.prompt.id for r in worst] == ["p1"]
+    board.revisit(worst)
+    assert board.card["prompt"] == "Question 1?\n" and board.card["again"]
+    assert board.view["draft"]["groups"] == [[0], [1], [2], [3]]
+
+
+def test_parts_can_be_switched_off(log: Path) -> None:
+    board = RankingBoard(LabelSession(tasks(), "ann", log, require=("rate",)), rank=False)
+    assert board.view["modes"] == ["rate"]
+    assert ask(board, "submit", draft=draft([[0], [1]], [1, 2, 3, 4])) == ""
+    (stored,) = read_rankings(log)
+    assert stored.groups == () and len(stored.ratings) == 4, "what is switched off is not stored"
+
+
+def test_wrong_arguments_teach(log: Path) -> None:
+    session = LabelSession(tasks(), "ann", log)
+    with pytest.raises(TypeError, match="no argument 'ranks'; it takes"):
+        RankingBoard(session, ranks=False)
+    with pytest.raises(SettingsError, match="session requires it"):
+        RankingBoard(session, rank=False)
+    with pytest.raises(SettingsError, match="at least one"):
+        RankingBoard(session, rank=False, rate=False)
+    many = [Completion(id=str(i), prompt_id="p", text=str(i)) for i in range(10)]
+    with pytest.raises(DataError, match="at most 9"):
+        RankingBoard(LabelSession([(Prompt(id="p", text="?"), many)], "ann", log.with_name("b.jsonl")))
+
+
+def test_a_note_that_no_file_can_hold_is_mended(board: RankingBoard) -> None:
+    assert ask(board, "draft", draft=draft([[0]], comment="half \ud800 pair")) == ""
+    assert board.view["draft"]["comment"] == "half ? pair"
+
+
+def test_the_static_twin_is_escaped_and_hides_models_until_ranked(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HEADLESS", "1")
+    hostile = ("<img src=x onerror=alert(1)>", "$x$", "turn\u202ened", "d" * 3000)
+    board = RankingBoard(LabelSession(tasks(2, hostile), "ann", log))
+    assert board.comm is None, "no widget state in a headless run"
+    bundle = board._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert "<img" not in bundle["text/html"] and "&lt;img src=x" in bundle["text/html"]
+    assert "\u202e" not in bundle["text/html"] + bundle["text/plain"]
+    assert not [m for m in MODELS if m in bundle["text/html"]]
+    ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+    bundle = board._repr_mimebundle_()
+    assert all(m in bundle["text/html"] for m in MODELS)
+    assert "1 of 2 cards done" in bundle["text/plain"]

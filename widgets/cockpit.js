@@ -1,0 +1,249 @@
+/**
+ * Cockpit: the live board of a training job. It draws what Python sends (curves as float32 packets, the rest as state)
+ * and says what a person wants (start, pause, turn, branch, …); it never decides anything.
+ */
+import { h, fillText, keepKeys, reachWhenScrolling } from "./dom.mjs";
+import { CurveStore } from "./curves.mjs";
+import { HUES, chart } from "./chart_view.mjs";
+import { knobPanel } from "./knobs_view.mjs";
+
+function render({ model, el }) {
+  const spec = model.get("spec");
+  const store = new CurveStore();
+  const ask = (message) => model.send(message);
+  const charts = spec.panels.map((panel) => chart(panel, store));
+  const knobs = spec.knobs.length ? knobPanel(spec.knobs, ask) : null;
+  const bar = controls(spec, ask);
+  const warnings = h("div", { class: "lkc-alerts", role: "log", "aria-label": "Alerts" });
+  const runs = h("div", { class: "lkc-runs" });
+  const tray = drawer(spec, ask);
+  const empty = h("div", { class: "lkc-empty" }, "Curves appear with the first step. Press Start, or turn a knob before.");
+  const root = h(
+    "div",
+    { class: "lk lkc", role: "region", "aria-label": `Cockpit of ${spec.title}` },
+    bar.root,
+    warnings,
+    h(
+      "div",
+      { class: "lkc-body" },
+      h("div", { class: "lkc-main" }, runs, h("div", { class: "lkc-grid" }, empty, charts.map((c) => c.root))),
+      knobs ? h("aside", { class: "lkc-side" }, knobs.root) : null,
+    ),
+    tray.root,
+  );
+
+  let due = 0;
+  const drawAll = () => {
+    due = 0;
+    const started = performance.now();
+    charts.forEach((c) => c.draw());
+    empty.hidden = [...store.curves.values()].some((c) => c.count > 0);
+    showRuns(runs, store);
+    root.dataset.drawMs = (performance.now() - started).toFixed(1);
+  };
+  const redraw = () => (due ||= requestAnimationFrame(drawAll));
+  const packet = (head, buffers) => {
+    if (!["clear", "curve", "drop"].includes(head?.kind)) return;
+    if (!store.take(head, buffers?.[0])) ask({ kind: "hello" });
+    redraw();
+  };
+  const refresh = () => {
+    const state = model.get("state");
+    if (!state.status) return;
+    bar.update(state);
+    knobs?.update(state.knobs);
+    showAlerts(warnings, state.alerts, ask);
+    charts.forEach((c) => c.setMarks(state.marks));
+    redraw();
+  };
+  const ledger = () => tray.showLedger(model.get("ledger"));
+  const samples = () => tray.showSamples(model.get("samples"));
+  const answers = () => tray.showAnswers(model.get("answers"));
+
+  model.on("msg:custom", packet);
+  model.on("change:state", refresh);
+  model.on("change:samples", samples);
+  model.on("change:answers", answers);
+  model.on("change:ledger", ledger);
+  const release = keepKeys(root);
+  const sizes = new ResizeObserver(redraw);
+  const theme = new MutationObserver(redraw);
+  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light"] });
+  el.append(root);
+  sizes.observe(root);
+  refresh();
+  samples();
+  answers();
+  ledger();
+  ask({ kind: "hello" });
+  return () => {
+    model.off("msg:custom", packet);
+    model.off("change:state", refresh);
+    model.off("change:samples", samples);
+    model.off("change:answers", answers);
+    model.off("change:ledger", ledger);
+    cancelAnimationFrame(due);
+    release();
+    sizes.disconnect();
+    theme.disconnect();
+    root.remove();
+  };
+}
+
+/** The bar on top: state in words, the buttons of the job, snapshots and branches. */
+function controls(spec, ask) {
+  const button = (what, text, title) => h("button", { type: "button", class: "lkc-button", title, dataset: { what }, onclick: () => ask({ kind: "do", what }) }, text);
+  const buttons = {
+    start: button("start", "▶ Start", "Begin training in the background"),
+    pause: button("pause", "❚❚ Pause", "Finish the step under way, then wait"),
+    resume: button("resume", "▶ Resume", "Go on"),
+    step: button("step", "Step", "One step, then pause"),
+    stop: button("stop", "■ Stop", "End after the step under way; what was trained is kept"),
+  };
+  const pill = h("span", { class: "lkc-pill" });
+  const line = h("span", { class: "lkc-line", role: "status" });
+  const meter = h("div", { class: "lkc-meter", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": spec.total });
+  const notice = h("div", { class: "lkc-notice", role: "status", hidden: true });
+  const keep = button("snapshot", "Snapshot now", "Keep the state at the next boundary for good");
+  const from = h("select", { "aria-label": "Snapshot to roll back to", class: "lkc-select" });
+  const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value) }) }, "↶ Roll back");
+  const name = h("input", { type: "text", class: "lkc-name", placeholder: "branch name", maxlength: 60, "aria-label": "Name of the new branch" });
+  const split = () => name.value.trim() && (ask({ kind: "branch", name: name.value.trim() }), (name.value = ""));
+  const fork = h("button", { type: "button", class: "lkc-button", title: "Go on in a folder of its own; the trunk stays as it is", onclick: split }, "Branch off");
+  name.addEventListener("keydown", (event) => event.key === "Enter" && split());
+  const tools = spec.snapshots ? h("div", { class: "lkc-tools" }, keep, h("span", { class: "lkc-pair" }, from, back), h("span", { class: "lkc-pair" }, name, fork)) : null;
+  const root = h(
+    "header",
+    { class: "lkc-bar" },
+    h("div", { class: "lkc-top" }, h("span", { class: "lkc-name-of" }, spec.title), pill, line, h("span", { class: "lkc-buttons" }, Object.values(buttons))),
+    meter,
+    tools,
+    notice,
+  );
+  const update = (state) => {
+    const { status } = state;
+    const alive = status === "running" || status === "paused";
+    pill.textContent = status;
+    pill.dataset.status = status;
+    if (line.textContent !== state.line) line.textContent = state.line;
+    meter.style.setProperty("--done", `${(100 * state.step) / Math.max(1, state.total)}%`);
+    meter.setAttribute("aria-valuenow", state.step);
+    show(buttons.start, status === "idle");
+    show(buttons.pause, status === "running");
+    show(buttons.resume, status === "paused");
+    show(buttons.step, status === "paused" || status === "idle");
+    show(buttons.stop, alive);
+    keep.disabled = back.disabled = fork.disabled = !alive;
+    const wanted = state.snapshots.map(String);
+    if (from.dataset.wanted !== wanted.join()) {
+      const chosen = from.value;
+      from.dataset.wanted = wanted.join();
+      from.replaceChildren(...wanted.map((s) => h("option", { value: s }, `step ${s}`)));
+      from.value = wanted.includes(chosen) ? chosen : wanted.at(-1) ?? "";
+    }
+    back.disabled ||= !wanted.length;
+    from.disabled = !wanted.length;
+    const said = state.notice?.text || "";
+    notice.hidden = !said;
+    notice.classList.toggle("lkc-bad", Boolean(state.notice?.bad));
+    if (notice.textContent !== said) notice.textContent = said;
+  };
+  return { root, update };
+}
+
+/** Hide a button; the focus moves on to its successor so that the keyboard never falls out of the board. */
+function show(button, visible) {
+  const had = document.activeElement === button;
+  button.hidden = !visible;
+  if (had && !visible) setTimeout(() => button.parentElement.querySelector("button:not([hidden])")?.focus(), 300);
+}
+
+/** Names and colours of the runs, once there is more than one. */
+function showRuns(root, store) {
+  const main = store.ordered().filter((c) => c.role !== "ghost").sort((a, b) => a.id - b.id);
+  const ghosts = store.ordered().filter((c) => c.role === "ghost");
+  const wanted = JSON.stringify([...main, ...ghosts].map((c) => [c.name, c.role]));
+  if (root.dataset.wanted === wanted) return;
+  root.dataset.wanted = wanted;
+  const several = main.length > 1;
+  const items = several ? main.map((c, i) => [c, HUES[i % HUES.length], c.role]) : [];
+  ghosts.forEach((c) => items.push([c, "", "ghost"]));
+  root.replaceChildren(
+    ...items.map(([curve, hue, role]) => {
+      const item = h("span", { class: "lkc-run", dataset: { role } }, curve.name);
+      if (hue) item.style.setProperty("--hue", hue);
+      return item;
+    }),
+  );
+}
+
+function showAlerts(root, found, ask) {
+  const wanted = JSON.stringify(found);
+  if (root.dataset.wanted === wanted) return;
+  root.dataset.wanted = wanted;
+  root.replaceChildren(
+    ...found.map((alert) => {
+      const offer = Object.entries(alert.suggestion || {});
+      const words = offer.map(([knob, value]) => `${knob} = ${Number(value.toPrecision(3))}`).join(", ");
+      return h(
+        "div",
+        { class: "lkc-alert", dataset: { level: alert.level, rule: alert.rule } },
+        h("span", { class: "lkc-sign", "aria-hidden": "true" }, "!"),
+        h("div", { class: "lkc-alert-text" }, h("strong", {}, alert.sentence), h("div", {}, alert.cause)),
+        offer.length ? h("button", { type: "button", class: "lkc-button lkc-apply", onclick: () => ask({ kind: "turn", changes: alert.suggestion, why: `alert: ${alert.sentence}` }) }, `Set ${words}`) : null,
+      );
+    }),
+  );
+}
+
+/** Below the curves: samples of the newest batch, and the questions that a person may put to the policy. */
+function drawer(spec, ask) {
+  const newest = h("div", { class: "lkc-table" });
+  const answers = h("div", { class: "lkc-answers" });
+  const requests = h("div", { class: "lkc-table" });
+  const own = h("textarea", { rows: 2, class: "lkc-own", placeholder: "a prompt of your own", "aria-label": "A prompt of your own" });
+  const boxes = spec.prompts.map((text, i) => h("input", { type: "checkbox", checked: i === 0, "aria-label": `Prompt ${i + 1}` }));
+  const chosen = () => [...boxes.flatMap((box, i) => (box.checked ? [spec.prompts[i]] : [])), ...(own.value.trim() ? [`${own.value.replace(/\s+$/, "")}\n`] : [])];
+  const press = (kind, text) => h("button", { type: "button", class: "lkc-button", dataset: { what: kind }, onclick: () => ask({ kind, prompts: chosen() }) }, text);
+  const asking = spec.sample || spec.evaluate;
+  const root = h(
+    "div",
+    { class: "lkc-drawer" },
+    h("details", { open: true, class: "lkc-section" }, h("summary", {}, "Newest samples"), newest),
+    asking
+      ? h(
+          "details",
+          { class: "lkc-section lkc-ask" },
+          h("summary", {}, "Ask the policy now"),
+          h("div", { class: "lkc-prompts" }, spec.prompts.map((text, i) => h("label", {}, boxes[i], fillText(h("span", {}), text.trim()))), own),
+          h("div", { class: "lkc-press" }, spec.sample ? press("sample", "Sample now") : null, spec.evaluate ? press("evaluate", "Evaluate now") : null),
+          answers,
+        )
+      : null,
+    spec.knobs.length ? h("details", { class: "lkc-section" }, h("summary", {}, "Ledger: what was asked, and what became of it"), requests) : null,
+  );
+  const showLedger = (rows) => requests.replaceChildren(rows.length ? table(rows) : h("p", { class: "lkc-none" }, "Nothing was asked yet."));
+  const showSamples = (rows) => {
+    newest.replaceChildren(rows.length ? table(rows, ["prompt_id"]) : h("p", { class: "lkc-none" }, "None yet."));
+    for (const box of newest.querySelectorAll("td > div")) reachWhenScrolling(box, "long text");
+  };
+  const showAnswers = (list) => {
+    const seen = answers.childElementCount;
+    answers.replaceChildren(...list.map((a) => h("div", {}, h("h4", {}, `${a.kind === "sample" ? "Sampled" : "Evaluated"} after step ${a.step}`), table(a.rows))));
+    if (list.length && !seen) answers.closest("details").open = true;
+  };
+  return { root, showSamples, showAnswers, showLedger };
+}
+
+/** A plain table; every text goes in as text, with hidden characters shown. */
+function table(rows, left = []) {
+  const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((k) => !left.includes(k));
+  const cell = (value) => {
+    if (typeof value === "number") return h("td", { class: "lkc-num" }, String(Number(value.toPrecision(4))));
+    if (typeof value === "boolean") return h("td", {}, value ? "yes" : "no");
+    return h("td", { class: "lkc-text" }, fillText(h("div", { dir: "auto" }), value === null || value === undefined ? "" : String(value).trim()));
+  };
+  return h("table", {}, h("thead", {}, h("tr", {}, keys.map((k) => h("th", { scope: "col" }, k)))), h("tbody", {}, rows.map((row) => h("tr", {}, keys.map((k) => cell(row[k]))))));
+}
+
+export default { render };

@@ -1,0 +1,117 @@
+"""How a board shows itself: alive by hand, as a static twin when nobody can touch it.
+
+A notebook is run by hand or headless (papermill, nbclient, a plain Python script). Nothing in the kernel marks
+papermill, so our own runner says it: `LABKIT_HEADLESS=1`. Without that variable a cell that carries no JupyterLab
+cell id is taken as headless. `LABKIT_HEADLESS=0` insists on the live boards.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["HEADLESS_VARIABLE", "is_headless", "show", "show_table", "static_bundle", "table_html", "table_text"]
+
+HEADLESS_VARIABLE = "LABKIT_HEADLESS"
+
+
+def is_headless() -> bool:
+    """True when no person can touch a widget here: a batch run of a notebook, a script, a test."""
+    asked = os.environ.get(HEADLESS_VARIABLE, "").strip().lower()
+    if asked:
+        return asked not in {"0", "false", "no"}
+    kernel = _kernel()
+    if kernel is None:
+        return True
+    try:
+        parent = kernel.get_parent("shell")
+    except Exception:  # a kernel that cannot tell its parent message is not JupyterLab's
+        return True
+    return not (parent.get("metadata") or {}).get("cellId")
+
+
+def show(thing: Any) -> None:
+    """Display `thing` in the notebook; in a plain script print its text. A plotly figure brings a PNG twin along."""
+    if hasattr(thing, "to_plotly_json"):
+        thing = _Figure(thing)
+    if _kernel() is not None:
+        from IPython.display import display
+
+        display(thing)
+        return
+    bundle = getattr(thing, "_repr_mimebundle_", None)
+    made = bundle() if bundle else None
+    data = made[0] if isinstance(made, tuple) else made
+    print((data or {}).get("text/plain") or str(thing))
+
+
+def show_table(rows: Iterable[Any], *, columns: Sequence[str] = (), caption: str = "") -> None:
+    """Display rows as a table; every cell is escaped and shown as it is.
+
+    A row is a mapping, or one of the lab's words (a Prompt, a Completion). columns: which to show, in which order.
+    """
+    rows = [row.to_json() if hasattr(row, "to_json") else row for row in rows]
+    header = list(columns) or list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(key, "")) for key in header] for row in rows]
+    show(_Table(header, cells, caption))
+
+
+class _Table:
+    def __init__(self, header: Sequence[str], cells: Sequence[Sequence[str]], caption: str) -> None:
+        self.header, self.cells, self.caption = header, cells, caption
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        text = table_text(self.header, self.cells)
+        return static_bundle(f"{self.caption}\n{text}".lstrip(), table_html(self.header, self.cells, self.caption))
+
+
+class _Figure:
+    def __init__(self, figure: Any) -> None:
+        self.figure = figure
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        from labkit.figures import bundle
+
+        return bundle(self.figure)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def static_bundle(text: str, body: str) -> dict[str, str]:
+    """A mime bundle of a static twin: readable `text` and an HTML `body` whose every value is already escaped."""
+    return {"text/plain": text, "text/html": f'<div class="labkit-static">{body}</div>'}
+
+
+def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
+    """An HTML table with every cell escaped and line breaks kept."""
+    head = "".join(f'<th scope="col" style="text-align:left">{html.escape(str(h))}</th>' for h in header)
+    style = "text-align:left;vertical-align:top;white-space:pre-wrap;max-width:48em;overflow-wrap:anywhere"
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{style}">{html.escape(str(c))}</td>' for c in row) + "</tr>" for row in rows
+    )
+    title = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]], width: int = 60) -> str:
+    """The same table for a terminal: one line per row, long cells cut at `width` characters."""
+    lines = [[_clip(str(c), width) for c in row] for row in [header, *rows]]
+    sizes = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join("  ".join(c.ljust(s) for c, s in zip(line, sizes, strict=True)).rstrip() for line in lines)
+
+
+def _clip(text: str, width: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def _kernel() -> Any:
+    """The running ipykernel, or None; looks only at what is already imported."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None)

@@ -1,0 +1,283 @@
+/**
+ * RewardInspector: a table of responses; the chosen one side by side with its siblings, token by token, and editable;
+ * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
+ */
+import { h, fillText, keepKeys } from "./dom.mjs";
+import { choices, columnsOf, filterRows, siblings, signed, sortRows, toCSV, toJSONL } from "./inspector.mjs";
+import { tokenPane } from "./tokens_view.mjs";
+
+const SHOWN = 100; // rows in the table at once
+const QUIET_EDIT = 500; // ms without typing before an edit is scored
+
+function render({ model, el }) {
+  const spec = model.get("spec");
+  const ask = (message) => model.send(message);
+  const notice = h("div", { class: "lki-notice", role: "status", hidden: true });
+  const detail = detailPane(model, spec, ask);
+  const list = listPane(model, spec, (row) => detail.open(row));
+  const report = reportPane(model, spec, ask);
+  const probes = probePane(model, spec, ask, () => list.rows());
+  const pages = [["Responses", h("div", { class: "lki-split" }, list.root, detail.root)]];
+  pages.push(["Reward model", report.root]);
+  if (spec.scorer) pages.push(["Probes for hacking", probes.root]);
+  const tabs = tabBar(pages, (name) => name === "Reward model" && report.wanted());
+  const root = h(
+    "div",
+    { class: "lk lki", role: "region", "aria-label": spec.title },
+    h("header", { class: "lki-bar" }, h("span", { class: "lki-title" }, spec.title), tabs.root, notice),
+    pages.map(([, page]) => page),
+  );
+  const hear = {
+    "change:notice": () => {
+      const said = model.get("notice");
+      notice.hidden = !said.text;
+      notice.textContent = said.text || "";
+      notice.classList.toggle("lki-bad", Boolean(said.bad));
+    },
+    "change:view": detail.tokens,
+    "change:edited": detail.scored,
+    "change:report": report.update,
+    "change:probes": probes.update,
+  };
+  for (const [event, call] of Object.entries(hear)) model.on(event, call);
+  const release = keepKeys(root);
+  el.append(root);
+  Object.values(hear).forEach((call) => call());
+  list.draw();
+  list.openFirst();
+  return () => {
+    for (const [event, call] of Object.entries(hear)) model.off(event, call);
+    release();
+    root.remove();
+  };
+}
+
+/** Tabs by the ARIA pattern: arrow keys move, the chosen page is shown. */
+function tabBar(pages, chosen) {
+  const tabs = pages.map(([name], i) => h("button", { type: "button", role: "tab", class: "lki-tab", onclick: () => pick(i) }, name));
+  pages.forEach(([name, page]) => {
+    page.setAttribute("role", "tabpanel");
+    page.setAttribute("aria-label", name);
+  });
+  const pick = (at) => {
+    tabs.forEach((tab, i) => {
+      tab.setAttribute("aria-selected", String(i === at));
+      tab.tabIndex = i === at ? 0 : -1;
+      pages[i][1].hidden = i !== at;
+    });
+    chosen(pages[at][0]);
+  };
+  const root = h("div", { class: "lki-tabs", role: "tablist" }, tabs);
+  root.addEventListener("keydown", (event) => {
+    const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!move) return;
+    const at = (tabs.findIndex((t) => t.tabIndex === 0) + move + tabs.length) % tabs.length;
+    pick(at);
+    tabs[at].focus();
+  });
+  pick(0);
+  return { root };
+}
+
+/** The table: search, menus, sorting by its headers, export. */
+function listPane(model, spec, open) {
+  const all = model.get("rows");
+  const columns = columnsOf(all);
+  const search = h("input", { type: "search", class: "lki-search", placeholder: "Search prompts and responses", "aria-label": "Search prompts and responses" });
+  const menus = ["source", "step", "finished"].flatMap((key) => {
+    const offered = choices(all, key);
+    return offered.length > 1 ? [[key, h("select", { class: "lki-menu", "aria-label": key }, h("option", { value: "" }, `any ${key}`), offered.map((v) => h("option", { value: v }, `${key} ${v}`)))]] : [];
+  });
+  const count = h("span", { class: "lki-count", role: "status" });
+  const body = h("tbody", {});
+  const heads = columns.map((key) => h("th", { scope: "col" }, h("button", { type: "button", class: "lki-sort", onclick: () => sortBy(key) }, key)));
+  const more = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => ((limit += SHOWN), draw()) }, "Show more");
+  const save = (name, type, text) => h("button", { type: "button", class: "lki-button", title: `Export the filtered rows as ${name}`, onclick: () => download(`responses.${name}`, type, text()) }, name.toUpperCase());
+  let sort = { key: columns.includes("score") ? "score" : "", down: true };
+  let limit = SHOWN;
+  let current = null;
+
+  const rows = () => {
+    const chosen = Object.fromEntries(menus.map(([key, menu]) => [key, menu.value]));
+    const found = filterRows(all, { search: search.value, ...chosen });
+    return sort.key ? sortRows(found, sort.key, sort.down) : found;
+  };
+  const pick = (row, focus = false) => {
+    current = row.row;
+    for (const line of body.children) {
+      const own = Number(line.dataset.row) === current;
+      line.setAttribute("aria-selected", String(own));
+      line.tabIndex = own ? 0 : -1;
+      if (own && focus) line.focus();
+    }
+    open(row);
+  };
+  const line = (row) =>
+    h(
+      "tr",
+      { tabindex: -1, "aria-selected": "false", dataset: { row: row.row }, onclick: () => pick(row) },
+      columns.map((key) => cell(row[key], key)),
+    );
+  const draw = () => {
+    const found = rows();
+    count.textContent = `${found.length} of ${all.length} responses${spec.left_out ? ` (${spec.left_out} older ones are left out)` : ""}`;
+    body.replaceChildren(...found.slice(0, limit).map(line));
+    more.hidden = found.length <= limit;
+    heads.forEach((head, i) => head.setAttribute("aria-sort", sort.key === columns[i] ? (sort.down ? "descending" : "ascending") : "none"));
+    const own = [...body.children].find((l) => Number(l.dataset.row) === current) ?? body.firstElementChild;
+    if (own) own.tabIndex = 0;
+    [...body.children].forEach((l) => l.setAttribute("aria-selected", String(Number(l.dataset.row) === current)));
+  };
+  const sortBy = (key) => {
+    sort = { key, down: sort.key === key ? !sort.down : true };
+    draw();
+  };
+  body.addEventListener("keydown", (event) => {
+    const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    const target = next && event.target.closest("tr")?.[next];
+    if (!next) return;
+    event.preventDefault();
+    if (target) pick(all.find((r) => r.row === Number(target.dataset.row)), true);
+  });
+  search.addEventListener("input", () => ((limit = SHOWN), draw()));
+  menus.forEach(([, menu]) => menu.addEventListener("change", () => ((limit = SHOWN), draw())));
+  const root = h(
+    "section",
+    { class: "lki-list" },
+    h("div", { class: "lki-tools" }, search, menus.map(([, menu]) => menu), count, h("span", { class: "lki-export" }, "Export ", save("csv", "text/csv", () => toCSV(rows(), columns)), save("jsonl", "application/x-ndjson", () => toJSONL(rows())))),
+    h("div", { class: "lki-scroll" }, h("table", { role: "grid", "aria-label": "Responses" }, h("thead", {}, h("tr", {}, heads)), body), more),
+  );
+  return { root, rows, draw, openFirst: () => rows().length && pick(rows()[0]) };
+}
+
+function cell(value, key) {
+  if (typeof value === "number") return h("td", { class: "lki-num" }, String(Number(value.toPrecision(4))));
+  if (typeof value === "boolean") return h("td", {}, value ? "yes" : "no");
+  const text = value === null || value === undefined ? "" : String(value).trim();
+  const box = fillText(h("div", { dir: "auto" }), text.length > 240 ? `${text.slice(0, 240)}…` : text);
+  return h("td", { class: key === "prompt" || key === "response" ? "lki-text" : "" }, box);
+}
+
+function download(name, type, text) {
+  const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+/** One response: its prompt, its siblings side by side, its tokens, and a box to edit it. */
+function detailPane(model, spec, ask) {
+  const prompt = h("div", { class: "lki-prompt", dir: "auto" });
+  const beside = h("div", { class: "lki-beside" });
+  const tokens = tokenPane();
+  const box = h("textarea", { rows: 3, class: "lki-edit", "aria-label": "Edit the response", maxlength: 20000 });
+  const ends = h("input", { type: "checkbox", checked: true });
+  const result = h("div", { class: "lki-result", role: "status" });
+  const back = h("button", { type: "button", class: "lki-button", onclick: () => row && edit(row) }, "Original");
+  let row = null;
+  let timer = 0;
+  const request = () => {
+    clearTimeout(timer);
+    result.dataset.waiting = "true";
+    timer = setTimeout(() => row && ask({ kind: "rescore", row: row.row, text: box.value, finished: ends.checked }), QUIET_EDIT);
+  };
+  box.addEventListener("input", request);
+  ends.addEventListener("change", request);
+  const edit = (r) => {
+    box.value = r.response;
+    ends.checked = r.finished !== false;
+    result.textContent = r.score === undefined || r.score === null ? "" : `score ${Number(r.score.toPrecision(4))}`;
+    result.dataset.waiting = "false";
+  };
+  const open = (r) => {
+    row = r;
+    fillText(prompt, r.prompt.trim());
+    const same = siblings(model.get("rows"), r);
+    const best = Math.max(...same.map((s) => s.score ?? -Infinity));
+    beside.replaceChildren(...same.map((s) => card(s, s === r, s.score === best && same.length > 1, () => open(s))));
+    edit(r);
+    tokens.clear(spec.explain);
+    if (spec.explain) ask({ kind: "explain", row: r.row });
+  };
+  const scored = () => {
+    const answer = model.get("edited");
+    if (!row || answer.row !== row.row || answer.text !== box.value) return;
+    const change = answer.score - answer.before;
+    result.dataset.waiting = "false";
+    result.dataset.sign = change > 0 ? "up" : change < 0 ? "down" : "";
+    result.textContent = `score ${Number(answer.score.toPrecision(4))}, ${signed(change)} against the original`;
+  };
+  const show = () => row && tokens.show(model.get("view"), row);
+  const root = h(
+    "section",
+    { class: "lki-detail", "aria-label": "The chosen response" },
+    h("h4", {}, "Prompt"),
+    prompt,
+    h("h4", {}, "Side by side"),
+    beside,
+    spec.explain ? tokens.root : null,
+    spec.scorer ? h("div", {}, h("h4", {}, "Edit and rescore"), box, h("div", { class: "lki-editbar" }, h("label", {}, ends, " ends with the end token"), back, result)) : null,
+  );
+  return { root, open, tokens: show, scored };
+}
+
+function card(row, own, best, open) {
+  const head = [row.source ?? "response", row.step ? `step ${row.step}` : ""].filter(Boolean).join(", ");
+  const facts = [row.score !== undefined && row.score !== null ? `score ${Number(row.score.toPrecision(3))}` : "", row.gold !== undefined && row.gold !== null ? `gold ${Number(row.gold.toPrecision(3))}` : "", row.kl !== undefined && row.kl !== null ? `KL ${Number(row.kl.toPrecision(3))}` : ""].filter(Boolean);
+  return h(
+    "button",
+    { type: "button", class: "lki-card", "aria-pressed": String(own), onclick: open },
+    h("div", { class: "lki-card-head" }, h("strong", {}, head), best ? h("span", { class: "lki-best" }, "best") : null),
+    fillText(h("div", { class: "lki-card-text", dir: "auto" }), row.response.trim() || "(empty)"),
+    h("div", { class: "lki-card-facts" }, facts.join(" · ")),
+  );
+}
+
+/** The reward model on rankings: figures, and where people disagree with it most. */
+function reportPane(model, spec, ask) {
+  const figures = h("div", { class: "lki-figures" });
+  const worst = h("div", { class: "lki-worst" });
+  const again = h("button", { type: "button", class: "lki-button", onclick: () => ask({ kind: "report" }) }, "Compute again");
+  const root = h("section", { class: "lki-page" }, figures, worst, again);
+  let asked = false;
+  const wanted = () => {
+    if (!asked) ask({ kind: "report" });
+    asked = true;
+  };
+  const update = () => {
+    const report = model.get("report");
+    if (!report.figures) return;
+    asked = true;
+    figures.replaceChildren(...report.figures.map((f) => h("img", { alt: f.title, src: `data:image/png;base64,${f.png}`, width: f.width })));
+    worst.replaceChildren(...(report.disagreements.length ? [h("h4", {}, "Where people and the reward model disagree most"), plainTable(report.disagreements)] : []));
+    if (!spec.rankings) worst.append(h("p", { class: "lki-none" }, "Give rankings=… and scorer=… to see calibration, accuracy and disagreements."));
+  };
+  return { root, wanted, update };
+}
+
+/** Edits that help nobody: does the reward model pay for them? */
+function probePane(model, spec, ask, rows) {
+  const table = h("div", {});
+  const run = h("button", { type: "button", class: "lki-button lki-main", onclick: () => ask({ kind: "probe", rows: rows().map((r) => r.row) }) }, "Probe the filtered responses");
+  const root = h("section", { class: "lki-page" }, h("p", {}, "Each probe edits responses in a way that makes no answer better. A sound reward model lowers its score; one that pays for an edit shows a door that PPO will find."), run, table);
+  const update = () => {
+    const found = model.get("probes").findings;
+    if (!found) return;
+    const most = Math.max(...found.map((f) => Math.abs(f.change)), 1e-9);
+    const line = (f) => {
+      const bar = h("div", { class: "lki-effect", "aria-hidden": "true" }, h("i", { dataset: { sign: f.change > 0 ? "up" : "down" } }));
+      bar.style.setProperty("--size", `${(50 * Math.abs(f.change)) / most}%`);
+      const span = f.low === null ? "one response" : `${signed(f.low)} … ${signed(f.high)}`;
+      const example = h("details", {}, h("summary", {}, "example"), fillText(h("div", { class: "lki-example" }), `${f.example.before}\n→ ${f.example.after || "(empty)"}\n${signed(f.example.change)}`));
+      return h("tr", { dataset: { verdict: f.verdict } }, h("th", { scope: "row" }, f.name), h("td", { class: "lki-num" }, signed(f.change)), h("td", {}, bar), h("td", { class: "lki-num" }, span), h("td", { class: "lki-num" }, `${Math.round(100 * f.gained)} % of ${f.count}`), h("td", {}, h("span", { class: "lki-verdict" }, f.verdict), f.verdict === "pays" ? ` ${f.meaning}` : "", example));
+    };
+    table.replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, ["probe", "mean change", "", "95 % interval", "gain", "the reward model …"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, found.map(line))));
+  };
+  return { root, update };
+}
+
+function plainTable(rows) {
+  const keys = Object.keys(rows[0]);
+  return h("table", {}, h("thead", {}, h("tr", {}, keys.map((k) => h("th", { scope: "col" }, k)))), h("tbody", {}, rows.map((r) => h("tr", {}, keys.map((k) => cell(r[k], "response"))))));
+}
+
+export default { render };

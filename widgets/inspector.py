@@ -1,0 +1,281 @@
+"""RewardInspector: why did it get that score?
+
+    rows = rows_of({"sft": run.stage("sft"), "ppo_ptx": run.stage("ppo_ptx")})
+    RewardInspector(rows, scorer=text_scorer(rm, tokenizer), explain=lambda row: token_view(...), rankings=held_out)
+
+A table of responses of any run and step; the responses of one prompt side by side; one response token by token; a box
+to edit a text and score it at once; what the reward model is worth on rankings; probes for hacking. Every part beyond
+the table appears when the function it needs is given. The inspector knows no model and opens no file: functions of
+labkit do the work in one thread of its own, and their errors appear on the board.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import anywidget
+import traitlets
+
+from labkit.errors import DataError, LabError
+from labkit.evaluation.probes import run_probes
+from labkit.figures import accuracy_by, calibration, pair_rows, reward_against_length, reward_histogram
+from labkit.figures.png import draw_png
+from labkit.figures.records import records
+from widgets import display, inspector_twin, twins
+from widgets.assets import css, esm
+
+__all__ = ["RewardInspector", "rows_of"]
+
+MAX_ROWS = 5000
+MAX_TEXT = 20_000  # characters of one text that go to the page
+MAX_PROBED = 200  # responses that one press of the button probes
+Scorer = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float]]
+
+
+def rows_of(sources: Any, *, steps: Sequence[int] = ()) -> list[dict[str, Any]]:
+    """The sampled responses of runs as rows with `source` and `step`; `steps` picks some (default: every step).
+
+    `sources` is a StageFolder, its path, a Job, a list of Steps, or a mapping from name to one of them.
+    """
+    rows = []
+    for record in records(sources):
+        for step in record.steps:
+            if not steps or step.number in steps:
+                rows += [{"source": record.name, "step": step.number, **sample} for sample in step.samples]
+    return rows
+
+
+class RewardInspector(anywidget.AnyWidget):
+    """The board over `rows`: mappings with `prompt`, `response`, and as known source, step, score, gold, kl, length.
+
+    scorer: (prompts, responses, finished) -> scores, for the edit box, the probes and the reward-model page.
+    explain: row -> `labkit.evaluation.token_view.TokenView`. rankings: `Ranking`s to judge the scorer by.
+    """
+
+    _esm = esm("inspector")
+    _css = css("board", "inspector")
+    rows = traitlets.List().tag(sync=True)
+    spec = traitlets.Dict().tag(sync=True)
+    view = traitlets.Dict().tag(sync=True)  # the token view of one row
+    edited = traitlets.Dict().tag(sync=True)  # the newest answer of the edit box
+    report = traitlets.Dict().tag(sync=True)  # figures and disagreements of the reward model
+    probes = traitlets.Dict().tag(sync=True)
+    notice = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        scorer: Scorer | None = None,
+        explain: Callable[[Mapping[str, Any]], Any] | None = None,
+        rankings: Sequence[Any] = (),
+        title: str = "Reward inspector",
+    ) -> None:
+        shown = [_clean(row, place) for place, row in enumerate(rows)]
+        for row in shown:
+            if not isinstance(row.get("prompt"), str) or not isinstance(row.get("response"), str):
+                raise DataError(
+                    f"Row {row['row']} has no prompt and response as text; the inspector shows responses to prompts."
+                )
+        self.scorer, self.explain, self.rankings = scorer, explain, list(rankings)
+        self._all, self._work = shown, SimpleQueue()
+        self._views: dict[int, dict[str, Any]] = {}
+        left = max(0, len(shown) - MAX_ROWS)
+        parts = {"scorer": scorer is not None, "explain": explain is not None, "rankings": bool(self.rankings)}
+        super().__init__(rows=shown[-MAX_ROWS:], spec={"title": title, "left_out": left, **parts})
+        self.on_msg(self._hear)
+        if not display.is_headless():
+            threading.Thread(target=_serve, args=(self._work,), name="inspector", daemon=True).start()
+
+    # -- from the page: every request is done in the inspector's own thread ----------------------------------------
+
+    def _hear(self, _: Any, message: Any, buffers: Any = None) -> None:
+        self._work.put((self, message if isinstance(message, Mapping) else {}))
+
+    def obey(self, message: Mapping[str, Any]) -> None:
+        """Do what a message asks; an error becomes a sentence on the board."""
+        tasks = {"explain": self._explain, "rescore": self._rescore, "report": self._report, "probe": self._probe}
+        task = tasks.get(message.get("kind", ""))
+        if task is None:
+            return
+        self.notice = {"text": "Working …", "bad": False}
+        try:
+            task(message)
+            self.notice = {}
+        except LabError as error:
+            self.notice = {"text": str(error), "bad": True}
+        except Exception as error:  # whatever went wrong must not vanish into the kernel's log
+            self.notice = {"text": f"{type(error).__name__}: {error}", "bad": True}
+
+    def _row(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        place = message.get("row")
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(self._all):
+            raise DataError("The page asked for a row that is not in the table; reload the page.")
+        return self._all[place]
+
+    def _explain(self, message: Mapping[str, Any]) -> None:
+        row = self._row(message)
+        if self.explain is not None:
+            self.view = self._view(row)
+
+    def _view(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The token view of a row, computed once."""
+        if row["row"] not in self._views:
+            seen = self.explain(row)
+            columns = {name: [_number(v) for v in values] for name, values in seen.columns.items()}
+            self._views[row["row"]] = {
+                "row": row["row"],
+                "tokens": list(seen.tokens),
+                "columns": columns,
+                "score": _number(seen.score),
+            }
+        return self._views[row["row"]]
+
+    def _rescore(self, message: Mapping[str, Any]) -> None:
+        row, text, finished = (
+            self._row(message),
+            str(message.get("text", ""))[:MAX_TEXT],
+            bool(message.get("finished", True)),
+        )
+        if self.scorer is not None:
+            old, new = self.scorer(
+                [row["prompt"]] * 2, [row["response"], text], [bool(row.get("finished", True)), finished]
+            )
+            self.edited = {
+                "row": row["row"],
+                "text": text,
+                "finished": finished,
+                "before": _number(old),
+                "score": _number(new),
+            }
+
+    def _probe(self, message: Mapping[str, Any]) -> None:
+        wanted = [i for i in message.get("rows") or [] if isinstance(i, int) and 0 <= i < len(self._all)]
+        if self.scorer is not None:
+            self.probes = self.probe([self._all[i] for i in wanted[:MAX_PROBED]] or self._all[:MAX_PROBED])
+
+    def probe(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Findings of all probes on `rows`, as plain values."""
+        found = run_probes(rows, self.scorer) if self.scorer else []
+        plain = [{**f.to_json(), "low": _number(f.low), "high": _number(f.high)} for f in found]
+        return {"count": len(rows), "findings": plain}
+
+    def _report(self, message: Mapping[str, Any]) -> None:
+        pictures = [
+            {
+                "title": title,
+                "png": base64.b64encode(draw_png(fig, scale=2.0)).decode("ascii"),
+                "width": fig.layout.width,
+            }
+            for title, fig in self.figures().items()
+        ]
+        self.report = {"figures": pictures, "disagreements": self.disagreements()}
+
+    # -- what the reward model is worth ----------------------------------------------------------------------------
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """The strict pairs of the rankings with the scorer's margins."""
+        if not self.rankings or self.scorer is None:
+            return []
+        texts = [(c.id, r.prompt.text, c.text, c.finished is not False) for r in self.rankings for c in r.completions]
+        scores = self.scorer([t[1] for t in texts], [t[2] for t in texts], [t[3] for t in texts])
+        return pair_rows(self.rankings, dict(zip((t[0] for t in texts), map(float, scores), strict=True)))
+
+    def figures(self) -> dict[str, Any]:
+        """Every figure that rows and rankings allow, by title."""
+        made: dict[str, Any] = {}
+        groups: dict[str, list[float]] = {}
+        for row in self._all:
+            if isinstance(row.get("score"), (int, float)):
+                groups.setdefault(str(row.get("source", "responses")), []).append(float(row["score"]))
+        if groups:
+            made["Rewards"] = reward_histogram(groups)
+        if any(row.get("score") is not None and row.get("length") is not None for row in self._all):
+            made["Reward against length"] = reward_against_length(self._all)
+        pairs = self.pairs()
+        if pairs:
+            made["Calibration"] = calibration(pairs)
+            made["Accuracy by rank gap"] = accuracy_by(pairs, "gap")
+            made["Accuracy by labeler"] = accuracy_by(pairs, "labeler")
+        return made
+
+    def disagreements(self, count: int = 10) -> list[dict[str, Any]]:
+        """The pairs that the reward model orders against the people with the largest margin, worst first."""
+        texts = {c.id: (r.prompt.text, c.text) for r in self.rankings for c in r.completions}
+        worst = sorted((p for p in self.pairs() if p["margin"] < 0), key=lambda p: p["margin"])[:count]
+        return [
+            {
+                "prompt": texts[p["better"]][0],
+                "people prefer": texts[p["better"]][1],
+                "the RM prefers": texts[p["worse"]][1],
+                "margin": round(-p["margin"], 3),
+                "rank gap": p["gap"],
+                "labeler": p["labeler"],
+            }
+            for p in worst
+        ]
+
+    # -- showing ---------------------------------------------------------------------------------------------------
+
+    def static(self) -> list[dict[str, Any]]:
+        """The mime bundles of the static twin: figures, one token view, tables of responses, probes, disagreements."""
+        return inspector_twin.bundles(self)
+
+    def _ipython_display_(self) -> None:
+        for made in self.static() if display.is_headless() else [self._repr_mimebundle_()]:
+            twins.show_bundle(made)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        if display.is_headless():
+            return inspector_twin.tables(self)
+        return super()._repr_mimebundle_(**options)
+
+    def open(self) -> None:
+        """Open the channel to the page; a headless run has no page and keeps no widget state."""
+        if not display.is_headless():
+            super().open()
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Take nothing from the page by way of traits: what a person asks for comes as messages and is checked."""
+
+
+def _serve(work: SimpleQueue) -> None:
+    """The inspector's thread: one request at a time; of edits that pile up only the newest is scored."""
+    while True:
+        inspector, message = work.get()
+        if message.get("kind") == "rescore" and not work.empty():
+            later = []
+            while not work.empty():
+                later.append(work.get())
+            if not any(m.get("kind") == "rescore" for _, m in later):
+                inspector.obey(message)
+            for waiting in later:
+                work.put(waiting)
+        else:
+            inspector.obey(message)
+        del inspector
+
+
+def _clean(row: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """A row as plain JSON values, texts cut at MAX_TEXT, with its place in the table."""
+    kept = {str(k): _plain(v) for k, v in row.items() if k not in ("token_ids", "meaning")}
+    return {**kept, "row": place}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)):
+        return _number(value)
+    return str(value)[:MAX_TEXT]
+
+
+def _number(value: Any) -> float | int | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{float(value):.6g}")

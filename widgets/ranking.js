@@ -1,0 +1,307 @@
+/**
+ * The ranking board's view: holds what is on the screen, draws it, and sends what a person does to Python.
+ *
+ * A move shows at once and is sent as the whole draft of the card; Python checks it, puts it on the disk and answers with
+ * the number of the message, so that an older answer never overwrites a newer move. Where a card lies, which text is
+ * expanded and where the focus is stay here; meaning is Python's. The board survives redraws: focus and scroll return.
+ */
+import { h, keepKeys } from "./dom.mjs";
+import { command, difference, groupsOf, slotsOf } from "./ranking.mjs";
+import { moveBar, rankField, rateGrid, rateHint } from "./ranking_cards.mjs";
+import { cardCommands, commands } from "./ranking_commands.mjs";
+import { startDrag } from "./ranking_drag.mjs";
+import { foot, header, partTabs, promptPane, reasonPanel } from "./ranking_frame.mjs";
+import { echo, finished, help, history, jobs } from "./ranking_reports.mjs";
+import { markScrolling, recall, remember } from "./redraw.mjs";
+
+const PATIENCE = 4000; // ms without an answer before the board says so
+const PARTS = ["head", "help", "echo", "prompt", "bar", "main", "foot", "message", "rest"]; // top to bottom
+const ANYTIME = ["undo", "redo", "help"]; // commands that need no card on the screen
+let boards = 0;
+
+class Board {
+  constructor(model, el) {
+    this.model = model;
+    this.number = ++boards;
+    this.client = Math.random().toString(36).slice(2, 12);
+    this.seq = 0;
+    this.turn = null;
+    this.gaps = new Map(); // where cards lay, gaps included, by the draft that was stored
+    Object.assign(this, { chosen: null, panel: null, confirm: "", historyOpen: false, own: "" });
+    this.root = h("section", { class: "lk rb", "aria-label": "Ranking board" });
+    this.live = h("div", { class: "lk-spoken", "aria-live": "assertive", "aria-atomic": "true" });
+    this.parts = Object.fromEntries(PARTS.map((name) => [name, h("div", { class: `rb-part rb-part-${name}` })]));
+    this.root.append(...Object.values(this.parts), this.live);
+    el.append(this.root);
+    this.undo = [
+      listen(this.root, "keydown", (event) => this.onKey(event)),
+      keepKeys(this.root),
+      listen(this.root, "focusin", (event) => this.onFocus(event)),
+      listen(this.root, "pointerdown", () => (this.pressed = true), true),
+      ...["pointerup", "pointercancel"].map((type) => listen(window, type, () => this.release(), true)),
+    ];
+    for (const name of ["change:view", "change:card", "change:jobs"]) {
+      const adopt = () => this.adoptSoon();
+      model.on(name, adopt);
+      this.undo.push(() => model.off(name, adopt));
+    }
+    const sizes = new ResizeObserver(() => markScrolling(this.root, this.letters));
+    sizes.observe(this.root);
+    this.undo.push(() => sizes.disconnect());
+    this.adopt();
+    this.send({ do: "hello" });
+  }
+
+  dispose() {
+    clearTimeout(this.waiting);
+    this.undo.forEach((call) => call());
+    this.root.remove();
+  }
+
+  id(name) {
+    return `rb${this.number}-${name}`;
+  }
+
+  // -- state from Python --------------------------------------------------------------------------------------------
+
+  /** Several traits of one message come as several events: take them in together. */
+  adoptSoon() {
+    if (this.soon) return;
+    this.soon = true;
+    queueMicrotask(() => ((this.soon = false), this.adopt()));
+  }
+
+  adopt() {
+    const before = this.turn === null ? null : { slots: this.slots, likert: this.likert, flags: this.flags };
+    [this.card, this.view, this.jobs] = ["card", "view", "jobs"].map((name) => this.model.get(name));
+    this.letters = this.card.cards.map((card) => card.label);
+    this.flagNames = Object.fromEntries(this.view.flags.map((flag) => [flag.id, flag.full]));
+    this.flagKeys = Object.fromEntries(this.view.flags.map((flag) => [flag.key, flag.id]));
+    const fresh = this.turn !== this.card.turn;
+    const [client, seq] = this.view.ack;
+    const answered = client !== this.client || seq >= this.seq;
+    if (answered && client === this.client) this.settled();
+    if (fresh || (answered && !this.view.refused)) this.takeDraft(); // what could not be stored stays on the screen
+    if (fresh) this.newCard();
+    else if (before && answered && this.awaitsUndo) this.showUndone(before);
+    const go = fresh && this.letters.length && (this.hadFocus || this.root.contains(document.activeElement));
+    if (go) [this.focusAfterDraw, this.comeUp] = ["card:0", true];
+    this.draw({ prompt: fresh });
+    if (this.view.error) this.say(this.view.error);
+    if (fresh) this.hadFocus = false;
+  }
+
+  takeDraft() {
+    const draft = this.view.draft ?? { groups: [], likert: [], flags: [], comment: "" };
+    const slots =
+      this.gaps.get(this.gapKey(draft.groups, this.card.turn)) ?? slotsOf(draft.groups, this.letters.length);
+    Object.assign(this, {
+      slots: [...slots],
+      likert: [...draft.likert],
+      flags: draft.flags.map((f) => [...f]),
+      comment: draft.comment,
+    });
+  }
+
+  newCard() {
+    const first = this.turn === null;
+    this.turn = this.card.turn;
+    this.gaps.clear();
+    Object.assign(this, { chosen: null, panel: null, confirm: "", own: "" });
+    const begun =
+      this.slots.some((slot) => slot !== null) || (this.likert.length && this.likert.every((v) => v !== null));
+    this.part = begun ? this.view.modes.at(-1) : this.view.modes[0];
+    this.awaitsUndo = false;
+    if (first) return;
+    const next = this.letters.length ? `Next card: ${this.letters.length} responses.` : "All cards are decided.";
+    this.say([this.view.echo?.text, this.view.message, next].filter(Boolean).join(" "));
+  }
+
+  showUndone(before) {
+    this.awaitsUndo = false;
+    const change = difference(before, this, this.letters, this.flagNames);
+    if (!change) return this.tell(this.view.message);
+    if (this.view.modes.includes(change.part)) this.part = change.part;
+    this.chosen = change.card;
+    this.tell(`${this.view.message.split(":")[0]}: ${change.text}`);
+  }
+
+  // -- what a person does -------------------------------------------------------------------------------------------
+
+  /** The one door: `event.do` names a command, `event.card` is the card it is about (else the chosen one). */
+  act(event) {
+    const card = event.card ?? this.chosen;
+    if (event.do !== "submit") this.confirm = "";
+    this.own = "";
+    commands[event.do](this, event.value, card, event);
+    this.draw();
+  }
+
+  // -- keys and pointers --------------------------------------------------------------------------------------------
+
+  onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+    const target = event.target;
+    if (event.key === "Escape" && this.panel) {
+      event.preventDefault();
+      return this.act({ do: "close" });
+    }
+    if (target.matches("input[type=text], textarea")) return;
+    const pressing = target.matches("button, summary, input") && (event.key === "Enter" || event.key === " ");
+    const choosing = target.matches("input[type=radio]") && event.key.startsWith("Arrow");
+    if (pressing || choosing || this.panel === "skip" || this.panel === "cannot_judge") return;
+    const card = target.closest("[data-card]")?.dataset.card;
+    const found = command(event, this.part, this.letters.length, this.flagKeys);
+    if (!found || (card === undefined && cardCommands.has(found.do))) return;
+    if (!this.letters.length && !ANYTIME.includes(found.do)) return;
+    event.preventDefault();
+    this.act({ ...found, card: card === undefined ? this.chosen : Number(card) });
+  }
+
+  onFocus(event) {
+    const holder = event.target.closest("[data-card]");
+    if (!holder || this.drawing) return;
+    const card = Number(holder.dataset.card);
+    if (card === this.chosen) return;
+    this.chosen = card;
+    this.markChosen();
+  }
+
+  /** Light the chosen card without a redraw, which would take a press in progress from under the pointer. */
+  markChosen() {
+    this.root.querySelectorAll(".rb-move").forEach((node) => {
+      const on = Number(node.dataset.card) === this.chosen;
+      node.classList.toggle("rb-chosen", on);
+      node.setAttribute("aria-selected", String(on));
+    });
+    if (this.part === "rank") this.parts.bar.replaceChildren(...this.bar());
+  }
+
+  grab(event, card) {
+    startDrag(event, card, this.root, {
+      lift: () => (this.chosen = card),
+      end: () => this.draw(),
+      drop: (target) => {
+        const [kind, number] = target.split(":");
+        this.justDropped = true;
+        setTimeout(() => (this.justDropped = false), 0);
+        if (kind === "tray") this.act({ do: "rank", value: null, card });
+        else if (kind === "card") this.act({ do: "rank", value: this.slots[Number(number)], card });
+        else this.act({ do: kind, value: Number(number), card });
+      },
+    });
+  }
+
+  // -- to Python ----------------------------------------------------------------------------------------------------
+
+  draft() {
+    return { groups: groupsOf(this.slots), likert: this.likert, flags: this.flags, comment: this.comment };
+  }
+
+  gapKey(groups, turn) {
+    return `${turn}:${JSON.stringify(groups)}`;
+  }
+
+  sendCard(kind) {
+    this.gaps.set(this.gapKey(groupsOf(this.slots), this.turn), [...this.slots]);
+    if (kind === "submit") this.hadFocus = true;
+    this.send({ do: kind, turn: this.turn, draft: this.draft() });
+  }
+
+  send(message) {
+    this.seq += 1;
+    this.model.send({ ...message, client: this.client, seq: this.seq });
+    this.saved("saving …");
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.saved("the kernel is busy or gone: moves wait here", true), PATIENCE);
+  }
+
+  settled() {
+    clearTimeout(this.waiting);
+    this.late = this.view.refused;
+    this.savedText = this.view.refused ? "not stored" : "saved";
+  }
+
+  saved(text, late = false) {
+    this.savedText = text;
+    this.late = late;
+    this.showSaved();
+  }
+
+  showSaved() {
+    const node = this.root.querySelector(".rb-saved");
+    if (!node) return;
+    node.textContent = this.savedText ?? "";
+    node.classList.toggle("rb-late", Boolean(this.late));
+  }
+
+  // -- drawing ------------------------------------------------------------------------------------------------------
+
+  draw({ prompt = false } = {}) {
+    if (this.pressed) {
+      this.due = { prompt: prompt || this.due?.prompt };
+      return;
+    }
+    this.drawing = true;
+    this.due = null;
+    const kept = remember(this.root);
+    const open = this.letters.length > 0;
+    const fill = (name, ...nodes) => this.parts[name].replaceChildren(...nodes.filter(Boolean));
+    fill("head", header(this));
+    fill("echo", echo(this));
+    if (prompt) fill("prompt", open ? promptPane(this) : null);
+    fill("bar", ...(open ? this.bar() : []));
+    fill("main", !open ? finished(this) : this.part === "rate" ? rateGrid(this) : rankField(this));
+    fill("foot", !open ? null : this.panel && this.panel !== "help" ? reasonPanel(this) : foot(this));
+    fill("help", this.panel === "help" ? help(this) : null);
+    fill("message", this.message());
+    fill("rest", jobs(this), history(this));
+    this.root.dataset.part = open ? this.part : "done";
+    markScrolling(this.root, this.letters);
+    recall(this.root, kept, this.focusAfterDraw, [`card:${this.chosen ?? 0}`, "undo"]);
+    this.focusAfterDraw = null;
+    if (this.comeUp) this.parts.prompt.scrollIntoView({ block: "nearest" });
+    this.comeUp = false;
+    this.showSaved();
+    this.drawing = false;
+  }
+
+  /** A redraw under a pressed pointer would take the button from under it: such redraws wait for the release. */
+  release() {
+    this.pressed = false;
+    if (this.due) setTimeout(() => this.due && !this.pressed && this.draw(this.due), 0);
+  }
+
+  bar() {
+    return [partTabs(this), this.part === "rank" ? moveBar(this) : rateHint(this)].filter(Boolean);
+  }
+
+  message() {
+    if (this.view.error) return h("div", { class: "rb-error", role: "alert" }, this.view.error);
+    const text = this.own || (this.awaitsUndo ? "" : this.view.message);
+    return text ? h("div", { class: "rb-info" }, text) : null;
+  }
+
+  /** A sentence to be shown under the cards, and spoken. */
+  tell(text) {
+    this.own = text;
+    this.say(text);
+  }
+
+  say(text) {
+    this.live.textContent = "";
+    requestAnimationFrame(() => (this.live.textContent = text));
+  }
+}
+
+function listen(target, type, call, capture = false) {
+  target.addEventListener(type, call, capture);
+  return () => target.removeEventListener(type, call, capture);
+}
+
+function render({ model, el }) {
+  const board = new Board(model, el);
+  return () => board.dispose();
+}
+
+export default { render };

@@ -1,0 +1,289 @@
+"""RankingBoard: label a small comparison set inside the notebook, by mouse, keyboard or screen reader.
+
+    session = LabelSession(tasks, "ann", labels_path("runs/tour", "ann"))
+    board = RankingBoard(session, actions={"Train the RM on these": train})
+    board
+
+One prompt and its K = 2..9 completions are on the screen. As in the paper (Fig. 12) each completion is first rated by
+itself, overall quality 1-7 and the flags of Table 3, then all are ranked, ties allowed; `rate=False` or `rank=False`
+switches a part off. The board is a view on a `LabelSession`: it opens no file and knows no model. What comes from the
+page is checked here once more before the session sees it; which model wrote what reaches the page only after a submit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anywidget
+import traitlets
+
+from labkit.errors import DataError, LabError, SettingsError
+from labkit.labels.disagreement import worst_first
+from labkit.labels.session import LabelSession, Stored, Task
+from labkit.types import Ranking
+from widgets import ranking_twin
+from widgets.assets import css, esm
+from widgets.display import is_headless
+from widgets.ranking_page import clean, draft_to_page, flag_chips, index, read_draft, text_of
+
+__all__ = ["RankingBoard"]
+
+MAX_CARDS = 9  # one digit each, as many as the paper shows
+MAX_HISTORY = 50  # decided cards that the page lists; the log has them all
+Reveal = Callable[[Ranking], Mapping[str, Any]]
+Action = Callable[[Callable[[str], None]], Any]
+
+
+class RankingBoard(anywidget.AnyWidget):
+    """A view on `session`; see the module's docstring.
+
+    on_submit: called with each stored `Ranking`; an error it raises is shown under the board, the label stays stored.
+    rate, rank: switch a part off.
+    actions: buttons under the board. Each callable runs in a thread of its own, gets `report(text)` for progress lines,
+        and may return a closing sentence: {"Train the RM on these": lambda report: ...}.
+    reveal: ranking -> short text by completion id, shown in the echo after the submit (say, the RM's scores).
+    """
+
+    _esm = esm("ranking")
+    _css = css("board", "ranking")
+    card = traitlets.Dict().tag(sync=True)  # the prompt and its anonymous texts; changes with the turn
+    view = traitlets.Dict().tag(sync=True)  # everything small: draft, progress, warnings, echo, errors
+    jobs = traitlets.List().tag(sync=True)  # the action buttons and what their threads report
+
+    def __init__(
+        self,
+        session: LabelSession,
+        on_submit: Callable[[Ranking], Any] | None = None,
+        *,
+        rate: bool = True,
+        rank: bool = True,
+        actions: Mapping[str, Action] | None = None,
+        reveal: Reveal | None = None,
+        **kwargs: Any,
+    ) -> None:
+        unknown = sorted(set(kwargs) - set(self.trait_names()))
+        if unknown:
+            known = "on_submit, rate, rank, actions, reveal, layout"
+            raise TypeError(f"RankingBoard has no argument {unknown[0]!r}; it takes a session and {known}.")
+        _check(session, rate, rank)
+        self.session, self.on_submit, self.reveal = session, on_submit, reveal
+        self.modes = [mode for mode, on in (("rate", rate), ("rank", rank)) if on]
+        self._actions = dict(actions or {})
+        self._lock = threading.RLock()
+        self._turn, self._task, self._ack = 0, "", ["", 0]
+        self._last: dict[str, Any] = {"echo": None, "error": "", "message": "", "refused": False}
+        super().__init__(**kwargs)
+        self.jobs = [{"name": name, "running": False, "lines": []} for name in self._actions]
+        self.on_msg(lambda _, content, buffers: self._receive(content))
+        self.refresh()
+
+    # -- for the notebook ------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Show the session as it now stands, after something else than this board has moved it."""
+        with self._lock:
+            task = self.session.current
+            if (task.id if task else "") != self._task or not self._turn:
+                self._turn, self._task = self._turn + 1, task.id if task else ""
+            with self.hold_sync():
+                self.card = self._card(task)
+                self.view = self._view(task)
+
+    def worst_disagreements(self, scores: Callable[[Ranking], Mapping[str, float]], count: int = 5) -> list[Ranking]:
+        """The rankings that an RM contradicts most, worst first; `scores` gives its score by completion id."""
+        return worst_first(self.session.rankings, scores)[:count]
+
+    def revisit(self, rankings: list[Ranking]) -> None:
+        """Bring these rankings' cards back, first one first; their earlier ranks stand in the draft."""
+        wanted = [(r.prompt.id, frozenset(c.id for c in r.completions)) for r in rankings]
+        tasks = {(t.prompt.id, frozenset(c.id for c in t.completions)): t.id for t in self.session.tasks}
+        self.session.revisit([tasks[key] for key in wanted if key in tasks])
+        self.refresh()
+
+    def open(self) -> None:
+        """Open the channel to the page; a headless run has no page and keeps no widget state."""
+        if not is_headless():
+            super().open()
+
+    def set_state(self, sync_data: Mapping[str, Any]) -> None:
+        """Take nothing from the page by way of traits: what a labeler does comes as messages and is checked."""
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        if is_headless():
+            return ranking_twin.bundle(self.session, self.modes)
+        return super()._repr_mimebundle_(**kwargs)
+
+    # -- from the page ---------------------------------------------------------------------------------------------
+
+    def _receive(self, content: Any) -> None:
+        """Do what the page asks, and show the outcome; an error becomes a sentence under the board."""
+        with self._lock:
+            self._last.update(error="", message="", refused=True)
+            try:
+                self._obey(content)
+                self._last["refused"] = False
+            except LabError as error:
+                self._last["error"] = str(error)
+            except Exception as error:  # whatever went wrong must not vanish into the kernel's log
+                self._last["error"] = f"{type(error).__name__}: {error}"
+            self.refresh()
+
+    def _obey(self, content: Any) -> None:
+        if not isinstance(content, dict):
+            raise DataError("The page sent something that is no message; reload the page.")
+        kind, task = content.get("do"), self.session.current
+        if isinstance(content.get("client"), str) and isinstance(content.get("seq"), int):
+            self._ack = [content["client"][:32], content["seq"]]
+        if kind in {"draft", "submit", "skip", "cannot_judge"}:
+            if task is None or content.get("turn") != self._turn:
+                raise DataError("That card is no longer up; the board now shows the current one. Nothing was changed.")
+            self._on_card(kind, task, content)
+        elif kind in {"undo", "redo"}:
+            self._last.update(echo=None, message=getattr(self.session, kind)() or f"Nothing to {kind}.")
+        elif kind == "show":
+            rows = self.session.history()
+            self.session.show(rows[index(content.get("row"), len(rows), "row of the history")].task)
+        elif kind == "action":
+            self._start(content.get("name"))
+        elif kind != "hello":
+            raise DataError(f"The page asked for {kind!r}, which the board does not know; reload the page.")
+
+    def _on_card(self, kind: str, task: Task, content: Mapping[str, Any]) -> None:
+        if kind == "skip":
+            self.session.skip(text_of(content.get("reason"), "reason"))
+            self._last["echo"] = {"text": f"Skipped prompt {task.prompt.id}.", "rows": [], "warnings": []}
+        elif kind == "cannot_judge":
+            self.session.cannot_judge(text_of(content.get("reason"), "reason"))
+            self._last["echo"] = {
+                "text": f"Stored: prompt {task.prompt.id} cannot be judged.",
+                "rows": [],
+                "warnings": [],
+            }
+        else:
+            draft = read_draft(content.get("draft"), task, self.modes)
+            if kind == "draft":
+                self.session.save_draft(draft)
+                return
+            stored = self.session.submit(draft)
+            self._last["echo"] = self._echo(stored)
+            if self.on_submit:
+                self._call_back(lambda: self.on_submit(stored.ranking), "Stored, but on_submit failed")
+
+    def _call_back(self, call: Callable[[], Any], what: str) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            self._last["error"] = f"{what}: {type(error).__name__}: {error}"
+            return None
+
+    # -- to the page -----------------------------------------------------------------------------------------------
+
+    def _card(self, task: Task | None) -> dict[str, Any]:
+        if task is None:
+            return {"turn": self._turn, "prompt": "", "use_case": "", "cards": [], "again": False}
+        return {
+            "turn": self._turn,
+            "prompt": clean(task.prompt.text),
+            "use_case": task.prompt.use_case,
+            "cards": [{"label": card.label, "text": clean(card.text)} for card in task.cards],
+            "again": task.id in self.session.state.submitted,
+        }
+
+    def _view(self, task: Task | None) -> dict[str, Any]:
+        session = self.session
+        return {
+            **self._last,
+            "ack": self._ack,
+            "turn": self._turn,
+            "labeler": session.labeler,
+            "modes": self.modes,
+            "flags": flag_chips(),
+            "draft": draft_to_page(session.draft, task) if task else None,
+            "warnings": [clean(w) for w in session.warnings()] if task else [],
+            "progress": _progress(session),
+            "can_undo": session.can_undo,
+            "can_redo": session.can_redo,
+            "history": [
+                {"prompt": clean(row.prompt_id), "what": row.what, "text": clean(row.text)}
+                for row in session.history()[:MAX_HISTORY]
+            ],
+            "closing": [] if task else ranking_twin.closing(session),
+        }
+
+    def _echo(self, stored: Stored) -> dict[str, Any]:
+        """What was stored, with the models' names that were hidden until now."""
+        ranking, letters = stored.ranking, stored.task.labels
+        extra = (
+            self._call_back(lambda: dict(self.reveal(ranking)), "Stored, but reveal failed") if self.reveal else None
+        )
+        models = {c.id: c.model for c in ranking.completions}
+        rows = [
+            {"label": letter, "rank": ranking.ranks.get(i), "model": clean(models[i] or "unknown"),
+             "extra": clean(str((extra or {}).get(i, "")))}
+            for i, letter in letters.items()
+        ]  # fmt: skip
+        rows.sort(key=lambda row: (row["rank"] or MAX_CARDS + 1, row["label"]))
+        return {"text": clean(stored.echo), "rows": rows, "warnings": [clean(w) for w in stored.warnings]}
+
+    # -- actions ---------------------------------------------------------------------------------------------------
+
+    def _start(self, name: Any) -> None:
+        if name not in self._actions:
+            raise DataError(f"The board has no action {name!r}; it has {', '.join(self._actions) or 'none'}.")
+        if any(job["running"] for job in self.jobs):
+            raise DataError("An action is running; wait until it is done.")
+        self._job(name, running=True, lines=[])
+        threading.Thread(target=self._work, args=(name,), name=f"board: {name}", daemon=True).start()
+
+    def _work(self, name: str) -> None:
+        lines: list[str] = []
+
+        def report(text: str) -> None:
+            lines.append(clean(str(text)))
+            self._job(name, running=True, lines=lines[-200:])
+
+        try:
+            closing = self._actions[name](report)
+            if isinstance(closing, str):
+                lines.append(clean(closing))
+        except Exception as error:
+            lines.append(
+                f"Failed: {error}" if isinstance(error, LabError) else f"Failed: {type(error).__name__}: {error}"
+            )
+        self._job(name, running=False, lines=lines[-200:])
+        self.refresh()
+
+    def _job(self, name: str, *, running: bool, lines: list[str]) -> None:
+        with self._lock:
+            fresh = {"name": name, "running": running, "lines": list(lines)}
+            self.jobs = [fresh if job["name"] == name else job for job in self.jobs]
+
+
+def _progress(session: LabelSession) -> dict[str, Any]:
+    now = session.progress()
+    return {
+        "done": now.total - now.left,
+        "total": now.total,
+        "skipped": now.skipped,
+        "not_judged": now.not_judged,
+        "pace": now.seconds_per_card,
+        "eta": now.eta_seconds,
+    }
+
+
+def _check(session: LabelSession, rate: bool, rank: bool) -> None:
+    needed = {"rate": rate, "rank": rank}
+    if not any(needed.values()):
+        raise SettingsError("rate=False and rank=False leave nothing to do; switch on at least one of them.")
+    for part in session.require:
+        if not needed[part]:
+            raise SettingsError(
+                f"{part}=False, but the session requires it; build LabelSession(..., require=...) without {part!r}."
+            )
+    for task in session.tasks:
+        if len(task.completions) > MAX_CARDS:
+            raise DataError(
+                f"Prompt {task.prompt.id!r} has {len(task.completions)} completions; a board shows at most {MAX_CARDS}."
+            )

@@ -1,0 +1,70 @@
+"""The static twin of the ranking board: what a reader of an executed notebook sees in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any
+
+from labkit.figures.text import visible
+from labkit.labels.session import LabelSession, Task
+from labkit.types import Rating
+from widgets.display import static_bundle, table_html, table_text
+
+__all__ = ["bundle", "closing"]
+
+MAX_TASKS = 5  # cards shown in full; the log has them all
+
+
+def closing(session: LabelSession) -> list[str]:
+    """Sentences for the end of a session: progress, position bias, self-consistency."""
+    sentences = [session.progress().sentence, session.position_bias().sentence]
+    if session.state.repeat_of:
+        sentences.append(session.self_consistency().sentence)
+    return sentences
+
+
+def bundle(session: LabelSession, modes: Sequence[str]) -> dict[str, str]:
+    """Mime bundle of the twin: progress, and the first cards with texts and what was stored, as HTML and text."""
+    title = f"Ranking board of labeler {session.labeler} (static: nobody can rank here)"
+    lines = [session.progress().sentence]
+    if session.rankings:
+        lines = closing(session)
+    shown = [task for task in session.tasks if task.id in session.state.submitted][:MAX_TASKS]
+    shown = shown or list(session.tasks[:1])
+    header = _header(modes)
+    tables = [(visible(task.prompt.text.strip()), list(_rows(session, task, modes))) for task in shown]
+    left_out = len(session.tasks) - len(shown)
+    if left_out:
+        lines.append(f"{len(shown)} of {len(session.tasks)} cards are shown below.")
+    body = f"<p><b>{escape(title)}</b></p>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
+    body += "".join(table_html(header, rows, f"Prompt: {prompt}") for prompt, rows in tables)
+    text = [title, *lines]
+    for prompt, rows in tables:
+        text += ["", f"Prompt: {prompt}", table_text(header, rows)]
+    return static_bundle("\n".join(text), body)
+
+
+def _header(modes: Sequence[str]) -> list[str]:
+    parts = {"rank": ["rank"], "rate": ["quality", "flags"]}
+    return [
+        "response",
+        *[column for mode in ("rank", "rate") if mode in modes for column in parts[mode]],
+        "text",
+        "model",
+    ]
+
+
+def _rows(session: LabelSession, task: Task, modes: Sequence[str]) -> Iterator[list[Any]]:
+    """One row per response, in rank order once ranked; models stay hidden until then."""
+    ranking = session.state.submitted.get(task.id)
+    ranks = ranking.ranks if ranking else {}
+    models = {c.id: c.model or "unknown" for c in task.completions}
+    for card in sorted(task.cards, key=lambda c: (ranks.get(c.id, 99), c.position)):
+        rating = ranking.ratings.get(card.id, Rating()) if ranking else Rating()
+        row: list[Any] = [card.label]
+        if "rank" in modes:
+            row.append(ranks.get(card.id, "-"))
+        if "rate" in modes:
+            row += [rating.likert or "-", ", ".join(rating.flags) or "-"]
+        yield [*row, visible(card.text), visible(models[card.id]) if ranking else "hidden until ranked"]
