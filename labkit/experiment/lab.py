@@ -33,15 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["Experiment"]
 
 USES = ("sft", "reward", "ppo")  # the paper's three sets of training prompts
+SIZES = ("small", "medium", "large")  # of the world's pretrained bases
 
 
 class Experiment:
     """One run of the method.
 
     run: where everything lies. scale: smoke, tour or full. model: what the policy starts from, a size of the world's base
-    (small, medium, large), a folder or a hub name. reward_base: the same for the reward and value model; the paper uses
-    one larger RM for policies of every size. data: "world" or a folder of your own files.
-    What is not given is what the run was prepared with; else "medium", the same as the model, and "world".
+    (small, medium, large), a folder or a hub name. reward_base: the same for the reward and value model, or "reader",
+    the world's base that has learnt to mark answers; as in the paper one kind of RM serves policies of every size.
+    data: "world" or a folder of your own files. What is not given is what the run was prepared with; else "medium", the
+    reader for the world's bases and the model itself for others, and "world".
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Experiment:
         self.preset, self.amounts = preset(scale), amounts(scale)
         recorded = self._recorded()
         model = model or recorded.get("model", "medium")
-        reward_base = reward_base or recorded.get("reward_base", model)
+        reward_base = reward_base or recorded.get("reward_base", "reader" if model in SIZES else model)
         self.data = data or recorded.get("data", "world")
         self.facts = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": self.data}
         self._check_same(recorded)
@@ -337,8 +339,8 @@ class Experiment:
 
 
 def model_path(model: str) -> str:
-    """A size of the world's base -> its folder; anything else is a folder or hub name already."""
-    if model in ("small", "medium", "large"):
+    """A base of the world -> its folder; anything else is a folder or hub name already."""
+    if model in (*SIZES, "reader"):
         from labkit.world.pretrain import base_path
 
         return str(base_path(model))

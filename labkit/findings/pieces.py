@@ -37,9 +37,8 @@ class Cell:
 
     @cached_property
     def lab(self) -> Experiment:
-        """The experiment of this size and seed; the judge's size is the reward model's."""
-        task = self.task
-        return Experiment(self.run, scale=self.plan.scale, seed=task.seed, model=task.size, reward_base=self.plan.judge)
+        """The experiment of this size and seed."""
+        return Experiment(self.run, scale=self.plan.scale, seed=self.task.seed, model=self.task.size)
 
     def write(self, results: dict[str, Any]) -> None:
         """Keep the numbers of this piece."""
@@ -57,7 +56,7 @@ def base(cell: Cell) -> None:
 
 
 def judge(cell: Cell) -> None:
-    """Rankings and reward model: made where the judge's size is at home, brought from there to the other sizes."""
+    """Rankings and reward model: made at the judge's size, from what its SFT model wrote, and brought to the other sizes."""
     lab = cell.lab
     if cell.task.size == cell.plan.judge:
         lab.rank()

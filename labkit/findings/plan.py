@@ -4,7 +4,8 @@
     runs/<name>/<size>-s<seed>/        one Experiment: prompts, SFT, PPO init, reward model; a variant is a stage of it
     runs/<name>/across-s<seed>/        comparisons of models of different sizes
 
-As in the paper, one reward model (of the judge's size) serves policies of every size; sweeps are made at one size.
+As in the paper, one reward model serves policies of every size: it learns from rankings of what the SFT model of the
+judge's size wrote. Sweeps are made at one size.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """Scale, sizes, seeds; judge: size of the reward model; sweep: sizes at which sweeps are made."""
+    """Scale, sizes, seeds; judge: whose answers the reward model learns from; sweep: sizes at which sweeps are made."""
 
     scale: str
     sizes: tuple[str, ...]

@@ -22,10 +22,12 @@ from labkit.models.scoring import (
     score,
     text_values,
 )
+from labkit.models.shared import completion_scores
 
 __all__ = [
     "batches_by_tokens",
     "choose_device",
+    "completion_scores",
     "decode",
     "encode_prompt",
     "encode_response",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.models import completion_scores
 from labkit.reward.data import Ranked, encode_rankings
 from labkit.reward.loss import kwise_loss
 from labkit.reward.settings import RewardSettings
-from labkit.reward.shared import completion_scores
 from labkit.types import Ranking
 
 if TYPE_CHECKING:

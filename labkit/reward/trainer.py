@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Trainer, TrainingArguments
 
+from labkit.models import completion_scores
 from labkit.reward.data import Ranked, collate, elements_and_batch
 from labkit.reward.loss import kwise_loss
-from labkit.reward.shared import completion_scores
 from labkit.stepwise import SteppedTrainer, quiet_arguments
 
 if TYPE_CHECKING:

@@ -60,14 +60,14 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(layers=4, width=64, heads=4, steps=1000, lr=5e-3),
     "medium": Recipe(layers=4, width=128, heads=4, steps=1500, lr=3e-3),
-    "large": Recipe(layers=6, width=192, heads=6, steps=900, lr=2e-3),
+    "large": Recipe(layers=6, width=192, heads=6, steps=1600, lr_matrices=1e-2, lr=1e-3),
 }
 
 
 def base_path(size: str = "small") -> Path:
-    """The folder of a shipped base; it loads with plain `AutoModelForCausalLM.from_pretrained`."""
-    if size not in RECIPES:
-        raise SettingsError(f"There is no base {size!r}; the world's bases are {', '.join(RECIPES)}.")
+    """The folder of a shipped base, a size or "reader"; it loads with plain `AutoModelForCausalLM.from_pretrained`."""
+    if size not in (*RECIPES, "reader"):
+        raise SettingsError(f"There is no base {size!r}; the world's bases are {', '.join(RECIPES)} and reader.")
     return BASES / size
 
 
@@ -130,9 +130,7 @@ def pretrain(
         "valid_losses": losses,
         "valid_loss": corpus_loss(model, valid),
         "facts": facts,
-        "seconds": round(seconds, 1),
-        "hardware": f"{platform.machine()}, {_processor()}, {_threads()} thread(s)",
-        "versions": _versions(),
+        **circumstances(seconds),
     }
     (folder / "recipe.json").write_text(json.dumps(record, indent=2) + "\n")
     report(f"{size}: valid loss {record['valid_loss']:.3f}, {facts} in {seconds:.0f} s -> {folder.name}")
@@ -161,8 +159,8 @@ def _train(model: PreTrainedModel, batches: Any, valid: torch.Tensor, recipe: Re
     """The training loop; returns {step: held-out loss}."""
     import torch
 
-    optimizers = _optimizers(model, recipe)
-    schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _schedule(step, recipe)) for o in optimizers]
+    chosen = optimizers(model, recipe)
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: schedule_of(step, recipe)) for o in chosen]
     losses = {0: round(corpus_loss(model, valid), 4)}
     for step, ids in zip(range(1, recipe.steps + 1), batches, strict=False):
         model.train()
@@ -170,7 +168,7 @@ def _train(model: PreTrainedModel, batches: Any, valid: torch.Tensor, recipe: Re
             loss = _loss(model, ids)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+        for optimizer, scheduler in zip(chosen, schedulers, strict=True):
             optimizer.step()
             optimizer.zero_grad()
             scheduler.step()
@@ -180,24 +178,20 @@ def _train(model: PreTrainedModel, batches: Any, valid: torch.Tensor, recipe: Re
     return losses
 
 
-def _optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for everything else."""
     import torch
+
+    from labkit.world.muon import Muon
 
     named = list(model.named_parameters())
     matrices = [p for name, p in named if ".h." in name and p.dim() == 2]
     others = [p for name, p in named if ".h." not in name or p.dim() != 2]
-    muon = torch.optim.Muon(
-        matrices,
-        lr=recipe.lr_matrices,
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.momentum,
-        adjust_lr_fn="match_rms_adamw",  # so that both optimizers' rates mean an update of the same size
-    )
+    muon = Muon(matrices, lr=recipe.lr_matrices, weight_decay=recipe.weight_decay, momentum=recipe.momentum)
     return [muon, torch.optim.AdamW(others, lr=recipe.lr, betas=recipe.betas, weight_decay=0.0)]
 
 
-def _schedule(step: int, recipe: Recipe) -> float:
+def schedule_of(step: int, recipe: Recipe) -> float:
     """Linear warm-up, then a cosine from 1 to `lr_end`."""
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
@@ -212,10 +206,15 @@ def _bf16(recipe: Recipe) -> bool:
     return recipe.width >= 128 and torch.cpu._is_amx_tile_supported()
 
 
-def _threads() -> int:
+def circumstances(seconds: float) -> dict[str, Any]:
+    """How long it took, on what, with which versions: the end of a base's record."""
     import torch
 
-    return torch.get_num_threads()
+    return {
+        "seconds": round(seconds, 1),
+        "hardware": f"{platform.machine()}, {_processor()}, {torch.get_num_threads()} thread(s)",
+        "versions": _versions(),
+    }
 
 
 def _processor() -> str:

@@ -17,10 +17,10 @@ from labkit.knobs import RewardKnobs, constant
 from labkit.models import encode_prompt, encode_response, load_policy, new_reward_model, score
 from labkit.models.loading import scalar_head
 from labkit.models.packed import LAB_ATTENTION
+from labkit.models.shared import completion_scores
 from labkit.reward import Ensemble, RewardSettings, accuracy, encode_rankings, kwise_loss, labeler_folds
 from labkit.reward.data import collate, response_ids
 from labkit.reward.report import share
-from labkit.reward.shared import completion_scores
 from labkit.types import Completion, Prompt, Ranking
 from tests.stages.animals import CONTEXT, MODELS, demonstrations, numbers, question, rankings, tokenizer
 

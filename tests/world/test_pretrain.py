@@ -122,7 +122,7 @@ def test_an_unknown_size_is_named(tmp_path):
 
 
 def test_shipped_bases_are_small_together():
-    files = [f for size in RECIPES for f in base_path(size).iterdir()]
+    files = [f for size in (*RECIPES, "reader") for f in base_path(size).iterdir()]
     assert sum(f.stat().st_size for f in files) < 15e6
     assert not [f for f in files if f.suffix in (".bin", ".pt", ".pkl")]
 
@@ -145,7 +145,7 @@ def test_a_shipped_base_knows_the_world(size, world):
 
 def test_shipped_bases_share_one_tokenizer():
     """A reward model of one size must read the token ids of a policy of another."""
-    assert len({(base_path(size) / "tokenizer.json").read_text() for size in RECIPES}) == 1
+    assert len({(base_path(size) / "tokenizer.json").read_text() for size in (*RECIPES, "reader")}) == 1
 
 
 def test_shipped_bases_were_made_by_the_recipes_of_the_command():

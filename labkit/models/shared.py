@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.models import packed_logits
 from labkit.models.last_layer import only_needed
 from labkit.models.layout import Layout
-from labkit.models.packed import LAB_ATTENTION
+from labkit.models.packed import LAB_ATTENTION, packed_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

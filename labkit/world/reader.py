@@ -1,0 +1,187 @@
+"""The reader: the base of the reward model, a language model that has learnt to mark answers.
+
+    python -m labkit.world.reader          # rebuilds bases/reader/ from bases/medium/
+
+The paper's reward model came from a GPT-3 that had been fine-tuned on public question-answering data sets (appendix
+C.2); this one comes from the medium base and the world's graded exercises (`labkit.world.exercises`). Right answers
+must score above wrong ones of the same question, in one scalar at the last token, while the corpus keeps the language.
+The scalar's weights are thrown away: what ships is a causal LM, and a reward model begins with a fresh head.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.world.exercises import Exercise, exercises
+from labkit.world.facts import World, build_world
+from labkit.world.pretrain import (
+    BASES,
+    CONTEXT,
+    VALID_ROWS,
+    Recipe,
+    base_path,
+    circumstances,
+    corpus_loss,
+    optimizers,
+    schedule_of,
+)
+from labkit.world.probe import probe_facts
+from labkit.world.rows import corpus_stream, packed_rows
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["READER", "ReaderRecipe", "train_reader"]
+
+
+@dataclass(frozen=True)
+class ReaderRecipe(Recipe):
+    """How the reader is made; layers, width and heads are those of `start`, `rows` are corpus rows per step."""
+
+    start: str = "medium"  # the base that it begins from
+    questions: int = 32  # exercises per step
+
+
+READER = ReaderRecipe(
+    layers=4, width=128, heads=4, steps=1800, rows=3, lr_matrices=5e-3, lr=1e-3, warmup=30, weight_decay=0.0
+)
+
+
+def train_reader(
+    folder: str | Path | None = None,
+    recipe: ReaderRecipe = READER,
+    world: World | None = None,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train the reader, save it to `folder` (default: where it ships) and return its record."""
+    import torch
+
+    from labkit.models import load_tokenizer, new_reward_model
+
+    world, start = world or build_world(), base_path(recipe.start)
+    folder, tokenizer = Path(folder or base_path("reader")), load_tokenizer(start)
+    model = new_reward_model(start, recipe.seed, device="cpu")
+    valid = packed_rows(world, tokenizer, VALID_ROWS, CONTEXT, recipe.seed, split="valid")
+    held_out = taken(tokenizer, exercises(world, recipe.seed, "valid"), 400)
+    pages = exercises(world, recipe.seed)
+    corpus = corpus_stream(world, tokenizer, recipe.rows, CONTEXT, recipe.seed + 1)
+    optimized, started, curve = optimizers(model, recipe), time.perf_counter(), {}
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: schedule_of(step, recipe)) for o in optimized]
+    for step in range(1, recipe.steps + 1):
+        model.train()
+        marked = marking_loss(model, taken(tokenizer, pages, recipe.questions))
+        (marked + _language_loss(model, next(corpus))).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
+        for optimizer, scheduler in zip(optimized, schedulers, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+        if step % max(1, recipe.steps // 20) == 0 or step == recipe.steps:
+            curve[step] = round(marking_accuracy(model, held_out), 4)
+            report(
+                f"step {step}/{recipe.steps}: loss {marked.item():.3f}, held-out pairs {curve[step]:.3f}, {time.perf_counter() - started:.0f} s"
+            )
+    seconds = time.perf_counter() - started
+    language = _as_language_model(model, start)
+    language.half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    language.float()
+    record = {
+        "size": "reader",
+        "parameters": language.num_parameters(),
+        "recipe": asdict(recipe),
+        "world_seed": world.seed,
+        "tokens": recipe.steps * recipe.rows * CONTEXT,
+        "exercises": recipe.steps * recipe.questions,
+        "marking_accuracies": curve,
+        "marking_accuracy": marking_accuracy(model, held_out),
+        "valid_loss": corpus_loss(language, valid),
+        "facts": probe_facts(language, tokenizer, world),
+        **circumstances(seconds),
+    }
+    (folder / "recipe.json").write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+Encoded = list[
+    tuple[list[int], list[list[int]], int]
+]  # prompt, responses with the right ones first, how many are right
+
+
+def taken(tokenizer: PreTrainedTokenizerBase, stream: Iterator[Exercise], count: int) -> Encoded:
+    """The next `count` exercises as token ids."""
+    from labkit.models import encode_prompt, encode_response
+
+    return [
+        (
+            encode_prompt(tokenizer, e.prompt.text),
+            [encode_response(tokenizer, text) for text in (*e.right, *e.wrong)],
+            len(e.right),
+        )
+        for e in islice(stream, count)
+    ]
+
+
+def marking_margins(model: PreTrainedModel, found: Encoded) -> list[torch.Tensor]:
+    """For each exercise (right, wrong) margins: the score of each right answer less that of each wrong one."""
+    from labkit.models import completion_scores
+
+    scores = completion_scores(model, [p for p, _, _ in found], [rs for _, rs, _ in found])  # (N,)
+    parts = scores.float().split([len(rs) for _, rs, _ in found])
+    return [part[:right, None] - part[None, right:] for part, (_, _, right) in zip(parts, found, strict=True)]
+
+
+def marking_loss(model: PreTrainedModel, found: Encoded) -> torch.Tensor:
+    """-log σ(right - wrong), averaged over the pairs of each exercise, then over exercises."""
+    import torch.nn.functional as F
+
+    return -sum(F.logsigmoid(margins).mean() for margins in marking_margins(model, found)) / len(found)
+
+
+def marking_accuracy(model: PreTrainedModel, found: Encoded) -> float:
+    """Share of (right, wrong) pairs in the right order."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        margins = [m for start in range(0, len(found), 50) for m in marking_margins(model, found[start : start + 50])]
+    return float(sum((m > 0).sum() for m in margins) / sum(m.numel() for m in margins))
+
+
+def _language_loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """Mean next-token loss on corpus rows (B, T), through the tied embeddings."""
+    import torch.nn.functional as F
+
+    hidden = model.base_model(input_ids=ids).last_hidden_state  # (B, T, d)
+    logits = hidden[:, :-1] @ model.get_input_embeddings().weight.T
+    return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+
+def _as_language_model(model: PreTrainedModel, start: Path) -> PreTrainedModel:
+    """The trained body as a causal LM with tied embeddings, as the base was."""
+    from labkit.models import load_policy
+
+    language = load_policy(start, device="cpu")
+    language.base_model.load_state_dict(model.base_model.state_dict())
+    return language
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the reward model's base from the medium one and the world's graded exercises."""
+    parser = argparse.ArgumentParser(prog="python -m labkit.world.reader", description=main.__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of steps")
+    parser.add_argument("--folder", type=Path, default=BASES / "reader", help="where to put it (default: the package)")
+    options = parser.parse_args(arguments)
+    train_reader(options.folder, replace(READER, steps=max(1, round(READER.steps * options.scale))))
+
+
+if __name__ == "__main__":
+    main()
