@@ -30,6 +30,7 @@ __all__ = [
     "constant",
     "knob",
     "replay",
+    "standing",
 ]
 
 
@@ -189,6 +190,22 @@ class Dial:
             self._apply(step, request)
         return self.knobs
 
+    def rewind(
+        self, knobs: Knobs, *, auto: bool, ledger: Iterable[Mapping[str, Any]] = (), newest: Step | None = None
+    ) -> None:
+        """Stand as after `newest`: its knobs, who held β then, and the ledger up to there.
+
+        What the controller asked for because of superseded steps is dropped, and it looks at `newest` again; what the
+        hand asked for still waits.
+        """
+        with self._lock:
+            waiting = [request for request in self._queue if request["by"] != "controller"]
+            self.knobs, self.auto, self.ledger, self._queue = knobs, auto, [dict(row) for row in ledger], []
+        if newest is not None:
+            self.observe(newest)
+        with self._lock:
+            self._queue += waiting
+
     def observe(self, step: Step) -> None:
         """Let the controller see a finished step; under `auto` it asks for the next β."""
         kl = step.metrics.get("kl_k1")
@@ -224,21 +241,39 @@ class Dial:
         return asked, "applied"
 
 
+def standing(ledger: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that still count: a rollback supersedes every request that took effect after the step it returned to.
+
+    Rollbacks are rows too, and stand where they returned to.
+    """
+    rows: list[Mapping[str, Any]] = []
+    for row in ledger:
+        if row["knob"] == "rollback":
+            rows = [r for r in rows if (r["new"] if r["knob"] == "rollback" else r["step"]) <= row["new"]]
+        rows.append(row)
+    return rows
+
+
 class Replay:
     """The schedule that re-applies a ledger; what it applies goes to `record`, so that a replayed run can be replayed again."""
 
     def __init__(self, ledger: Iterable[Mapping[str, Any]], knobs: Knobs) -> None:
-        self.knobs = knobs
+        self.knobs = self._start = knobs
         self.record: Callable[[Mapping[str, Any]], None] | None = None
         self._rows: dict[int, list[Mapping[str, Any]]] = {}
-        for row in ledger:
-            if row["knob"] == "rollback":  # the steps after it were superseded, and so were their requests
-                self._rows = {step: kept for step, kept in self._rows.items() if step <= row["new"]}
-            elif row["outcome"] != "refused" and row["knob"] != "auto":
+        for row in standing(ledger):
+            if row["outcome"] != "refused" and row["knob"] not in ("auto", "rollback"):
                 self._rows.setdefault(int(row["step"]), []).append(row)
 
+    def rewind(self, step: int) -> None:
+        """Stand as after `step`; what was applied up to there is not recorded again."""
+        self.knobs, record, self.record = self._start, self.record, None
+        for number in sorted(n for n in self._rows if n <= step):
+            self(number)
+        self.record = record
+
     def __call__(self, step: int) -> Knobs:
-        for row in self._rows.pop(step, []):
+        for row in self._rows.get(step, ()):
             now = getattr(self.knobs, row["knob"], None)
             if now != row["old"]:
                 raise RunError(

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
+from labkit import reward
+from labkit.batch.records import is_whole
 from labkit.errors import DataError, RunError
 from labkit.experiment import (
     Experiment,
@@ -12,9 +15,11 @@ from labkit.experiment import (
     evaluate,
     judge_rankings,
     load_evaluation,
+    replay_job,
     replay_of,
     retrain_on_labels,
     sample_now,
+    simulated_labelers,
     tasks_by_hand,
     worst_disagreements,
 )  # fmt: skip
@@ -89,6 +94,59 @@ def test_a_run_replays_from_its_folder(lab, tmp_path):
     assert metrics(lab, "replayed") == metrics(lab, "ppo_ptx")
 
 
+def stepped(job, upto: int):
+    """The job, paused after step `upto`."""
+    job.start(paused=True)
+    for n in range(1, upto + 1):
+        job.step()
+        while len(job.steps) < n or job.status != "paused":
+            time.sleep(0.01)
+    return job
+
+
+def test_a_run_that_was_stopped_or_branched_by_hand_can_be_used_and_replayed(lab):
+    job = stepped(lab.ppo_job(name="steered", steps=4), 2)
+    trunk, branch = job.folder, job.branch("gentle").result(60)
+    job.dial.turn(kl_coef=0.5, why="gentler")
+    stepped_on = len(job.steps) + 1
+    job.step()
+    while len(job.steps) < stepped_on:
+        time.sleep(0.01)
+    job.stop()
+    job.result(block=True)
+    assert [f.status for f in (trunk, branch)] == ["stopped", "stopped"] and is_whole(trunk) and is_whole(branch)
+    there, here = (load_policy(f.model).state_dict() for f in (trunk, branch))
+    assert any(not there[name].equal(here[name]) for name in there), "each folder holds the weights of its own end"
+    for source in ("steered", "steered@gentle"):
+        again, knobs = replay_job(lab, lab.run.path / source, name="again")
+        again.start().result(block=True)
+        assert metrics(lab, "again") == metrics(lab, source) and knobs["kl_coef"] == lab.preset.ppo_knobs.kl_coef
+
+
+def test_a_replay_on_something_else_is_refused_with_what_differs(lab, tmp_path):
+    def recorded_with(**changes):
+        path = tmp_path / "other" / "ppo_ptx"
+        shutil.copytree(lab.run.path / "ppo_ptx", path, dirs_exist_ok=True)
+        manifest = json.loads((lab.run.path / "ppo_ptx" / "run.json").read_text())
+        (path / "run.json").write_text(json.dumps({**manifest, **changes}))
+        return path
+
+    settings, parents = (lab.run.stage("ppo_ptx").manifest[k] for k in ("settings", "parents"))
+    with pytest.raises(RunError, match="the seed was 7, here it is 0"):
+        replay_job(lab, recorded_with(seed=7))
+    with pytest.raises(RunError, match="the setting batch was 32, here it is 16"):
+        replay_job(lab, recorded_with(settings={**settings, "batch": 32}))
+    with pytest.raises(RunError, match="the content of reward was abc"):
+        replay_job(lab, recorded_with(parents={**parents, "reward": "abc"}))
+
+
+def test_a_reward_model_that_was_stopped_is_centred_too(lab):
+    job = stepped(lab.reward_job(name="early"), 1)
+    job.stop()
+    state = job.result(block=True)
+    assert job.folder.status == "stopped" and state.shift is not None and is_whole(job.folder)
+
+
 def test_the_sft_epoch_was_chosen_by_the_reward_model(lab):
     facts = json.loads((lab.run.path / "sft" / "epochs.json").read_text())
     assert facts["chosen"]["by"] == "rm_score"
@@ -119,14 +177,17 @@ def test_one_can_look_at_answers_rankings_and_disagreements(lab):
     assert len(table) == len(ranking.completions) and {"RM score", "gold", "rank"} <= set(table[0])
 
 
-def test_labels_by_hand_train_a_reward_model_at_once_and_join_the_next_one(lab):
+def test_labels_by_hand_train_a_reward_model_at_once_and_join_the_next_one(lab, monkeypatch):
     desk = LabelSession(tasks_by_hand(lab, 4), "ann", labels_path(lab.run.path, "ann"))
     before = len(lab.rankings())
     for _ in range(3):
         ids = [c.id for c in desk.current.cards]
         desk.submit(Draft(groups=((ids[0],), tuple(ids[1:]))))
     lines: list[str] = []
+    begun, start = [], reward.start
+    monkeypatch.setattr(reward, "start", lambda path, **options: begun.append((path, options)) or start(path, **options))
     assert "held-out accuracy" in retrain_on_labels(lab, desk, lines.append) and lines
+    assert begun == [(lab.reward_base, {"seed": lab.seed})], "the run's own model may have learnt these labels"
     desk.close()
     assert len(lab.rankings()) == before + 3
     shutil.rmtree(lab.run.path / "labels")
@@ -185,6 +246,7 @@ def test_the_method_runs_on_a_folder_of_ones_own_files(lab, own_files, tmp_path)
     steps = mine.run.stage("ppo_ptx").steps()
     assert len(steps) == 2 and "gold" not in steps[0].metrics
     assert load_policy(mine.run.stage("ppo_ptx").model) is not None
+    assert simulated_labelers(mine, 3) == [] and len(simulated_labelers(lab, 3)) == 3
     with pytest.raises(DataError, match="no simulated labelers"):
         _ = mine.source.labelers
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from labkit.errors import RunError
+from labkit.errors import InvariantError, RunError
 from labkit.jobs import Job, StillRunning
 from labkit.knobs import Dial, PPOKnobs, replay
 from labkit.ppo import PPOSettings, loop
@@ -25,13 +25,20 @@ def build(tmp_path):
         make = options.pop("make", lambda schedule: loop(state, toy_prompts(30), even_share, schedule, SETTINGS))
         folder = Run("r", tmp_path / "runs").stage(name)
         return Job(make, folder=folder, schedule=schedule or Dial(KNOBS), total=SETTINGS.steps, settings=SETTINGS.to_json(),
-                   state=state, finish=lambda: state, snapshot_every=2, keep_snapshots=10, **options)  # fmt: skip
+                   state=state, finish=options.pop("finish", lambda to: state), snapshot_every=2, keep_snapshots=10, **options)  # fmt: skip
 
     return build
 
 
 def numbers(steps):
     return [{k: v for k, v in s.metrics.items() if not k.startswith("time_")} for s in steps]
+
+
+def go(job, upto):
+    """Single steps until the job stands, paused, after step `upto`."""
+    for n in range(len(job.steps) + 1, upto + 1):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
 
 
 def wait(condition, seconds=20.0):
@@ -124,6 +131,155 @@ def test_a_branch_shares_the_past_and_leaves_the_trunk_alone(build):
     assert branch.path.name == "ppo@hot" and len(branch.steps()) == 8
     assert len(trunk.steps()) == 3 and trunk.status == "stopped"
     assert numbers(branch.steps()[:3]) == numbers(trunk.steps())
+
+
+def test_a_branch_gets_its_own_result_and_the_trunk_that_of_the_fork(build):
+    def leave(to):
+        to.model.mkdir(parents=True)
+        (to.model / "step").write_text(str(job.state.step))
+        return to.path.name
+
+    job = build(finish=leave).start(paused=True)
+    go(job, 3)
+    trunk, branch = job.folder, job.branch("hot").result(20)
+    job.resume()
+    assert job.result() == "ppo@hot"
+    assert (branch.model / "step").read_text() == "8" and (trunk.model / "step").read_text() == "3"
+
+
+def test_what_a_rollback_superseded_is_offered_no_more_and_is_not_resumed_from(build):
+    job = build().start(paused=True)
+    go(job, 5)
+    job.snapshot().result(20)
+    job.rollback(2).result(20)
+    assert job.folder.snapshots() == [2]
+    assert [s.number for s in job.folder.steps()] == [1, 2]
+    job.stop()
+    job.result()
+    again = build().start(resume=True, paused=True)
+    assert len(again.steps) == 2
+    again.stop()
+    again.result()
+
+
+def test_a_rollback_under_the_controller_repeats_the_run(build):
+    job = build().start(paused=True)
+    go(job, 1)
+    job.dial.release()
+    go(job, 5)
+    job.dial.hold()
+    go(job, 6)
+    first, beta = numbers(job.steps), [s.knobs["kl_coef"] for s in job.steps]
+    assert job.rollback(4).result(20) == 4 and job.dial.auto
+    go(job, 5)
+    assert numbers(job.steps) == first[:5] and [s.knobs["kl_coef"] for s in job.steps] == beta[:5]
+    job.stop()
+    job.result()
+    again = build("again", schedule=replay(job.folder.ledger(), KNOBS)).start(paused=True)
+    go(again, 5)
+    assert numbers(again.steps) == first[:5]
+    again.stop()
+    again.result()
+
+
+def test_a_wish_of_the_hand_outlives_a_rollback(build):
+    job = build().start(paused=True)
+    go(job, 3)
+    job.dial.turn(kl_coef=0.9, why="try")
+    job.rollback(2).result(20)
+    go(job, 3)
+    assert job.steps[-1].knobs["kl_coef"] == 0.9
+    job.stop()
+    job.result()
+
+
+def test_a_resumed_run_keeps_its_start_its_controller_and_can_be_replayed(build):
+    job = build().start(paused=True)
+    job.dial.turn(kl_coef=0.7)
+    job.dial.release()
+    go(job, 4)
+    job.dial.turn(clip=0.1)
+    go(job, 5)
+    job.folder.prune(1, {4})  # as if the process had died before the snapshot after step 5
+    job.snapshot_every = 0
+    job.stop()
+    job.result()
+    again = build().start(resume=True, paused=True)
+    assert again.dial.auto and again.folder.manifest["settings"]["knobs"] == KNOBS.to_json()
+    again.dial.turn(policy_lr=1e-3)
+    again.resume()
+    again.result()
+    assert [s.knobs["clip"] for s in again.folder.steps()][4:] == [KNOBS.clip] * 4
+    once_more = build("once-more", schedule=replay(again.folder.ledger(), KNOBS)).start()
+    once_more.result()
+    assert numbers(once_more.folder.steps()) == numbers(again.folder.steps())
+
+
+def test_a_replay_may_be_rolled_back_and_resumed(build):
+    job = build().start(paused=True)
+    for n, value in ((1, 0.3), (3, 0.6), (6, 0.1)):
+        go(job, n - 1)
+        job.dial.turn(kl_coef=value)
+        go(job, n)
+    job.resume()
+    job.result()
+    again = build("again", schedule=replay(job.folder.ledger(), KNOBS)).start(paused=True)
+    go(again, 4)
+    again.rollback(2).result(20)
+    go(again, 5)
+    again.stop()
+    again.result()
+    last = build("again", schedule=replay(job.folder.ledger(), KNOBS)).start(resume=True)
+    last.result()
+    assert numbers(last.folder.steps()) == numbers(job.folder.steps())
+
+
+def test_after_a_broken_promise_one_can_roll_back_and_go_on(build, monkeypatch):
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")
+    job = build()
+    make, job.broken = job.make_loop, True
+
+    def breaks(schedule):
+        for step in make(schedule):
+            if step.number == 5 and job.broken:
+                raise InvariantError("Step 5: policy_loss is nan. Roll back and turn a knob.")
+            yield step
+
+    job.make_loop = breaks
+    job.start()
+    wait(lambda: not job.alive)
+    assert job.status == "failed" and job.folder.status == "failed"
+    with pytest.raises(InvariantError):
+        job.result()
+    with pytest.raises(RunError, match="no snapshot of step 3"):
+        job.rollback(3).result(20)
+    job.broken = False
+    job.dial.turn(policy_lr=1e-3)
+    assert job.rollback(4).result(20) == 4
+    wait(lambda: job.status == "paused")
+    assert job.error is None and job.folder.status == "running"
+    with pytest.raises(StillRunning):
+        job.result(block=False)
+    job.resume()
+    assert job.result(block=True).step == 8
+    assert [s.knobs["policy_lr"] for s in job.folder.steps()] == [3e-3] * 4 + [1e-3] * 4
+    again = build("again", schedule=replay(job.folder.ledger(), KNOBS)).start()
+    again.result(block=True)
+    assert numbers(again.steps) == numbers(job.folder.steps())
+
+
+@pytest.mark.parametrize(("said", "waits"), [("0", False), ("no", False), ("1", True), ("true", True)])
+def test_headless_means_the_same_here_as_everywhere(build, monkeypatch, said, waits):
+    monkeypatch.setenv("LABKIT_HEADLESS", said)
+    job = build().start(paused=True)
+    threading.Timer(0.3, job.stop).start()
+    if waits:
+        job.result()
+    else:
+        with pytest.raises(StillRunning):
+            job.result()
+    job.stop()
+    job.result(block=True)
 
 
 def test_a_failed_loop_is_told_where_the_result_is_asked(build):

@@ -76,7 +76,7 @@ def _reviews(name: str, systems: dict) -> list[Ranking]:
 
 
 def run(folder: Run, stage: str, make, schedule, total: int, state, finish):
-    job = Job(make, folder=folder.stage(stage), schedule=schedule, total=total, state=state, finish=finish)
+    job = Job(make, folder=folder.stage(stage), schedule=schedule, total=total, state=state, finish=lambda to: finish())
     job.start().result(block=True)
     assert job.folder.status == "done" and len(job.steps) == total
     return job.steps

@@ -44,7 +44,7 @@ class Desk:
 
     def __init__(self, dial: Dial) -> None:
         self.dial = dial
-        self._seen, self._last = 0, {}
+        self._ledger, self._seen, self._last = dial.ledger, 0, {}
 
     @property
     def has_controller(self) -> bool:
@@ -69,6 +69,8 @@ class Desk:
     def state(self) -> dict[str, Any]:
         """Value, waiting request and newest outcome of each knob, and who holds β."""
         ledger = self.dial.ledger
+        if ledger is not self._ledger:  # after a rollback the dial keeps another list: what is superseded is forgotten
+            self._ledger, self._seen, self._last = ledger, 0, {}
         for row in ledger[self._seen :]:
             self._last[row["knob"]] = {k: row[k] for k in ("step", "outcome", "reason", "by", "asked", "old", "new")}
         self._seen = len(ledger)

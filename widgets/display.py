@@ -8,21 +8,20 @@ cell id is taken as headless. `LABKIT_HEADLESS=0` insists on the live boards.
 from __future__ import annotations
 
 import html
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["HEADLESS_VARIABLE", "is_headless", "show", "show_table", "static_bundle", "table_html", "table_text"]
+from labkit.jobs.waiting import HEADLESS_VARIABLE, headless_asked
 
-HEADLESS_VARIABLE = "LABKIT_HEADLESS"
+__all__ = ["HEADLESS_VARIABLE", "is_headless", "show", "show_table", "static_bundle", "table_html", "table_text"]
 
 
 def is_headless() -> bool:
     """True when no person can touch a widget here: a batch run of a notebook, a script, a test."""
-    asked = os.environ.get(HEADLESS_VARIABLE, "").strip().lower()
-    if asked:
-        return asked not in {"0", "false", "no"}
+    asked = headless_asked()
+    if asked is not None:
+        return asked
     kernel = _kernel()
     if kernel is None:
         return True

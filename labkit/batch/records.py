@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.runs import Run, StageFolder, file_hash
 
-__all__ = ["code_hash", "inputs_of", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
+__all__ = ["code_hash", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
 
 
 def record_of(run: Run, notebook: str) -> StageFolder:
@@ -79,9 +79,14 @@ def stale(run: Run, notebook: Path, parameters: Mapping[str, Any]) -> str:
         )
     manifest = record.manifest
     for name in manifest.get("stages", []):
-        if run.stage(name).status != "done":
+        if not is_whole(run.stage(name)):
             return f"its stage {name} is {run.stage(name).status}"
     return _difference(manifest.get("inputs") or {}, inputs_of(run, notebook, parameters))
+
+
+def is_whole(stage: StageFolder) -> bool:
+    """Whether a stage left what later ones need: it is done, or a person ended it early and its model was kept."""
+    return stage.status == "done" or (stage.status == "stopped" and stage.model.is_dir())
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

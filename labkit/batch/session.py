@@ -19,6 +19,7 @@ from typing import Any
 from labkit.batch import records
 from labkit.batch.parameters import check_parameters, find_notebook, injected_names, read_parameters
 from labkit.errors import RunError, SettingsError
+from labkit.jobs import headless_asked
 from labkit.runs import Run, StageFolder
 
 __all__ = ["Session", "begin", "runs_root"]
@@ -45,7 +46,7 @@ class Session:
     @property
     def headless(self) -> bool:
         """True where no person is at the notebook."""
-        return os.environ.get("LABKIT_HEADLESS", "").lower() not in ("", "0", "false", "no")
+        return bool(headless_asked())
 
     @property
     def record(self) -> StageFolder:
@@ -57,9 +58,10 @@ class Session:
     ) -> None:
         """State that the notebook reached its end, with the stages and files it made and its numbers.
 
-        `stages` are folders of the run, each of which must be done; `files` are other paths in the run folder (such
-        as "prompts" or "labels") whose content later notebooks read; `summary` holds numbers and short texts for
-        the report and for the comparison of a sweep. Raises RunError where a stage or a thread failed.
+        `stages` are folders of the run, each of which must be done, or stopped by hand with its model kept; `files` are
+        other paths in the run folder (such as "prompts" or "labels") whose content later notebooks read; `summary`
+        holds numbers and short texts for the report and for the comparison of a sweep. Raises RunError where a stage
+        or a thread failed.
         """
         if self.errors:
             raise RunError(f"{self.notebook.stem}: a background thread failed: {self.errors[0]}")
@@ -94,7 +96,7 @@ def begin(namespace: Mapping[str, Any], *, notebook: str | Path) -> Session:
         raise SettingsError(f"{path.name}: {missing[0]} is not defined; run the parameters cell first.")
     given = {name: namespace[name] for name in [*declared, *injected_names(namespace)] if name in namespace}
     session = Session(path, check_parameters(declared, given, path.stem))
-    if "LABKIT_HEADLESS" not in os.environ and _nobody_there(namespace):
+    if headless_asked() is None and _nobody_there(namespace):
         os.environ["LABKIT_HEADLESS"] = "1"  # jobs and boards ask the variable, not the kernel
     _watch_threads(session)
     return session
@@ -124,12 +126,13 @@ def _watch_threads(session: Session) -> None:
 
 
 def _require_done(stage: StageFolder, notebook: str) -> None:
-    status = stage.status
-    if status == "done":
+    if records.is_whole(stage):
         return
+    status = stage.status
     why = stage.manifest.get("error") if status == "failed" else None
     hint = {
         "running": "wait for its job (job.result()) before the last cell",
+        "stopped": "it was stopped and left no model",
         "missing": "the notebook never started it, or under another run name",
     }.get(status, f"see {stage.path}")
     raise RunError(f"{notebook}: stage {stage.path.name} is {status}, not done: {why or hint}.")

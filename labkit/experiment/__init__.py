@@ -11,8 +11,16 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
 from labkit.experiment.lab import Experiment
-from labkit.experiment.live import evaluate_now, inspect_run, replay_of, retrain_on_labels, sample_now, tasks_by_hand
+from labkit.experiment.live import (
+    evaluate_now,
+    inspect_run,
+    retrain_on_labels,
+    sample_now,
+    simulated_labelers,
+    tasks_by_hand,
+)
 from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, worst_disagreements
+from labkit.experiment.replays import replay_job, replay_of
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 
 __all__ = [
@@ -31,9 +39,11 @@ __all__ = [
     "judge_rankings",
     "load_evaluation",
     "ranking_rows",
+    "replay_job",
     "replay_of",
     "retrain_on_labels",
     "sample_now",
+    "simulated_labelers",
     "tasks_by_hand",
     "worst_disagreements",
 ]

@@ -151,9 +151,9 @@ class Experiment:
             extra["epochs_to"] = folder.path / "epochs"
         loop = sft.init_loop if init else sft.loop
 
-        def finish() -> sft.SFTState:
-            state.save_model(folder.model)
-            write_json(folder.path / "epochs.json", {"epochs": state.epochs, "chosen": state.chosen})
+        def finish(to: StageFolder) -> sft.SFTState:
+            state.save_model(to.model)
+            write_json(to.path / "epochs.json", {"epochs": state.epochs, "chosen": state.chosen})
             return state
 
         return Job(
@@ -206,8 +206,10 @@ class Experiment:
         state = reward.start(self.reward_base, seed=settings.seed)
         train, valid, written = self.rankings("train"), self.rankings("valid"), self.demonstrations("train")
 
-        def finish() -> reward.RewardState:
-            state.save_model(folder.model)
+        def finish(to: StageFolder) -> reward.RewardState:
+            if state.shift is None and written:  # stopped before the loop came to it
+                state.shift = reward.centre(state.model, state.tokenizer, written)
+            state.save_model(to.model)
             return state
 
         return Job(
@@ -246,8 +248,8 @@ class Experiment:
         pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
         prompts = self.prompts("train", "ppo")
 
-        def finish() -> ppo.State:
-            save_model(state.averaged_policy(), self.tokenizer, folder.model)
+        def finish(to: StageFolder) -> ppo.State:
+            save_model(state.averaged_policy(), self.tokenizer, to.model)
             return state
 
         return Job(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import reward
-from labkit.errors import DataError, RunError
+from labkit.errors import DataError
 from labkit.evaluation.token_view import token_view
 from labkit.experiment.amounts import amounts
 from labkit.experiment.look import answers
 from labkit.experiment.shown import completions_to_rank
+from labkit.experiment.sources import FolderSource
 from labkit.jobs import Job
-from labkit.knobs import PPOKnobs, RewardKnobs, Schedule, constant, replay
+from labkit.knobs import RewardKnobs, constant
 from labkit.models import encode_prompt, load_policy, load_reward_model, score
 from labkit.reward.scorer import text_scorer
-from labkit.runs import StageFolder
 from labkit.sampling import complete
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Prompt
@@ -25,7 +24,12 @@ if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
     from labkit.labels.session import LabelSession
 
-__all__ = ["evaluate_now", "inspect_run", "replay_of", "retrain_on_labels", "sample_now", "tasks_by_hand"]
+__all__ = ["evaluate_now", "inspect_run", "retrain_on_labels", "sample_now", "simulated_labelers", "tasks_by_hand"]
+
+
+def simulated_labelers(lab: Experiment, count: int) -> list[Any]:
+    """`count` of the world's training labelers, who rank as a person does; none where the data are your own files."""
+    return [] if isinstance(lab.source, FolderSource) else lab.source.labelers[:count]
 
 
 def tasks_by_hand(lab: Experiment, count: int) -> list[tuple[Prompt, list[Completion]]]:
@@ -46,16 +50,16 @@ def tasks_by_hand(lab: Experiment, count: int) -> list[tuple[Prompt, list[Comple
 def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[str], None]) -> str:
     """Train a reward model on what was ranked in `session` so far, and put the cards it disagrees with most up next.
 
-    Starts from the run's reward model where there is one, else from its base. Nothing of the run is overwritten.
+    Starts from the base of the run's reward model, not from that model: it may have learnt these very labels already, and
+    held-out accuracy would count what it remembers. Nothing of the run is overwritten.
     """
     rankings = [r for r in session.rankings if r.pairs()]
     if len(rankings) < 2:
         raise DataError(
             f"There are {len(rankings)} rankings with a strict pair; rank at least 2 prompts before training on them."
         )
-    trained = lab.run.stage("reward").model
-    state = reward.start(trained if trained.is_dir() else lab.reward_base, seed=lab.seed, trained=trained.is_dir())
-    settings = lab.preset.reward.but(epochs=3, lr=lab.preset.reward.lr / 3)
+    state = reward.start(lab.reward_base, seed=lab.seed)
+    settings = lab.preset.reward.but(epochs=3)
     accuracy = None
     for step in reward.retrain(state, rankings, constant(RewardKnobs()), settings):
         accuracy = step.metrics.get("valid_accuracy", accuracy)
@@ -146,21 +150,6 @@ def inspect_run(lab: Experiment, *, prompts: int = 24) -> dict[str, Any]:
 
     scorer = text_scorer(judge, lab.tokenizer)
     return {"rows": rows, "scorer": scorer, "explain": explain, "rankings": lab.rankings("valid")}
-
-
-def replay_of(folder: str | Path) -> tuple[Schedule, dict[str, float]]:
-    """The schedule that re-applies an earlier run's ledger, and the knobs that run started from."""
-    stage = StageFolder(Path(folder))
-    if not stage.path.is_dir() and not stage.path.is_absolute():
-        stage = StageFolder(
-            Path("..") / stage.path
-        )  # named from the repository root, while the kernel runs in notebooks/
-    knobs = stage.manifest["settings"].get("knobs")
-    if not knobs:
-        raise RunError(
-            f"{stage.path} does not say which knobs it started from, so it cannot be replayed; choose a PPO stage of a run."
-        )
-    return replay(stage.ledger(), PPOKnobs(**knobs)), knobs
 
 
 def _scores(lab: Experiment, judge: Any, prompt: Prompt, completions: Sequence[Completion]) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit.errors import DataError
 from labkit.figures.panels import value_of
-from labkit.knobs import PPOKnobs
+from labkit.knobs import PPOKnobs, standing
 from labkit.runs import StageFolder
 from labkit.types import Step
 
@@ -64,10 +64,11 @@ def records(sources: Any) -> list[Record]:
 def interventions(record: Record, *, window: int = 5) -> list[Mark]:
     """The hand's doings as marks, with the mean of score, gold and KL over `window` steps before and after.
 
-    The controller's own moves are left out: they come at every step and are drawn as the curve of β.
+    The controller's own moves are left out: they come at every step and are drawn as the curve of β. So are requests
+    that a rollback superseded: the steps they bent are drawn no more.
     """
     rows: dict[int, list[Mapping[str, Any]]] = {}
-    for row in record.ledger:
+    for row in standing(record.ledger):
         if row.get("by") != "controller":
             rows.setdefault(int(row["new"] if row["knob"] == "rollback" else row["step"]), []).append(row)
     return [

@@ -69,6 +69,7 @@ def test_bad_parameters_are_refused_before_anything_is_written(tmp_path: Path, r
             "stage ppo is failed, not done: out of luck",
         ),
         ([train("ppo", "running")], "session.finish(stages=['ppo'])", False, "stage ppo is running, not done"),
+        ([train("ppo", "stopped")], "session.finish(stages=['ppo'])", False, "stopped, not done: it was stopped and left no"),
         ([], "session.finish(stages=['ppo'])", False, "stage ppo is missing"),
         ([], "session.finish(files=['labels'])", False, "labels, which is not there"),
         ([], FINISH + "\nraise ValueError('late')", False, "ValueError: late"),

@@ -7,7 +7,7 @@ import pytest
 
 from labkit.batch.notebooks import resolve_parameters
 from labkit.batch.pipeline import pipeline, plan
-from labkit.batch.records import inputs_of, record_of, stale
+from labkit.batch.records import inputs_of, is_whole, record_of, stale
 from labkit.errors import SettingsError
 from labkit.runs import Run
 from tests.batch.tiny import PARAMETERS, write_notebook
@@ -128,3 +128,11 @@ def test_a_given_parameter_goes_to_those_that_declare_it(steps: list[Path], run:
     for given in ({"bogus": "1"}, {"run": "x"}):
         with pytest.raises(SettingsError, match="No notebook here has a parameter"):
             pipeline(run, steps, given, say=lambda s: None)
+
+
+def test_a_stage_that_a_person_ended_early_counts_where_its_model_was_kept(steps: list[Path], run: Run) -> None:
+    finish(run, steps[0], stages=["sft"])
+    run.stage("sft").finish("stopped")
+    assert not is_whole(run.stage("sft")) and "is stopped" in why(run, steps[0])
+    run.stage("sft").model.mkdir()
+    assert is_whole(run.stage("sft")) and why(run, steps[0]) == ""

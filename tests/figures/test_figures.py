@@ -79,6 +79,14 @@ def test_several_runs_have_colours_of_their_own_and_one_legend_entry_each() -> N
     assert len(hues["a"]) == len(hues["b"]) == 1 and hues["a"] != hues["b"]
 
 
+def test_what_a_rollback_superseded_is_marked_no_more() -> None:
+    row = {"by": "hand", "outcome": "applied", "reason": "", "why": "", "asked": 0.1, "old": 0.02, "new": 0.1}
+    back = {**row, "knob": "rollback", "asked": 5, "step": 12, "old": 12, "new": 5}
+    ledger = [{**row, "knob": "kl_coef", "step": n} for n in (3, 9)] + [back, {**row, "knob": "clip", "step": 7}]
+    marks = interventions(Record("ppo", [], ledger))
+    assert [m.step for m in marks] == [3, 5, 7] and "rolled back from step 12 to step 5" in marks[1].sentence
+
+
 def test_interventions_are_marked_with_their_why_and_effect_but_not_the_controllers_moves() -> None:
     record = Record(
         "ppo", steps(), [row(5, "KL ran away"), row(6, by="controller"), row(8, outcome="refused", reason="too high")]

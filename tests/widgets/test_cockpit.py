@@ -136,6 +136,29 @@ def test_the_desk_tells_what_waits_what_was_applied_and_what_was_refused() -> No
     assert desk.state()["auto"]["on"] is True
 
 
+def test_the_desk_forgets_what_a_rollback_superseded(tmp_path: Path) -> None:
+    board, _ = board_of(tmp_path)
+    job = board.job.start(paused=True)
+
+    def go(upto: int) -> None:
+        while len(job.steps) < upto:
+            count = len(job.steps) + 1
+            job.step()
+            until(lambda count=count: len(job.steps) == count and job.status == "paused")
+
+    go(5)
+    job.dial.turn(kl_coef=0.3)
+    go(7)
+    assert board.desk.state()["rows"]["kl_coef"]["last"]["step"] == 6
+    board.refresh()
+    assert [m["step"] for m in board.state["marks"]] == [6]
+    job.rollback(5).result(10)
+    board.refresh()
+    assert board.desk.state()["rows"]["kl_coef"]["last"] is None and board.state["snapshots"] == [5]
+    assert [m["step"] for m in board.state["marks"]] == [5]
+    job.stop()
+
+
 @pytest.mark.parametrize("bad", [{"kl_coef": "x"}, {"kl_coef": float("nan")}, {"kl_coef": True}, {"__class__": 1.0}])
 def test_the_desk_checks_what_the_page_says(bad: dict) -> None:
     dial = Dial(PPOKnobs())

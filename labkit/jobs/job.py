@@ -8,9 +8,6 @@ under the sliders; headless (LABKIT_HEADLESS=1, or outside a notebook) `result()
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import sys
 import threading
 import time
 import traceback
@@ -19,20 +16,13 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from labkit.errors import LabError, RunError
+from labkit.jobs import history
+from labkit.jobs.waiting import StillRunning, nobody_there, wait_for
 from labkit.knobs import Dial, Replay, Schedule
-from labkit.runs import StageFolder, write_jsonl
+from labkit.runs import StageFolder
 from labkit.types import Step
 
-__all__ = ["Job", "StillRunning"]
-
-PRINT_EVERY = 15.0  # seconds between progress lines while a headless result() waits
-
-
-class StillRunning(LabError):
-    """Stops "Run All" at a cell that needs a result which is not there yet; shown as one line."""
-
-    def _render_traceback_(self) -> list[str]:  # IPython shows this instead of a traceback
-        return [str(self)]
+__all__ = ["Job"]
 
 
 class Saveable(Protocol):
@@ -51,7 +41,8 @@ class Job:
     make_loop: schedule -> iterator of Steps, called anew after a rollback. folder: where the stage is written.
     schedule: a `Dial` for live control, or any step -> Knobs function. total: number of Steps, for progress.
     state: the object that holds everything the loop changes; without one there are no snapshots.
-    finish: called in the thread when the loop ends or is stopped (e.g. saves the model); its value is `result()`.
+    finish: called in the thread when the loop ends or is stopped, with the folder that is being written (a branch has its
+    own), e.g. to save the model there; its value is `result()`.
     """
 
     def __init__(
@@ -65,7 +56,7 @@ class Job:
         seed: int = 0,
         parents: Mapping[str, str] | None = None,
         state: Saveable | None = None,
-        finish: Callable[[], Any] | None = None,
+        finish: Callable[[StageFolder], Any] | None = None,
         snapshot_every: int = 0,
         keep_snapshots: int = 3,
     ) -> None:
@@ -98,25 +89,16 @@ class Job:
         """Begin in the background and return at once. resume: continue from the newest snapshot of the folder."""
         if self._thread is not None and self._thread.is_alive():
             raise RunError(f"{self.folder.path.name} is already running; stop it first, or build a new job.")
-        owner = getattr(self.state, "owner", None)
-        if owner is not None and owner is not self and owner.alive:
-            raise RunError(
-                f"Another job ({owner.folder.path.name}) is training this very model; stop it, or build the state anew."
-            )
-        if resume:
-            self._load_newest()
-        live = isinstance(self.schedule, (Dial, Replay))
-        knobs = self.schedule.knobs.to_json() if live else {}
-        self.folder.begin(
-            settings={**self.settings, "knobs": knobs}, seed=self.seed, parents=self.parents, resume=resume
-        )
-        if self.state is not None:
-            self.state.owner = self  # type: ignore[attr-defined]
-        if live:
+        self._check_owner()
+        newest = history.load_newest(self) if resume else 0
+        recorded = self.folder.manifest["settings"] if resume else {}
+        start = {k: recorded[k] for k in ("knobs", "auto") if k in recorded} or history.start_of(self.schedule)
+        self.folder.begin(settings={**self.settings, **start}, seed=self.seed, parents=self.parents, resume=resume)
+        if isinstance(self.schedule, (Dial, Replay)):
             self.schedule.record = self._record_request
-        self._paused, self.status = paused, "paused" if paused else "running"
-        self._thread = threading.Thread(target=self._run, name=f"job-{self.folder.path.name}", daemon=True)
-        self._thread.start()
+        if resume:
+            history.resume_at(self, newest)
+        self._launch(paused)
         return self
 
     def pause(self) -> None:
@@ -153,12 +135,16 @@ class Job:
         return self.ask(lambda: self._snapshot(pin=True))
 
     def rollback(self, step: int) -> Future:
-        """Return to the snapshot of `step` at the next boundary: weights, optimisers and knobs; later Steps are superseded."""
-        return self.ask(lambda: self._rollback(step))
+        """Return to the snapshot of `step` at the next boundary: weights, optimisers and knobs; later Steps are superseded.
+
+        A job that has ended, also by an error, comes back to life there, paused.
+        """
+        ended = self._thread is not None and not self.alive
+        return self._revive(step) if ended else self.ask(lambda: self._rollback(step))
 
     def branch(self, name: str) -> Future:
         """Go on in a folder of its own, `<stage>@<name>`, that shares the history so far; the old folder is left as it is."""
-        return self.ask(lambda: self._branch(name))
+        return self.ask(lambda: history.branch_off(self, name))
 
     def listen(self, callback: Callable[[Step], None]) -> Callable[[], None]:
         """Call `callback(step)` in the job's thread after each Step; returns a function that ends it."""
@@ -177,14 +163,12 @@ class Job:
         """
         if self._thread is None:
             raise RunError(f"{self.folder.path.name} was never started; call start() first.")
-        if block is None:
-            block = bool(os.environ.get("LABKIT_HEADLESS")) or "ipykernel" not in sys.modules
-        if self.alive and not block:
+        if self.alive and not (nobody_there() if block is None else block):
             done = len(self.steps)
             raise StillRunning(
                 f"Training goes on ({self.status}, step {done} of {self.total}). Run this cell again when the board says done."
             )
-        self._wait()
+        wait_for(self._thread, self.steps, self.total)
         if self._failure is not None:
             raise self._failure
         return self._value
@@ -196,7 +180,7 @@ class Job:
         try:
             self._drive()
             self.status = "stopped" if self._stopping else "done"
-            self._value = self.finish() if self.finish else None
+            self._value = self.finish(self.folder) if self.finish else None
             if self.state is not None and self.snapshot_every:
                 self._snapshot(pin=False)
             self.folder.finish(self.status, seconds=time.time() - started, steps=len(self.steps))
@@ -264,58 +248,32 @@ class Job:
         self.folder.append_ledger(row)
 
     def _snapshot(self, *, pin: bool) -> int:
-        number = self._stateful().step
-        self._stateful().save(self.folder.snapshot(number))
+        number = self.stateful().step
+        self.stateful().save(self.folder.snapshot(number))
         if pin:
             self.pinned.add(number)
         self.folder.prune(self.keep_snapshots, self.pinned)
         return number
 
     def _rollback(self, step: int) -> int:
-        found = self.folder.snapshots()
-        if step not in found:
-            listed = ", ".join(map(str, found)) or "none"
-            raise RunError(f"There is no snapshot of step {step} in {self.folder.path.name}; there are: {listed}.")
-        now = self._stateful().step
-        self._stateful().load(self.folder.snapshot(step))
-        if self.dial:
-            self.dial.knobs = (
-                type(self.dial.knobs)(**self._stateful().knobs) if self._stateful().knobs else self.dial.knobs
-            )
-        row = {
-            "time": time.time(),
-            "knob": "rollback",
-            "asked": step,
-            "by": "hand",
-            "why": "",
-            "step": now,
-            "old": now,
-            "new": step,
-        }
-        self._record_request({**row, "outcome": "applied", "reason": ""})
-        self.steps = [s for s in self.steps if s.number <= step]
+        history.roll_back(self, step)
         self._restart = True
         return step
 
-    def _branch(self, name: str) -> StageFolder:
-        trunk = self.folder.path.name.split("@")[0]
-        new = StageFolder(self.folder.path.with_name(f"{trunk}@{name}"))
-        if new.status != "missing":
-            raise RunError(f"There is a branch {new.path.name} already; choose another name.")
-        number = self._stateful().step
-        new.begin(
-            settings=self.folder.manifest["settings"],
-            seed=self.seed,
-            parents={**self.parents, "branch_of": self.folder.path.name},
-        )
-        self._stateful().save(new.snapshot(number))
-        write_jsonl(new.path / "metrics.jsonl", [s.to_json() for s in self.steps])
-        if (self.folder.path / "ledger.jsonl").exists():
-            shutil.copy(self.folder.path / "ledger.jsonl", new.path / "ledger.jsonl")
-        self.folder.finish("stopped", steps=len(self.steps), branched_into=new.path.name)
-        self.folder, self.pinned = new, {number}
-        self.branches.append(new)
-        return new
+    def _revive(self, step: int) -> Future:
+        """After the end: load here, as nobody else uses the model now, and start the thread anew."""
+        future: Future = Future()
+        try:
+            self._check_owner()
+            self._rollback(step)
+            settings = self.folder.manifest["settings"]
+            self.folder.begin(settings=settings, seed=self.seed, parents=self.folder.manifest["parents"], resume=True)
+            self._failure, self.error, self._value, self._stopping, self._restart = None, None, None, False, False
+            self._launch(paused=True)
+            future.set_result(step)
+        except LabError as error:
+            future.set_exception(error)
+        return future
 
     # -- small parts --------------------------------------------------------------------------------------------
 
@@ -325,19 +283,25 @@ class Job:
                 setattr(self, name, value)
             self._wake.notify_all()
 
-    def _stateful(self) -> Saveable:
+    def stateful(self) -> Saveable:
+        """The state, where there is one; else an error that says what cannot be done without."""
         if self.state is None:
             raise RunError(f"{self.folder.path.name} keeps no snapshots, so it cannot be rolled back or branched.")
         return self.state
 
-    def _load_newest(self) -> None:
-        found = self.folder.snapshots()
-        if not found:
-            raise RunError(f"{self.folder.path} has no snapshot to resume from; start it without resume.")
-        self._stateful().load(self.folder.snapshot(found[-1]))
-        self.steps = [s for s in self.folder.steps() if s.number <= found[-1]]
-        if self.dial and self._stateful().knobs:
-            self.dial.knobs = type(self.dial.knobs)(**self._stateful().knobs)
+    def _check_owner(self) -> None:
+        owner = getattr(self.state, "owner", None)
+        if owner is not None and owner is not self and owner.alive:
+            raise RunError(
+                f"Another job ({owner.folder.path.name}) is training this very model; stop it, or build the state anew."
+            )
+
+    def _launch(self, paused: bool) -> None:
+        if self.state is not None:
+            self.state.owner = self  # type: ignore[attr-defined]
+        self._paused, self._credit, self.status = paused, 0, "paused" if paused else "running"
+        self._thread = threading.Thread(target=self._run, name=f"job-{self.folder.path.name}", daemon=True)
+        self._thread.start()
 
     def _close(self, loop: Iterator[Step]) -> None:
         close = getattr(loop, "close", None)
@@ -349,20 +313,3 @@ class Job:
             asked, self._asked = self._asked, []
         for _, future in asked:
             future.set_exception(error)
-
-    def _wait(self) -> None:
-        printed = time.monotonic()
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(0.2)
-            if time.monotonic() - printed > PRINT_EVERY and self.steps:
-                printed = time.monotonic()
-                print(_line(self.steps[-1], self.total), flush=True)
-
-
-def _line(step: Step, total: int) -> str:
-    shown = [
-        f"{name} {step.metrics[name]:.3g}"
-        for name in ("loss", "accuracy", "score", "gold", "kl_k1", "ptx_loss")
-        if name in step.metrics
-    ]
-    return f"{step.stage}: step {step.number} of {total} · " + " · ".join(shown)

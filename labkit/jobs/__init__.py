@@ -1,0 +1,6 @@
+"""Jobs: one training loop in a background thread, its past on disk, and who waits for it."""
+
+from labkit.jobs.job import Job
+from labkit.jobs.waiting import StillRunning, headless_asked
+
+__all__ = ["Job", "StillRunning", "headless_asked"]

@@ -1,0 +1,55 @@
+"""Who waits for a job: the one variable that says whether a person is there, and the line a waiting cell shows."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from labkit.errors import LabError
+from labkit.types import Step
+
+__all__ = ["HEADLESS_VARIABLE", "StillRunning", "headless_asked", "nobody_there", "wait_for"]
+
+HEADLESS_VARIABLE = "LABKIT_HEADLESS"
+PRINT_EVERY = 15.0  # seconds between progress lines while a headless result() waits
+
+
+class StillRunning(LabError):
+    """Stops "Run All" at a cell that needs a result which is not there yet; shown as one line."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython shows this instead of a traceback
+        return [str(self)]
+
+
+def headless_asked() -> bool | None:
+    """What LABKIT_HEADLESS says: True (any word but 0, false, no), False, or None where it is not set."""
+    asked = os.environ.get(HEADLESS_VARIABLE, "").strip().lower()
+    return asked not in {"0", "false", "no"} if asked else None
+
+
+def nobody_there() -> bool:
+    """True where no person waits at a notebook: asked for, or no kernel in this process."""
+    asked = headless_asked()
+    return "ipykernel" not in sys.modules if asked is None else asked
+
+
+def wait_for(thread: threading.Thread | None, steps: Sequence[Step], total: int) -> None:
+    """Wait until `thread` has ended, with a line of progress now and then."""
+    printed = time.monotonic()
+    while thread is not None and thread.is_alive():
+        thread.join(0.2)
+        if time.monotonic() - printed > PRINT_EVERY and steps:
+            printed = time.monotonic()
+            print(_line(steps[-1], total), flush=True)
+
+
+def _line(step: Step, total: int) -> str:
+    shown = [
+        f"{name} {step.metrics[name]:.3g}"
+        for name in ("loss", "accuracy", "score", "gold", "kl_k1", "ptx_loss")
+        if name in step.metrics
+    ]
+    return f"{step.stage}: step {step.number} of {total} · " + " · ".join(shown)
