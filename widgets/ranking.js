@@ -81,6 +81,7 @@ class Board {
     const [client, seq] = this.view.ack;
     const answered = client !== this.client || seq >= this.seq;
     if (answered && client === this.client) this.settled();
+    if (fresh) this.noting = false;
     if (fresh || (answered && !this.view.refused)) this.takeDraft(); // what could not be stored stays on the screen
     if (fresh) this.newCard();
     else if (before && answered && this.awaitsUndo) this.showUndone(before);
@@ -99,7 +100,7 @@ class Board {
       slots: [...slots],
       likert: [...draft.likert],
       flags: draft.flags.map((f) => [...f]),
-      comment: draft.comment,
+      comment: this.noting ? this.comment : draft.comment, // a note being typed is newer than any draft
     });
   }
 
@@ -198,6 +199,15 @@ class Board {
     return { groups: groupsOf(this.slots), likert: this.likert, flags: this.flags, comment: this.comment };
   }
 
+  note(text) {
+    [this.comment, this.noting] = [text, true];
+  }
+
+  /** A redraw replaces the field, and with it what would have fired "change": leaving the field stores the note. */
+  sendNote() {
+    if (this.noting && !this.drawing) this.sendCard("draft");
+  }
+
   gapKey(groups, turn) {
     return `${turn}:${JSON.stringify(groups)}`;
   }
@@ -205,6 +215,7 @@ class Board {
   sendCard(kind) {
     this.gaps.set(this.gapKey(groupsOf(this.slots), this.turn), [...this.slots]);
     if (kind === "submit") this.hadFocus = true;
+    this.noting = false;
     this.send({ do: kind, turn: this.turn, draft: this.draft() });
   }
 

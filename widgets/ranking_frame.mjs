@@ -138,8 +138,9 @@ export function foot(board) {
         "aria-label": "Note on this card",
         value: board.comment,
         dataset: { key: "note" },
-        oninput: (e) => (board.comment = e.target.value),
-        onchange: () => board.sendCard("draft"),
+        oninput: (e) => board.note(e.target.value),
+        onchange: () => board.sendNote(),
+        onblur: () => board.sendNote(),
       }),
       h("span", { class: "rb-state" }, state),
       button("Cannot judge", "cannot", () => board.act({ do: "cannot" }), {

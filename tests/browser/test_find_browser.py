@@ -29,9 +29,15 @@ def test_the_script_says_loudly_that_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", "1 error"), ("", "1 skipped")])
-def test_without_a_browser_the_tests_skip_or_fail(ci: str, outcome: str) -> None:
+@pytest.mark.parametrize("lacking", ["browser", "playwright"])
+def test_without_a_browser_or_its_driver_the_tests_skip_or_fail(
+    tmp_path: Path, ci: str, outcome: str, lacking: str
+) -> None:
     test = "tests/browser/test_rig.py::test_a_failing_cell_is_seen"
     environment = {**os.environ, "LABKIT_BROWSER": "/nowhere/chrome", "CI": ci}
+    if lacking == "playwright":
+        (tmp_path / "playwright.py").write_text("raise ImportError('not installed')")
+        environment |= {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:xdist", test]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert outcome in done.stdout and "CANNOT RUN" in done.stdout

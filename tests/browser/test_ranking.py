@@ -168,15 +168,20 @@ def test_a_finger_drags_by_the_head_and_scrolls_on_the_text(lab: Lab) -> None:
     assert lab.python("[len(g) for g in session.draft.groups]") == [1], "a finger on the text moves no card"
 
 
+def go_to(lab: Lab, target: Any, *keys: str) -> None:
+    """Press each of these keys in turn until the focus is on `target`: no mouse and no script moves it."""
+    for key in keys:
+        for _ in range(40):
+            if target.evaluate("(node) => node === document.activeElement"):
+                return
+            press(lab, key)
+    pytest.fail(f"{' and '.join(keys)} never reached {target}")
+
+
 def test_rate_and_rank_by_keyboard_alone(lab: Lab) -> None:
     board = start(lab, "keys")
     lab.page.locator(".jp-Notebook").focus()
-    for _ in range(40):
-        press(lab, "Tab")
-        if card(board, 0).evaluate("(node) => node === document.activeElement"):
-            break
-    else:
-        pytest.fail("Tab never reached the first card")
+    go_to(lab, card(board, 0), "Tab")
     press(
         lab,
         "5",
@@ -200,7 +205,7 @@ def test_rate_and_rank_by_keyboard_alone(lab: Lab) -> None:
     place = {number: int(card(board, number).get_attribute("aria-posinset")) for number in range(5)}
     assert sorted(place.values()) == [1, 2, 3, 4, 5]
     for number, keys in enumerate([["1"], ["5"], ["2"], ["1"], ["4", "ArrowUp"]]):
-        card(board, number).focus()
+        go_to(lab, card(board, number), "ArrowRight", "ArrowLeft")
         press(lab, *keys)
     settle(lab)
     assert board.locator(".rb-formula").inner_text() == "A = D > C > E > B"
@@ -235,6 +240,30 @@ def test_rate_and_rank_by_keyboard_alone(lab: Lab) -> None:
         "needs an expert",
     ]
     assert "All cards are decided" in board.locator(".rb-finished").inner_text()
+
+
+SLOW_JOB = """, rate=False, actions={"Train": lambda report: [
+    report(f"step {i}") or __import__("time").sleep(0.1) for i in range(30)] and "trained"}"""
+
+
+def test_a_note_survives_an_update_that_comes_while_it_is_typed(lab: Lab) -> None:
+    board = start(lab, "note", more=SLOW_JOB)
+    note = board.locator('[data-key="note"]')
+    note.click()
+    note.press_sequentially("the first is too ")
+    lab.python("board._start('Train')\nTrue")
+    board.get_by_text("trained").wait_for(timeout=30_000)
+    assert note.input_value() == "the first is too "
+    board.locator(".rb-prompt").click()
+    lab.page.wait_for_timeout(500)
+    assert lab.python("session.draft.comment") == "the first is too "
+    note.click()
+    press(lab, "End", *"long")
+    lab.python("board._start('Train')\nTrue")
+    board.get_by_text("step 3").first.wait_for(timeout=30_000)
+    press(lab, "Tab")
+    lab.page.wait_for_timeout(500)
+    assert lab.python("session.draft.comment") == "the first is too long"
 
 
 def test_typed_keys_never_reach_the_notebook(lab: Lab) -> None:
