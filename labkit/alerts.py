@@ -15,7 +15,7 @@ from typing import Any
 
 from labkit.types import Step
 
-__all__ = ["RULES", "Alert", "alerts"]
+__all__ = ["RULES", "Alert", "alerts", "failure"]
 
 WINDOW = 5  # steps over which "now" is averaged
 
@@ -41,6 +41,21 @@ def alerts(steps: Sequence[Step]) -> list[Alert]:
         return []
     found = [alert for rule in RULES for alert in rule(steps)]
     return sorted(found, key=lambda a: a.level != "serious")
+
+
+def failure(error: str, steps: Sequence[Step]) -> Alert:
+    """The alert of a run that ended by an error, which no Step tells: a broken promise is raised before its Step is."""
+    sentence, mark, causes = error.partition("Usual causes:")
+    knobs = steps[-1].knobs if steps else {}
+    rates = {r: knobs[r] / 3 for r in ("policy_lr", "value_lr", "lr_scale") if knobs.get(r)}
+    back = "Roll back to a snapshot: the run waits there, paused, and what you turn before is applied at its next step."
+    return Alert(
+        "failed",
+        "serious",
+        f"The run ended after step {steps[-1].number if steps else 0}. {sentence.strip()}",
+        f"{mark} {causes.strip()} {back}".strip(),
+        (rates or None) if "learning rate" in error else None,
+    )
 
 
 def _series(steps: Sequence[Step], key: str) -> list[float]:
@@ -114,8 +129,9 @@ def negative_kl(steps: Sequence[Step]) -> Iterator[Alert]:
             "serious",
             f"The mean KL is negative ({kl:.2f} nats per episode), which sampling from the policy cannot give.",
             "Usual causes: tokens were not drawn from the policy that is measured (top-k, top-p, another temperature), "
-            "dropout in one of the two passes, or masks that count padding or miss the end token.",
-            {"temperature": 1.0} if steps[-1].knobs.get("temperature", 1.0) != 1.0 else None,
+            "dropout in one of the two passes, or masks that count padding or miss the end token. No knob mends that; "
+            "a lower rate keeps the policy from running after a reward that is not there while you look.",
+            {"temperature": 1.0} if steps[-1].knobs.get("temperature", 1.0) != 1.0 else _turn(steps, "policy_lr", 0.5),
         )
 
 
@@ -175,7 +191,10 @@ def value_divergence(steps: Sequence[Step]) -> Iterator[Alert]:
 
 
 def reward_hacking(steps: Sequence[Step]) -> Iterator[Alert]:
-    """The RM's score rises while gold reward or win rate has fallen from its best by a tenth of its spread or more."""
+    """The RM's score rises while gold reward or win rate has fallen from its best by a tenth of its spread or more.
+
+    Gold is logged at every step in the world; a win rate joins the steps at which somebody pressed "evaluate now".
+    """
     if len(steps) < 3 * WINDOW or not _rising(steps, "score"):
         return
     for key, name in (("gold", "gold reward"), ("win_rate", "win rate")):

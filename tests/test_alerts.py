@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from labkit.alerts import RULES, alerts
+from labkit.alerts import RULES, alerts, failure
 from labkit.knobs import PPOKnobs, RewardKnobs
 from labkit.types import Step
 
@@ -92,6 +92,20 @@ def test_noise_on_a_plateau_is_not_hacking() -> None:
 def test_beta_of_zero_gets_a_suggestion_that_moves_it() -> None:
     found = alerts(run(knobs={"kl_coef": 0.0}, kl_k1=lambda t: 40 * t * t))
     assert found[0].suggestion == {"kl_coef": 0.02}
+
+
+def test_a_negative_kl_gets_a_suggestion_at_temperature_1_too() -> None:
+    (found,) = alerts(run(kl_coef=lambda t: 0, kl_k1=lambda t: -0.8))
+    assert found.suggestion == {"policy_lr": KNOBS["policy_lr"] / 2}
+
+
+def test_a_broken_promise_is_an_alert_with_its_causes_and_a_way_back() -> None:
+    steps = run(3)
+    nan = failure("Step 4: policy_loss is nan. Usual causes: a learning rate too high, or a reward that is no number.", steps)
+    assert nan.level == "serious" and nan.sentence == "The run ended after step 3. Step 4: policy_loss is nan."
+    assert nan.cause.startswith("Usual causes: a learning rate") and "Roll back" in nan.cause
+    assert nan.suggestion == {r: KNOBS[r] / 3 for r in ("policy_lr", "value_lr")}
+    assert failure("The mean KL cannot be negative.", []).suggestion is None
 
 
 def test_serious_alerts_come_first() -> None:

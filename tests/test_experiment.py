@@ -1,18 +1,23 @@
 """One smoke-scale run of the whole method, and what must hold between its stages; then the same on a folder of one's own files."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
 
 from labkit import reward
+from labkit.batch.parents import bring
 from labkit.batch.records import is_whole
 from labkit.errors import DataError, RunError
 from labkit.experiment import (
     Experiment,
     ask,
     evaluate,
+    evaluate_now,
     judge_rankings,
     load_evaluation,
     replay_job,
@@ -123,6 +128,36 @@ def test_a_run_that_was_stopped_or_branched_by_hand_can_be_used_and_replayed(lab
         assert metrics(lab, "again") == metrics(lab, source) and knobs["kl_coef"] == lab.preset.ppo_knobs.kl_coef
 
 
+@pytest.mark.kernel
+def test_a_steered_run_replays_headless_in_its_notebook_number_for_number(lab, repository, tmp_path):
+    job = lab.ppo_job(name="by-hand", steps=4)
+    job.dial.turn(ptx_coef=2.0, why="from the start")
+    stepped(job, 1)
+    for turn, upto in (({"kl_coef": 0.6}, 2), ({"kl_coef": 5.0}, 3)):
+        job.dial.turn(**turn, why="by hand")
+        job.step()
+        while len(job.steps) < upto or job.status != "paused":
+            time.sleep(0.01)
+    job.rollback(2).result(60)
+    job.dial.release(why="let it")
+    job.dial.turn(policy_lr=3e-4, why="slower")
+    job.resume()
+    job.result(block=True)
+    again = Run("again", lab.run.path.parent)
+    for part in ("prompts", "demonstrations", "rankings", "sft", "ppo_init", "reward"):
+        bring(lab.run.path / part, again.path / part)
+    parameters = {"run": "again", "scale": "smoke", "replay": str(lab.run.path / "by-hand")}
+    given = [word for name, value in parameters.items() for word in ("-p", name, value)]
+    notebook = repository / "notebooks" / "05_ppo_ptx.ipynb"
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(tmp_path / "out.ipynb"), *given]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LABKIT")}
+    environment = kept | {"LABKIT_RUNS": str(lab.run.path.parent), "PYTHONPATH": str(repository)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert metrics(Experiment(again, scale="smoke"), "ppo_ptx") == metrics(lab, "by-hand")
+    assert [s.knobs for s in again.stage("ppo_ptx").steps()] == [s.knobs for s in job.steps]
+
+
 def test_a_replay_on_something_else_is_refused_with_what_differs(lab, tmp_path):
     def recorded_with(**changes):
         path = tmp_path / "other" / "ppo_ptx"
@@ -198,8 +233,10 @@ def test_a_job_in_progress_can_be_asked_for_samples(lab):
     rows = job.ask(
         lambda: sample_now(lab, job)([lab.prompts("valid")[0].text, "What is the colour of the fox?\n"])
     ).result(60)
+    numbers = job.ask(lambda: evaluate_now(lab, job)([p.text for p in lab.prompts("valid")[:4]])).result(60)
     job.stop()
     job.result(block=True)
+    assert 0 <= numbers["win_rate"] <= 1 and {"score", "gold", "words"} < set(numbers)
     assert len(rows) == 2 and "gold" in rows[0] and "gold" not in rows[1]
 
 

@@ -133,7 +133,8 @@ function controls(spec, ask) {
     show(buttons.resume, status === "paused");
     show(buttons.step, status === "paused" || status === "idle");
     show(buttons.stop, alive);
-    keep.disabled = back.disabled = fork.disabled = !alive;
+    keep.disabled = fork.disabled = !alive;
+    back.disabled = status === "idle"; // a run that has ended, also by an error, goes on from a snapshot
     const wanted = state.snapshots.map(String);
     if (from.dataset.wanted !== wanted.join()) {
       const chosen = from.value;
@@ -190,7 +191,7 @@ function showAlerts(root, found, ask) {
         { class: "lkc-alert", dataset: { level: alert.level, rule: alert.rule } },
         h("span", { class: "lkc-sign", "aria-hidden": "true" }, "!"),
         h("div", { class: "lkc-alert-text" }, h("strong", {}, alert.sentence), h("div", {}, alert.cause)),
-        offer.length ? h("button", { type: "button", class: "lkc-button lkc-apply", onclick: () => ask({ kind: "turn", changes: alert.suggestion, why: `alert: ${alert.sentence}` }) }, `Set ${words}`) : null,
+        offer.length ? h("button", { type: "button", class: "lkc-button lkc-apply", onclick: () => ask({ kind: "apply", changes: alert.suggestion, why: `alert: ${alert.sentence}` }) }, `Set ${words}`) : null,
       );
     }),
   );

@@ -16,13 +16,14 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import anywidget
 import traitlets
 
-from labkit.alerts import alerts
+from labkit.alerts import alerts, failure
 from labkit.errors import LabError, SettingsError
 from labkit.figures.panels import panels_for
 from labkit.figures.records import Record, interventions, records
@@ -44,7 +45,7 @@ class Cockpit(anywidget.AnyWidget):
 
     job: a `labkit.jobs.Job` of any stage; without a Dial as its schedule there are no knobs on the board.
     sample: prompts -> one row (mapping with "response" and numbers) or text per prompt; evaluate: prompts -> a mapping
-    of numbers or a text. Both run in the job's thread at its next boundary. prompts: texts to choose from.
+    of numbers (its "win_rate" joins what the alerts look at) or a text. Both run in the job's thread at its next boundary. prompts: texts to choose from.
     beside: other runs to draw with this one, as `labkit.figures.training_curves` takes them.
     samples: rows of the newest batch to show. rate: updates per second at most.
     """
@@ -82,6 +83,7 @@ class Cockpit(anywidget.AnyWidget):
         self._notice: dict[str, Any] = {}
         self._answers: list[dict[str, Any]] = []
         self._alerts: tuple[float, int, list[dict[str, Any]]] = (0.0, -1, [])
+        self._win_rates: list[tuple[Any, float]] = []  # (step, what "evaluate now" said of it)
         self._stamps: list[tuple[int, float]] = []
         self._wanted, self._wake, self._closed = False, threading.Event(), False
         super().__init__(spec=self._spec(title))
@@ -169,8 +171,14 @@ class Cockpit(anywidget.AnyWidget):
         due = time.monotonic() - at > 2.0 or self.job.status in _ENDED
         if newest != upto and due:
             near = steps if len(steps) <= 400 else [*steps[:20], *steps[-380:]]
-            self._alerts = (time.monotonic(), newest, [a.to_json() for a in alerts(near)])
-        return self._alerts[2]
+            self._alerts = (time.monotonic(), newest, [a.to_json() for a in alerts(self._measured(near))])
+        failed = self.job.status == "failed" and self.job.error
+        return [*([failure(self.job.error, steps).to_json()] if failed else []), *self._alerts[2]]
+
+    def _measured(self, steps: Sequence[Any]) -> list[Any]:
+        """The steps, with the win rate of those at which somebody asked for an evaluation."""
+        found = {id(step): rate for step, rate in self._win_rates}
+        return [replace(s, metrics={**s.metrics, "win_rate": found[id(s)]}) if id(s) in found else s for s in steps]
 
     # -- from the page: handed on at once --------------------------------------------------------------------------
 
@@ -200,8 +208,8 @@ class Cockpit(anywidget.AnyWidget):
         elif kind == "branch":
             name = check_name(str(message.get("name", "")).strip(), "branch")
             self._await(self.job.branch(name), "Branch", lambda folder: f"Branched: now writing {folder.path.name}.")
-        elif kind == "turn" and self.desk:
-            self.desk.turn(message.get("changes") or {}, message.get("why", ""))
+        elif kind in ("turn", "apply") and self.desk:
+            getattr(self.desk, kind)(message.get("changes") or {}, message.get("why", ""))
         elif kind == "auto" and self.desk and self.desk.has_controller:
             self.desk.switch(bool(message.get("on")), message.get("why", ""))
         elif kind in ("sample", "evaluate"):
@@ -223,8 +231,10 @@ class Cockpit(anywidget.AnyWidget):
 
         def work() -> dict[str, Any]:
             value = function(prompts)
-            step = self.job.steps[-1].number if self.job.steps else 0
-            return {"kind": kind, "step": step, "rows": answer_rows(value, prompts)}
+            newest = self.job.steps[-1] if self.job.steps else None
+            if newest and isinstance(value, Mapping) and "win_rate" in value:
+                self._win_rates.append((newest, float(value["win_rate"])))
+            return {"kind": kind, "step": newest.number if newest else 0, "rows": answer_rows(value, prompts)}
 
         self._say("Waiting for the boundary of this step …" if self.job.alive else "Working …", busy=True)
         self._await(self.job.ask(work) if self.job.alive else in_thread(work), kind.capitalize(), self._answered)

@@ -62,6 +62,13 @@ class Desk:
             numbers[name] = float(value)
         self.dial.turn(**numbers, why=str(why)[:_LONGEST_NOTE])
 
+    def apply(self, changes: Mapping[str, Any], why: str = "") -> None:
+        """Turn what an alert suggests; where the controller holds β, take it into the hand first, or it would be refused."""
+        auto = [row["asked"] for row in self.dial.pending if row["knob"] == "auto"] or [self.dial.auto]
+        if "kl_coef" in changes and auto[-1]:
+            self.switch(False, why)
+        self.turn(changes, why)
+
     def switch(self, auto: bool, why: str = "") -> None:
         """Give β to the controller, or take it back into the hand."""
         (self.dial.release if auto else self.dial.hold)(why=str(why)[:_LONGEST_NOTE])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from labkit.alerts import alerts
+from labkit.alerts import alerts, failure
 from labkit.figures import bundle, training_curves
 from labkit.figures.records import Record, number
 from labkit.figures.text import visible
@@ -76,7 +76,7 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
     branches = [Record(b.path.name, b.steps()) for b in job.branches if b.path != job.folder.path]
     fig = training_curves([Record(name, steps, ledger), *branches, *board.beside], title=board.spec["title"])
     lines = [board._line(steps), _numbers(steps)]
-    found = alerts(steps)
+    found = [*([failure(job.error, steps)] if job.error else []), *alerts(steps)]
     lines += [f"Alert: {a.sentence} {a.cause}" for a in found] or ["No alerts."]
     tables: list[Table] = []
     if ledger:

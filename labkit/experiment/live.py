@@ -95,6 +95,7 @@ def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str
                 "prompt": prompt.text,
                 "response": completion.text,
                 "score": _scores(lab, judge, prompt, [completion])[0],
+                "finished": bool(completion.finished),
             }
             if lab.source.gold is not None and prompt.meaning:
                 row["gold"] = lab.source.gold([prompt], [completion.text], [bool(completion.finished)])[0]
@@ -105,19 +106,34 @@ def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str
 
 
 def evaluate_now(lab: Experiment, job: Job) -> Callable[[list[str]], dict[str, float]]:
-    """For `Cockpit(evaluate=...)`: mean score, gold utility and length of fresh answers to these prompts."""
-    sample = sample_now(lab, job)
+    """For `Cockpit(evaluate=...)`: mean score, gold utility and length of fresh answers to these prompts.
+
+    In the world also the win rate over the SFT model in the eyes of held-out labelers; typed prompts have no judge.
+    """
+    sample, known = sample_now(lab, job), {p.text: p for p in lab.prompts("valid")}
 
     def evaluate(texts: list[str]) -> dict[str, float]:
         rows = sample(texts)
+        judged = [(known[t], row) for t, row in zip(texts, rows, strict=True) if t in known and "gold" in row]
         means = {
             "score": sum(r["score"] for r in rows) / len(rows),
             "words": sum(len(r["response"].split()) for r in rows) / len(rows),
         }
         gold = [r["gold"] for r in rows if "gold" in r]
-        return means | ({"gold": sum(gold) / len(gold)} if gold else {})
+        return means | ({"gold": sum(gold) / len(gold), "win_rate": _win_rate(lab, judged)} if judged else {})
 
     return evaluate
+
+
+def _win_rate(lab: Experiment, judged: list[tuple[Prompt, dict[str, Any]]]) -> float:
+    """Over the SFT model, by held-out labelers."""
+    from labkit.evaluation.preference import compare
+
+    prompts = [prompt for prompt, _ in judged]
+    now = [Completion(f"now-{p.id}", p.id, row["response"], finished=row["finished"]) for p, row in judged]
+    both = {"sft": answers(lab, "sft", prompts), "now": now}
+    found = compare(prompts, both, baseline="sft", labelers=lab.source.held_out_labelers, seed=lab.seed)
+    return found.win_rates["now", "held-out labelers"].rate
 
 
 def inspect_run(lab: Experiment, *, prompts: int = 24) -> dict[str, Any]:

@@ -205,3 +205,32 @@ def test_two_thousand_points_on_ten_curves_draw_in_under_150_ms(lab: Lab) -> Non
         times.append(float(lab.page.get_attribute(".lkc", "data-draw-ms")))
     print(json.dumps(times))
     assert sorted(times)[len(times) // 2] < 150
+
+
+BREAKS = """
+from labkit.errors import InvariantError
+make = job.make_loop
+def breaks(schedule):
+    for step in make(schedule):
+        if step.number == 8 and step.knobs["policy_lr"] == 1e-3:
+            raise InvariantError("Step 8: policy_loss is nan. Usual causes: a learning rate too high.")
+        yield step
+job.make_loop = breaks
+True
+"""
+
+
+def test_after_a_broken_promise_one_turns_a_knob_and_rolls_back(cockpit) -> None:
+    lab = cockpit(total=30, seconds=0.02)
+    lab.python(BREAKS)
+    press(lab, "start")
+    lab.page.wait_for_selector(".lkc-alert[data-rule=failed]")
+    assert "policy_loss is nan" in lab.page.inner_text(".lkc-alert[data-rule=failed]")
+    lab.page.locator(".lkc-alert[data-rule=failed] .lkc-apply").click()
+    lab.page.get_by_role("button", name="Roll back").click()
+    wait(lab, "job.status == 'paused'")
+    press(lab, "resume")
+    wait(lab, "job.status == 'done'")
+    assert lab.python("job.steps[5].knobs['policy_lr']") < 5e-4
+    lab.page.wait_for_selector(".lkc-alert[data-rule=failed]", state="detached")
+    assert lab.complaints() == []

@@ -2,11 +2,14 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from labkit.alerts import alerts
+from labkit.errors import InvariantError
 from labkit.figures.panels import panels_for
 from labkit.knobs import Dial, PPOKnobs
 from tests.toy_job import HOSTILE, toy_job
@@ -308,6 +311,64 @@ def test_sft_has_the_same_board_with_its_own_panels_and_knobs(tmp_path: Path) ->
     assert {p["key"] for p in board.spec["panels"]} >= {"loss", "rm", "lr"}
     assert board.desk.state()["auto"] is None
     assert series_keys(board.panels)[:2] == ["loss", "valid_loss"]
+
+
+def test_one_click_on_an_alert_takes_beta_from_the_controller_first() -> None:
+    dial = Dial(PPOKnobs(kl_coef=0.1), auto=True)
+    desk = Desk(dial)
+    desk.turn({"kl_coef": 0.2})
+    assert dial(1).kl_coef == 0.1 and dial.ledger[-1]["outcome"] == "refused"
+    desk.apply({"kl_coef": 0.2}, "alert: KL")
+    assert dial(2).kl_coef == 0.2 and not dial.auto
+    assert [(r["knob"], r["why"]) for r in dial.ledger[-2:]] == [("auto", "alert: KL"), ("kl_coef", "alert: KL")]
+    desk.apply({"clip": 0.1})
+    dial(3)
+    assert [r["knob"] for r in dial.ledger[3:]] == ["clip"], "what the controller does not hold needs no switch"
+
+
+def test_after_a_broken_promise_the_board_warns_and_rolls_back(tmp_path: Path) -> None:
+    board, _ = board_of(tmp_path)
+    make = board.job.make_loop
+
+    def breaks(schedule):
+        for step in make(schedule):
+            if step.number == 8 and step.knobs["policy_lr"] == 1e-3:
+                raise InvariantError("Step 8: policy_loss is nan. Usual causes: a learning rate too high.")
+            yield step
+
+    board.job.make_loop = breaks
+    board.job.start()
+    until(lambda: board.job.status == "failed" and not board.job.alive)
+    board.refresh()
+    warned = board.state["alerts"][0]
+    assert warned["rule"] == "failed" and "policy_loss is nan" in warned["sentence"]
+    assert "policy_loss is nan" in board.static()[1]["text/plain"]
+    say(board, kind="apply", changes=warned["suggestion"], why="alert")
+    say(board, kind="rollback", step=5)
+    until(lambda: board.job.status == "paused")
+    board.refresh()
+    assert board.state["error"] is None and not [a for a in board.state["alerts"] if a["rule"] == "failed"]
+    say(board, kind="do", what="resume")
+    until(lambda: board.job.status == "done")
+    assert board.job.steps[5].knobs["policy_lr"] == pytest.approx(1e-3 / 3)
+
+
+def test_the_win_rate_of_evaluate_now_reaches_the_alerts(tmp_path: Path) -> None:
+    rates = iter([0.7, 0.8, 0.75, 0.5, 0.3, 0.2])
+    board, _ = board_of(tmp_path, evaluate=lambda prompts: {"win_rate": next(rates)})
+    board.job.start(paused=True)
+    for upto in (3, 6, 9, 12, 15, 18):
+        while len(board.job.steps) < upto:
+            count = len(board.job.steps) + 1
+            board.job.step()
+            until(lambda count=count: len(board.job.steps) == count and board.job.status == "paused")
+        say(board, kind="evaluate", prompts=["a"])
+        until(lambda upto=upto: len(board._win_rates) == upto // 3)
+    measured = board._measured(board.job.steps)
+    assert [(s.number, s.metrics["win_rate"]) for s in measured if "win_rate" in s.metrics][-1] == (18, 0.2)
+    plain = [replace(s, metrics={k: v for k, v in s.metrics.items() if k != "gold"}) for s in measured]
+    assert any("win rate fell" in a.sentence for a in alerts(plain))
+    board.job.stop()
 
 
 def test_a_failing_job_says_why(tmp_path: Path) -> None:
