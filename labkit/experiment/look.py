@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from labkit import reward
 from labkit.errors import DataError
 from labkit.labels.disagreement import worst_first
-from labkit.models import encode_prompt, load_reward_model, score
+from labkit.models import decode, encode_prompt, load_reward_model, score
 from labkit.reward.data import response_ids
 from labkit.sampling import best_of_n, complete
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Prompt, Ranking
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from labkit.experiment.lab import Experiment
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 FEW_SHOT = "few-shot"
+SEPARATOR = "\n"  # what ends an example's answer, and so the few-shot model's own
 BEST_OF = "best-of-"
 
 
@@ -56,13 +59,24 @@ def answers(
         )
     prefix = few_shot_prefix(lab) if model == FEW_SHOT else ""
     policy = lab.policy("base" if model == FEW_SHOT else model)
-    return [group[0] for group in complete(policy, lab.tokenizer, prompts, name=model, prefix=prefix, **draw)]
+    drawn = [group[0] for group in complete(policy, lab.tokenizer, prompts, name=model, prefix=prefix, **draw)]
+    return [up_to_separator(c, lab.tokenizer) for c in drawn] if model == FEW_SHOT else drawn
 
 
 def few_shot_prefix(lab: Experiment, examples: int = 4) -> str:
     """Some short prompts with their demonstrations: what turns a base model into "GPT-3 (prompted)" (paper, section 3.5)."""
     chosen = sorted(lab.demonstrations("train")[:200], key=lambda d: len(d.prompt.text) + len(d.text))[:examples]
-    return "".join(f"{d.prompt.text}{d.text}\n" for d in chosen)
+    return "".join(f"{d.prompt.text}{d.text}{SEPARATOR}" for d in chosen)
+
+
+def up_to_separator(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> Completion:
+    """A few-shot answer without the next example that the base goes on to write: the separator ends it, as an end token would."""
+    if SEPARATOR not in completion.text:
+        return completion
+    ids = list(completion.token_ids)
+    kept = next(n for n in range(1, len(ids) + 1) if SEPARATOR in decode(tokenizer, ids[:n]))
+    text = completion.text.split(SEPARATOR)[0]
+    return replace(completion, text=text, token_ids=tuple(ids[:kept]), finished=True)
 
 
 def ask(lab: Experiment, prompts: Sequence[Prompt], models: Sequence[str], **options: Any) -> list[dict[str, str]]:
