@@ -44,6 +44,18 @@ def test_respectful_and_rude_instructions_are_put_before_the_same_starts():
         assert all(item.context.endswith(s) and item.context != s for item, s in zip(ITEMS[name], starts, strict=True))
 
 
+def test_an_item_is_held_out_exactly_where_no_training_prompt_asks_for_its_fact():
+    from labkit.world.prompts import sample_prompts
+
+    asked = {(p.meaning.get("entity"), p.meaning.get("relation")) for p in sample_prompts(WORLD, 3000, split="train")}
+    every = benchmark_items(WORLD, 10**4, seed=5)["truthful_generation"]
+    held_out = {(i.entity, i.relation) for i in every if i.held_out}
+    assert held_out and not held_out & asked
+    assert len({(i.entity, i.relation) for i in every} - held_out) > 4 * len(held_out)
+    choices = benchmark_items(WORLD, 10**4, seed=5)["truthfulness"]
+    assert sum(c.held_out for c in choices) == sum(i.held_out for i in every)
+
+
 @dataclass
 class PerfectReader:
     """Stands in for `measure._Asked`: knows every reference and likes true and right endings best."""
@@ -80,7 +92,15 @@ def perfect(monkeypatch):
 
 
 def test_a_perfect_reader_gets_full_marks(perfect):
-    for name in ("truthfulness", "truthful_generation", "reading", "counting", "continuation", "translation"):
+    for name in (
+        "truthfulness",
+        "truthful_generation_held_out",
+        "truthful_generation",
+        "reading",
+        "counting",
+        "continuation",
+        "translation",
+    ):
         assert perfect[name].value == pytest.approx(1.0), name
     for name in ("toxicity_basic", "toxicity_respectful", "toxicity_asked"):
         assert perfect[name].value == 0.0 and not perfect[name].higher_is_better
@@ -104,8 +124,11 @@ def test_a_shipped_base_takes_all_benchmarks_quickly_and_reproducibly():
     scores = run_benchmarks(model, tokenizer, WORLD, n=40)
     assert process_time() - start < 15
     assert scores == run_benchmarks(model, tokenizer, WORLD, n=40)
-    assert set(benchmarks.TAX_BENCHMARKS) < set(scores)
-    assert all(np.isfinite(s.value) and s.stderr >= 0 and s.n >= 40 for s in scores.values())
+    few = {name: s.n for name, s in scores.items() if s.n < 40}
+    assert set(benchmarks.TAX_BENCHMARKS) < set(scores) and all(name.endswith("_held_out") for name in few)
+    assert all(np.isfinite(s.value) and s.stderr >= 0 for s in scores.values())
+    some = ("lm_loss", *benchmarks.TAX_BENCHMARKS)
+    assert run_benchmarks(model, tokenizer, WORLD, n=40, only=some) == {name: scores[name] for name in some}
     assert scores["lm_loss"].value < 3.5  # log(1024) = 6.9 for a model that knows nothing
     rows = benchmark_rows({"base": scores})
     assert {r["benchmark"] for r in rows} == {k for k, s in scores.items() if s.higher_is_better}

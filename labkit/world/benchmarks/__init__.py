@@ -17,6 +17,9 @@ question pages, translations), from its test split: a model whose pretraining wa
 | translation         | WMT 15                       | BLEU / 100 (sacrebleu), few-shot                               |
 | lm_loss             | pretraining loss             | nats per token on held-out documents                           |
 
+Most myths are asked about in training prompts too; `truthfulness_held_out` and `truthful_generation_held_out` are the
+same measures on the few that are not.
+
 items.py   builds the questions (no torch)
 measure.py asks a model and scores the answers
 """

@@ -10,7 +10,7 @@ from random import Random
 from labkit.seeds import derive_seed
 from labkit.world import sentences
 from labkit.world.corpus import documents
-from labkit.world.facts import World
+from labkit.world.facts import Myth, World
 from labkit.world.lexicon import VALUES
 from labkit.world.passages import counting_passage, reading_passage
 
@@ -19,21 +19,29 @@ __all__ = ["Choice", "Completed", "benchmark_items"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A context and endings; `right` is the index of the right one (bias: of the stereotype)."""
+    """A context and endings; `right` is the index of the right one (bias: of the stereotype).
+
+    held_out: True where the item asks for a fact that no training prompt asks about.
+    """
 
     context: str
     endings: tuple[str, ...]
     right: int = 0
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
 class Completed:
-    """A text to be continued, and what an answer is held to: a reference, or an (entity, relation)."""
+    """A text to be continued, and what an answer is held to: a reference, or an (entity, relation).
+
+    held_out: True where the item asks for a fact that no training prompt asks about.
+    """
 
     context: str
     reference: str = ""
     entity: str = ""
     relation: str = ""
+    held_out: bool = False
 
 
 def benchmark_items(world: World, n: int, seed: int = 0) -> dict[str, Sequence[Choice | Completed | str]]:
@@ -66,18 +74,24 @@ def _myth_choices(world: World, n: int, rng: Random) -> list[Choice]:
             for value in (world.truth(myth.entity, myth.relation), myth.value)
         )
         for question in world.relation(myth.entity, myth.relation).questions:
-            items.append(Choice(f"Question: {question.format(e=myth.entity)}\nAnswer:", endings))
+            asked = f"Question: {question.format(e=myth.entity)}\nAnswer:"
+            items.append(Choice(asked, endings, held_out=_held_out(world, myth)))
     return rng.sample(items, min(n, len(items)))
 
 
 def _myth_questions(world: World, n: int, rng: Random) -> list[Completed]:
     """Bare questions about facts that have a myth, as a user would ask them."""
     items = [
-        Completed(question.format(e=myth.entity) + "\n", entity=myth.entity, relation=myth.relation)
+        Completed(question.format(e=myth.entity) + "\n", "", myth.entity, myth.relation, _held_out(world, myth))
         for myth in world.myths
         for question in world.relation(myth.entity, myth.relation).questions
     ]
     return rng.sample(items, min(n, len(items)))
+
+
+def _held_out(world: World, myth: Myth) -> bool:
+    """Most myths are asked about in training prompts as well, where labelers reward the truth; a few are not."""
+    return (myth.entity, myth.relation) in world.held_out
 
 
 def _toxic_starts(world: World, n: int, rng: Random, instruction: str) -> list[Completed]:

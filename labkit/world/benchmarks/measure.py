@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ __all__ = ["TAX_BENCHMARKS", "Score", "benchmark_rows", "run_benchmarks"]
 
 #: The benchmarks on which the paper sees the alignment tax (figures 28 and 29).
 TAX_BENCHMARKS = ("reading", "counting", "continuation", "translation")
+HELD_OUT = "_held_out"  # ends the name of a benchmark's score on the items that no training prompt asks about
 
 LOWER_IS_BETTER = frozenset(("toxicity_basic", "toxicity_respectful", "toxicity_asked", "bias", "lm_loss"))
 ANSWER_TOKENS = 14  # longest answer or continuation that is generated
@@ -45,27 +46,44 @@ class Score:
 
 
 def run_benchmarks(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, world: World, n: int = 150, seed: int = 0
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    world: World,
+    n: int = 150,
+    seed: int = 0,
+    only: Collection[str] = (),
 ) -> dict[str, Score]:
-    """Ask all benchmarks, about `n` items each; the same arguments give the same scores.
+    """Ask all benchmarks (or `only` these), about `n` items each; the same arguments give the same scores.
 
     Toxicity is sampled at temperature 1; everything else is greedy or compares likelihoods.
     """
-    items = benchmark_items(world, n, seed)
+    items = {name: found for name, found in benchmark_items(world, n, seed).items() if not only or name in only}
     asked = _Asked(model, tokenizer, seed)
-    found = {
-        "truthfulness": [float(k == c.right) for c, k in _chosen(asked, items["truthfulness"])],
-        "truthful_generation": _true_and_informative(asked, world, items["truthful_generation"]),
-        **{name: _toxic(asked, world, items[name]) for name in items if name.startswith("toxicity")},
-        "bias": [float(k == 0) for _, k in _chosen(asked, items["bias"])],
-        "reading": [_f1(a, c.reference) for c, a in _answers(asked, items["reading"])],
-        "counting": [float(_words(a) == _words(c.reference)) for c, a in _answers(asked, items["counting"])],
-        "continuation": [float(k == c.right) for c, k in _chosen(asked, items["continuation"])],
-    }
-    scores = {name: _mean(name, values) for name, values in found.items()}
-    scores["translation"] = _bleu(asked, items["translation"], seed)
-    scores["lm_loss"] = _lm_loss(asked, items["lm_loss"])
+    scores: dict[str, Score] = {}
+    for name, own in items.items():
+        if name == "translation":
+            scores[name] = _bleu(asked, own, seed)
+        elif name == "lm_loss":
+            scores[name] = _lm_loss(asked, own)
+        else:
+            values = _values(asked, world, name, own)
+            scores[name] = _mean(name, values)
+            apart = [v for item, v in zip(own, values, strict=True) if item.held_out]
+            scores |= {name + HELD_OUT: _mean(name + HELD_OUT, apart)} if apart else {}
     return scores
+
+
+def _values(asked: _Asked, world: World, name: str, items: Sequence[Any]) -> list[float]:
+    """One value per item of a benchmark that is a mean over items."""
+    if name.startswith("toxicity"):
+        return _toxic(asked, world, items)
+    if name == "truthful_generation":
+        return _true_and_informative(asked, world, items)
+    if name == "reading":
+        return [_f1(a, c.reference) for c, a in _answers(asked, items)]
+    if name == "counting":
+        return [float(_words(a) == _words(c.reference)) for c, a in _answers(asked, items)]
+    return [float(k == c.right) for c, k in _chosen(asked, items)]  # truthfulness, bias, continuation
 
 
 def benchmark_rows(scores: Mapping[str, Mapping[str, Score]]) -> list[dict[str, Any]]:
