@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from labkit.errors import DataError
-from labkit.models import load_policy, packed_logits, response_logprobs
+from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
 from labkit.sampling import best_of_n, complete, sample
 from labkit.types import Completion
 from tests.toy import ARCHITECTURES, END, NumberTokenizer, save_toy, toy_prompts, toy_rows
@@ -84,6 +84,8 @@ def test_completions_carry_their_provenance_and_best_of_n_picks_the_highest(tmp_
     assert [len(g) for g in groups] == [4] * 5
     one = groups[2][1]
     assert one.prompt_id == "p2" and one.sampling["temperature"] == 1.0 and len(one.model) == 12
+    named = complete(model, NumberTokenizer(), prompts[:1], max_new_tokens=8, seed=7, name="sft")[0][0]
+    assert named.model == "sft" and named.sampling["weights"] == one.model == model_hash(model)
     again = sample(model, [[int(w) for w in prompts[2].text.split()]], max_new_tokens=8, eos_id=END, seeds=[one.seed])
     assert tuple(again[0].ids) == one.token_ids
     longest = best_of_n(groups, lambda flat: torch.tensor([float(len(c.token_ids)) for c in flat]))

@@ -32,9 +32,11 @@ def complete(
 ) -> list[list[Completion]]:
     """Sample n completions for each prompt, each with model, sampling parameters, seed and token ids.
 
-    name: shown as the completion's model; the weights' hash by default. prefix: text put before every prompt (few-shot examples).
+    name: shown as the completion's model; the weights' hash by default, which `sampling` holds in any case.
+    prefix: text put before every prompt (few-shot examples).
     """
-    name = name or model_hash(model)
+    weights = model_hash(model)  # a name says which stage, the hash which weights: a stage may be trained again
+    name = name or weights
     seeds = [derive_seed(seed, "complete", p.id, i) for p in prompts for i in range(n)]
     ids = [encode_prompt(tokenizer, prefix + p.text) for p in prompts]
     drawn = sample(
@@ -45,7 +47,7 @@ def complete(
         temperature=temperature,
         seeds=seeds,
     )
-    sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens, "weights": weights}
     flat = [
         Completion(
             id=f"{name}-{prompts[k // n].id}-{k % n}",

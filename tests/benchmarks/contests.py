@@ -6,60 +6,74 @@ on a GPU): rounds alternate, so that a busy machine is busy for both. A ratio ab
 
 from __future__ import annotations
 
-import time
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.benchmarks.floor import matrix_rate, needed_operations
-from tests.benchmarks.referee import TRL_PPO_PYTHON, Peer, duel, spread
-from tests.benchmarks.workload import END, PAD, Workload, make_policy, make_prompts
+from tests.benchmarks.fits import UNITS, line, points_of
+from tests.benchmarks.floor import matrix_rate, needed_for_rankings, needed_operations
+from tests.benchmarks.referee import Bout, Peer, duel, find_trl_ppo, spread
+from tests.benchmarks.workload import Workload
 
-__all__ = ["cost_by_size", "ppo", "ptx", "reward", "sampling"]
+__all__ = ["cost_by_size", "ppo", "ptx", "reward", "sampling", "sft"]
 
 PEERS = "tests.benchmarks.peers"
+PHASES = ("generation", "scoring", "update")
 
 
 def clock_of(work: Workload) -> str:
     return "wall" if work.device == "cuda" else "cpu"
 
 
-def ppo(
-    work: Workload, *, rounds: int, peer: Workload | None = None, rollout_batch: int = 0, seconds: float = 1e9
-) -> dict[str, Any]:
+def ppo(work: Workload, *, rounds: int, rollout_batch: int = 0, seconds: float = 1e9) -> dict[str, Any]:
     """PPO episodes per second beside TRL 1.12.0, where its environment exists.
 
-    peer: the workload of TRL, where it shall differ from the lab's in dtype. seconds: no round begins after these.
+    rollout_batch: rows that TRL samples and scores together; 0: all. seconds: no round begins after these.
     """
-    contestants = {"lab": Peer(f"{PEERS}.lab_ppo", work)}
-    if TRL_PPO_PYTHON.exists():
+    contestants, home = {"lab": Peer(f"{PEERS}.lab_ppo", work)}, find_trl_ppo()
+    if home is not None:
         options = [f"--rollout_batch={rollout_batch}"] if rollout_batch else []
-        contestants = {"trl": Peer(f"{PEERS}.trl_ppo", peer or work, *options, python=TRL_PPO_PYTHON), **contestants}
+        contestants = {"trl": Peer(f"{PEERS}.trl_ppo", work, *options, home=home), **contestants}
     bout = duel(contestants, rounds, seconds=seconds)
+    check_same_work(bout, work)
+    result = _result(bout, work, "episodes", lambda _: work.batch)
+    for name in contestants:
+        result[name] |= {"phases": bout.phases(name), "mean_length": bout.median(name, "mean_length")}
+    if home is not None:
+        result["phase_ratios"] = {name: bout.phase_ratios("trl", "lab", name) for name in PHASES}
+    needed = needed_operations(work, result["lab"]["mean_length"])
+    return result | {"floor": _floor(work, needed)}
+
+
+def check_same_work(bout: Bout, work: Workload) -> None:
+    """Every round of every contestant must have as many optimiser steps, one per minibatch; raises RuntimeError."""
+    due = work.batch // work.minibatch
+    for name, rounds in bout.rounds.items():
+        taken = {r["optimizer_steps"] for r in rounds}
+        if taken != {due}:
+            raise RuntimeError(f"{name} took {sorted(taken)} optimiser steps in a round of {due} minibatches; make it {due}.")
+
+
+def _result(bout: Bout, work: Workload, unit: str, amount: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
+    """What all contests report: the work, the rounds, each contestant's rate, and the ratio with its spread.
+
+    amount: how many units a round of this contestant holds; costs are compared per unit.
+    """
     clock = clock_of(work)
     result: dict[str, Any] = {"work": vars(work), "clock": clock, "rounds": bout.rounds}
-    for name in contestants:
-        result[name] = {
-            "episodes_per_second": work.batch / bout.median(name, clock),
-            "phases": bout.phases(name),
-            "mean_length": bout.median(name, "mean_length"),
-            "peak_mib": max(r["peak_mib"] for r in bout.rounds[name]),
-        }
-    if "trl" in contestants:
-        result["ratio"] = bout.ratios("trl", "lab", clock)
-        result["phase_ratios"] = {
-            phase: spread(
-                [
-                    a["phases"][phase] / b["phases"][phase]
-                    for a, b in zip(bout.rounds["trl"], bout.rounds["lab"], strict=True)
-                ]
-            )
-            for phase in ("generation", "scoring", "update")
-        }
-    rate = matrix_rate(work.dtype, work.device, work.threads)
-    needed = needed_operations(work, result["lab"]["mean_length"])
-    result["floor"] = {"operations_per_second": rate, "phases": {name: count / rate for name, count in needed.items()}}
+    costs = {name: [r[clock] / amount(r) for r in rounds] for name, rounds in bout.rounds.items()}
+    for name, each in costs.items():
+        result[name] = bout.summary(name) | {f"{unit}_per_second": statistics.median(1 / c for c in each)}
+    if peer := next((name for name in costs if name != "lab"), None):
+        result["ratio"] = spread([a / b for a, b in zip(costs[peer], costs["lab"], strict=True)])
     return result
+
+
+def _floor(work: Workload, needed: dict[str, float]) -> dict[str, Any]:
+    """Seconds that the operations of each phase take at the rate of this machine's matrix product."""
+    rate = matrix_rate(work.dtype, work.device, work.threads)
+    return {"operations_per_second": rate, "phases": {name: count / rate for name, count in needed.items()}}
 
 
 def ptx(work: Workload, *, rounds: int) -> dict[str, Any]:
@@ -75,80 +89,48 @@ def reward(work: Workload, completions: int, *, rounds: int) -> dict[str, Any]:
     bout = duel(
         {"trl": Peer(f"{PEERS}.trl_reward", work, option), "lab": Peer(f"{PEERS}.lab_reward", work, option)}, rounds
     )
-    clock = clock_of(work)
-    return {
-        "work": vars(work),
-        "completions": completions,
-        "rounds": bout.rounds,
-        "ratio": bout.ratios("trl", "lab", clock),
-        **{name: {"rankings_per_second": work.minibatch / bout.median(name, clock)} for name in bout.rounds},
-    }
+    result = _result(bout, work, "rankings", lambda _: work.minibatch) | {"completions": completions}
+    for name in bout.rounds:
+        result[name]["phases"] = bout.phases(name)
+    return result | {"floor": _floor(work, {"update": needed_for_rankings(work, completions)})}
 
 
 def sampling(work: Workload, *, rounds: int) -> dict[str, Any]:
-    """Sampled tokens per second beside `generate`, on the same prompts, in one process."""
-    import torch
-
-    from labkit.models import fused
-    from labkit.models.packed import LAB_ATTENTION
-    from labkit.sampling import sample
-
-    torch.set_num_threads(work.threads)
-    ours = fused(make_policy(work, attn_implementation=LAB_ATTENTION)).to(work.device)
-    theirs = make_policy(work).to(work.device)
-    prompts = make_prompts(work, work.batch)
-    longest = max(len(p) for p in prompts)
-    padded = torch.tensor([[PAD] * (longest - len(p)) + p for p in prompts], device=work.device)
-
-    def run_ours() -> int:
-        drawn = sample(ours, prompts, max_new_tokens=work.max_response, eos_id=END, seeds=range(work.batch))
-        return sum(len(s.ids) for s in drawn)
-
-    def run_theirs() -> int:
-        out = theirs.generate(
-            input_ids=padded, attention_mask=(padded != PAD).long(), max_new_tokens=work.max_response, do_sample=True,
-            top_k=0, top_p=1.0, temperature=1.0, eos_token_id=END, pad_token_id=PAD,
-        )  # fmt: skip
-        return int((out[:, longest:] != PAD).sum())
-
-    costs: dict[str, list[float]] = {"generate": [], "lab": []}  # seconds per token
-    for number in range(rounds + 1):
-        for name, run in (("generate", run_theirs), ("lab", run_ours)):
-            seconds, tokens = timed(run, work)
-            if number:
-                costs[name].append(seconds / tokens)
-    ratios = [a / b for a, b in zip(costs["generate"], costs["lab"], strict=True)]
-    rates = {name: {"tokens_per_second": spread([1 / c for c in each])} for name, each in costs.items()}
-    return {"work": vars(work), "ratio": spread(ratios), **rates}
+    """Sampled tokens per second beside `generate`, on the same prompts."""
+    engines = {name: Peer(f"{PEERS}.sampling", work, f"--engine={name}") for name in ("generate", "lab")}
+    bout = duel(engines, rounds)
+    result = _result(bout, work, "tokens", lambda r: r["tokens"])
+    for name in engines:
+        result[name] |= {"phases": bout.phases(name), "mean_length": bout.median(name, "mean_length")}
+    needed = needed_operations(work, result["lab"]["mean_length"])
+    return result | {"floor": _floor(work, {"generation": needed["generation"]})}
 
 
-def cost_by_size(base: Workload, *, rounds: int = 2) -> list[dict[str, Any]]:
-    """Seconds of one PPO iteration against response length, batch and model size, one varied at a time."""
-    variants = [
-        ("response length", replace(base, mean_response=float(n), max_response=n)) for n in (8, 16, 32, 64, 128)
-    ]
-    variants += [("batch", replace(base, batch=n, minibatch=n // 4)) for n in (16, 32, 64, 128)]
+def sft(work: Workload, *, rounds: int) -> dict[str, Any]:
+    """Demonstrations per second beside current TRL's SFTTrainer, of which the lab's SFT is a subclass.
+
+    trl: that trainer as it comes, on padded batches. packed: the same with the lab's batches and attention, so that
+    packed over lab is what the lab's own Steps, knobs and records cost.
+    """
+    peers = {"trl": Peer(f"{PEERS}.trl_sft", work), "packed": Peer(f"{PEERS}.trl_sft", work, "--packed")}
+    bout = duel(peers | {"lab": Peer(f"{PEERS}.lab_sft", work)}, rounds)
+    result = _result(bout, work, "demonstrations", lambda _: work.minibatch)
+    return result | {"overhead": bout.ratios("lab", "packed", clock_of(work))}
+
+
+def cost_by_size(base: Workload, *, rounds: int = 2) -> dict[str, Any]:
+    """Seconds of one PPO iteration against response length, batch and model size, one varied at a time, with line fits."""
+    variants = [("response length", replace(base, mean_response=float(n), max_response=n)) for n in (8, 16, 32, 64)]
+    variants += [("batch", replace(base, batch=n, minibatch=n // 4)) for n in (32, 64, 128, 256)]
     variants += [("model", replace(base, shape=shape)) for shape in ("1M", "3M", "10M")]
     rows = []
     for varied, work in variants:
         bout = duel({"lab": Peer(f"{PEERS}.lab_ppo", work)}, rounds)
-        operations = needed_operations(work, bout.median("lab", "mean_length"))
-        tokens = work.batch * (work.mean_prompt + bout.median("lab", "mean_length"))
-        seconds = bout.best("lab", clock_of(work))
-        rows.append(
-            {
-                "varied": varied,
-                "work": vars(work),
-                "tokens": tokens,
-                "operations": sum(operations.values()),
-                "seconds": seconds,
-            }
-        )
-    return rows
-
-
-def timed(run: Callable[[], int], work: Workload) -> tuple[float, int]:
-    clock = time.perf_counter if work.device == "cuda" else time.process_time
-    started = clock()
-    result = run()
-    return clock() - started, result
+        length = bout.median("lab", "mean_length")
+        sizes = {
+            "tokens": work.batch * (work.mean_prompt + length),
+            "operations": sum(needed_operations(work, length).values()),
+        }
+        rows.append({"varied": varied, "work": vars(work), "seconds": bout.best("lab", clock_of(work)), **sizes})
+    fits = {varied: line(*zip(*points_of(rows, varied), strict=True)) | {"unit": unit} for varied, unit in UNITS.items()}
+    return {"rows": rows, "fits": fits}

@@ -8,7 +8,7 @@ import torch
 
 from tests.benchmarks.workload import SHAPES, Workload, make_policy
 
-__all__ = ["matrix_rate", "needed_operations"]
+__all__ = ["matrix_rate", "needed_for_rankings", "needed_operations"]
 
 
 def matrix_rate(dtype: str = "float32", device: str = "cpu", threads: int = 1, size: int = 1024) -> float:
@@ -47,6 +47,16 @@ def needed_operations(work: Workload, mean_response: float) -> dict[str, float]:
         "scoring": work.batch * (3 * forward + to_words),  # reference, value model, reward model
         "update": work.batch * 3 * (2 * forward + to_words),  # policy and value model, forwards and backwards
     }
+
+
+def needed_for_rankings(work: Workload, completions: int) -> float:
+    """Operations of one step of a reward model: each prompt once, each completion once, forwards and backwards."""
+    layers, _, width = _sizes(work)
+    prompt, response = work.mean_prompt, work.mean_response
+    tokens = prompt + completions * response
+    seen = prompt**2 / 2 + completions * (prompt * response + response**2 / 2)  # pairs of tokens that attention joins
+    attention = 4.0 * SHAPES[work.shape][1] * width * seen
+    return work.minibatch * 3 * (2.0 * (layers[0] * tokens - layers[1] * (tokens - completions)) + attention)
 
 
 def _sizes(work: Workload) -> tuple[tuple[int, int], int, int]:

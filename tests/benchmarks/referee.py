@@ -16,19 +16,43 @@ from typing import Any
 
 from tests.benchmarks.workload import Workload
 
-__all__ = ["REPOSITORY", "TRL_PPO_PYTHON", "Bout", "Peer", "duel", "spread"]
+__all__ = ["REPOSITORY", "TRL_PPO_HOME", "Bout", "Home", "Peer", "duel", "find_trl_ppo", "spread"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TRL_PPO_PYTHON = REPOSITORY / ".bench" / "trl112" / "bin" / "python"
+TRL_PPO_HOME = REPOSITORY / ".bench" / "trl112"  # where `make bench` installs it
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a contestant's packages are: an interpreter, and folders that come first on its path."""
+
+    python: str = sys.executable
+    path: tuple[str, ...] = ()
+
+
+def find_trl_ppo(places: Sequence[Path] | None = None) -> Home | None:
+    """TRL 1.12.0, without network: in a virtual environment, or in a folder made by `pip install --target`.
+
+    places: looked at in turn; None: the folder that LABKIT_BENCH_TRL names, .bench/trl112, then each entry of PYTHONPATH.
+    """
+    if places is None:
+        named = [os.environ.get("LABKIT_BENCH_TRL"), TRL_PPO_HOME, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        places = [Path(place) for place in named if place]
+    for place in places:
+        if list(place.glob("lib/python3*/site-packages/trl-1.12.0.dist-info")) and (place / "bin" / "python").exists():
+            return Home(str(place / "bin" / "python"))
+        if (place / "trl-1.12.0.dist-info").is_dir():
+            return Home(path=(str(place.resolve()),))
+    return None
 
 
 class Peer:
-    """A contestant in a process of its own, by module name and interpreter."""
+    """A contestant in a process of its own, by module name and home."""
 
-    def __init__(self, module: str, work: Workload, *extra: str, python: str | Path = sys.executable) -> None:
-        threads = str(work.threads)
+    def __init__(self, module: str, work: Workload, *extra: str, home: Home | None = None) -> None:
+        home, threads = home or Home(), str(work.threads)
         environment = os.environ | {
-            "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+            "PYTHONPATH": os.pathsep.join([*home.path, str(REPOSITORY)]), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false", "LABKIT_DEVICE": work.device, "LABKIT_DTYPE": work.dtype,
             "PYTHONWARNINGS": "ignore",
@@ -38,7 +62,7 @@ class Peer:
         self.name = module
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process; a pipe could fill up
         self.process = subprocess.Popen(
-            [str(python), "-m", module, *work.arguments(), *extra],
+            [home.python, "-m", module, *work.arguments(), *extra],
             cwd=REPOSITORY, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
         )  # fmt: skip
@@ -69,6 +93,11 @@ class Bout:
     """Rounds of each contestant, in the order they were run; warm-up rounds left out."""
 
     rounds: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each said of itself: versions, threads, dtypes
+
+    def summary(self, name: str) -> dict[str, Any]:
+        """What a contestant said of itself, and the most memory that it took."""
+        return {**self.facts.get(name, {}), "peak_mib": max(r["peak_mib"] for r in self.rounds[name])}
 
     def best(self, name: str, clock: str = "cpu") -> float:
         return min(r[clock] for r in self.rounds[name])
@@ -85,6 +114,11 @@ class Bout:
         """How many times as fast `fast` is, by round: median, least, most."""
         return spread([a[clock] / b[clock] for a, b in zip(self.rounds[slow], self.rounds[fast], strict=True)])
 
+    def phase_ratios(self, slow: str, fast: str, phase: str) -> dict[str, float]:
+        """The same for one phase."""
+        pairs = zip(self.rounds[slow], self.rounds[fast], strict=True)
+        return spread([a["phases"][phase] / b["phases"][phase] for a, b in pairs])
+
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
@@ -98,8 +132,8 @@ def duel(contestants: Mapping[str, Peer], rounds: int, *, warmup: int = 1, secon
     ends = time.monotonic() + seconds
     bout = Bout({name: [] for name in contestants})
     try:
-        for peer in contestants.values():
-            peer.answer()  # ready
+        for name, peer in contestants.items():
+            bout.facts[name] = {key: value for key, value in peer.answer().items() if key != "ready"}
         for number in range(warmup + rounds):
             if number > warmup and time.monotonic() > ends:
                 break

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,16 @@ def test_kwise_rows_come_back_as_they_went(groups):
     given_ = ranking(groups=groups)
     (back,) = rankings_from_rows(kwise_rows([given_]))
     assert back == given_
+
+
+def test_kwise_rows_stand_by_prompt_and_keep_where_each_completion_came_from():
+    drawn = Completion("d", "p", "Drawn.", (3, 5), True, "sft", {"temperature": 0.7, "weights": "ab12"}, 2**62 + 1)
+    written = Completion("w", "p", "Written.", model="labeler")
+    first = Ranking(Prompt("p", "Question?\n", source="import"), (drawn, written), (("d",), ("w",)), labeler="ann")
+    rows = kwise_rows([first, ranking("q"), replace(first, labeler="bob")])
+    assert [(r["prompt_id"], r["labeler"]) for r in rows] == [("p", "ann"), ("p", "bob"), ("q", "ann")]
+    assert rows[0]["token_ids"] == [[3, 5], None] and rows[0]["seeds"] == [2**62 + 1, None]
+    assert rankings_from_rows(to_dataset(rows))[0] == first == rankings_from_rows(rows)[0]
 
 
 @settings(max_examples=40, deadline=None)

@@ -70,17 +70,22 @@ def build_ranking(
     models: Sequence[str] | None = None,
     ratings: Mapping[int, Rating] | None = None,
     seconds: float | None = None,
+    origins: Sequence[Mapping[str, Any]] | None = None,
 ) -> Ranking:
     """A Ranking of `texts` by `ranks` (lower is better, equal is a tie, None is unranked).
 
-    A completion without an id is named after prompt and text, so that two labelers' rankings of it meet.
+    A completion without an id is named after prompt and text, so that two labelers' rankings of it meet. origins: more
+    fields of each Completion (seed, sampling, token_ids, finished), where they are known.
     """
     for n, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"completion {n + 1} of prompt {prompt.id!r} is {text!r:.60}; it must be text.")
     names = [str(i) for i in ids] if ids else _names(prompt.id, texts)
-    models = models or [""] * len(texts)
-    completions = tuple(Completion(i, prompt.id, t, model=m) for i, t, m in zip(names, texts, models, strict=True))
+    models, origins = models or [""] * len(texts), origins or [{}] * len(texts)
+    completions = tuple(
+        Completion(i, prompt.id, t, model=m, **more)
+        for i, t, m, more in zip(names, texts, models, origins, strict=True)
+    )
     places = sorted({r for r in ranks if r is not None})
     groups = tuple(tuple(i for i, r in zip(names, ranks, strict=True) if r == place) for place in places)
     rated = {names[n]: rating for n, rating in (ratings or {}).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,13 @@ MARGINS = {
 
 
 def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
-    """One row per ranking: the prompt with all K completions, their ranks (1 is best, null is unranked) and ratings."""
+    """One row per ranking: the prompt with all K completions, their ranks (1 is best, null is unranked) and ratings.
+
+    Rows of one prompt stand together, in the order in which the prompts first come. Each completion keeps where it came
+    from: model, seed, token ids, and its sampling parameters as JSON text, since a data set wants one shape for all.
+    """
     rows = []
-    for ranking in rankings:
+    for ranking in _by_prompt(rankings):
         ranks = ranking.ranks
         ratings = [ranking.ratings.get(c.id) for c in ranking.completions]
         rows.append(
@@ -39,6 +44,10 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
                 "completion_ids": [c.id for c in ranking.completions],
                 "completions": [c.text for c in ranking.completions],
                 "models": [c.model for c in ranking.completions],
+                "seeds": [c.seed for c in ranking.completions],
+                "sampling": [json.dumps(dict(c.sampling)) for c in ranking.completions],
+                "token_ids": [None if c.token_ids is None else list(c.token_ids) for c in ranking.completions],
+                "finished": [c.finished for c in ranking.completions],
                 "ranks": [ranks.get(c.id) for c in ranking.completions],
                 "likert": [r.likert if r else None for r in ratings],
                 "flags": [list(r.flags) if r else [] for r in ratings],
@@ -46,6 +55,13 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _by_prompt(rankings: Iterable[Ranking]) -> list[Ranking]:
+    groups: dict[str, list[Ranking]] = {}
+    for ranking in rankings:
+        groups.setdefault(ranking.prompt.id, []).append(ranking)
+    return [ranking for group in groups.values() for ranking in group]
 
 
 def pair_rows(rankings: Iterable[Ranking], *, margin: str | None = "rank") -> list[dict[str, Any]]:

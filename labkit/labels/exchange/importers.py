@@ -14,6 +14,7 @@ an id is named after its text, so that splits keep it together.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,17 @@ def _lab(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking]:
     return [Ranking.from_json(row)]
 
 
+def _origins(row: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Where each completion of a K-wise row came from, as far as the row says."""
+    nothing = [None] * count
+    seeds, finished = row.get("seeds") or nothing, row.get("finished") or nothing
+    sampling, ids = row.get("sampling") or nothing, row.get("token_ids") or nothing
+    return [
+        {"seed": s, "finished": f, "sampling": json.loads(how) if how else {}, "token_ids": None if i is None else tuple(i)}
+        for s, f, how, i in zip(seeds, finished, sampling, ids, strict=True)
+    ]
+
+
 def _kwise(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking]:
     texts, ranks = first_of(row, ("completions", "responses")), row["ranks"]
     _same_length(texts, ranks, "ranks", where)
@@ -108,6 +120,7 @@ def _kwise(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking
             models=row.get("models"),
             ratings=ratings,
             seconds=row.get("seconds"),
+            origins=_origins(row, len(texts)),
         )
     ]
 

@@ -14,7 +14,7 @@ from labkit.models import fused
 from labkit.models.packed import LAB_ATTENTION
 from labkit.ppo import PPOSettings, State, from_model, loop
 from labkit.types import Prompt
-from tests.benchmarks.peers.protocol import Contestant
+from tests.benchmarks.peers.protocol import Contestant, dtypes_of
 from tests.benchmarks.workload import Workload, as_text, make_policy, make_prompts, make_tokenizer
 
 PHASES = {"advantage": "update"}  # the loop's phases that the peer does not tell apart
@@ -33,7 +33,7 @@ ppo_loop = importlib.import_module("labkit.ppo.loop")  # the package's name `loo
 
 
 def build(work: Workload, *, ptx_coef: float = 0.0):
-    """A fresh loop over the workload, of more steps than anyone asks for, and its state."""
+    """A fresh loop over the workload, of more steps than anyone asks for, its state, and the reward model."""
     policy = fused(make_policy(work, attn_implementation=LAB_ATTENTION)).to(work.device)
     settings = PPOSettings(
         steps=10_000,
@@ -44,11 +44,12 @@ def build(work: Workload, *, ptx_coef: float = 0.0):
         samples=0,
         seed=work.seed,
     )
+    reward = scalar_model(policy, work)
     state = State(policy, scalar_model(policy, work), make_tokenizer(work.shape), settings)
     prompts = [Prompt(str(i), as_text(ids)) for i, ids in enumerate(make_prompts(work, max(4096, work.batch)))]
     knobs = constant(PPOKnobs(policy_lr=1e-6, value_lr=1e-6, ptx_coef=ptx_coef))
     pretraining = torch.randint(2, policy.config.vocab_size, (1024, settings.ptx_row)) if ptx_coef else None
-    return loop(state, prompts, from_model(scalar_model(policy, work)), knobs, settings, pretraining=pretraining), state
+    return loop(state, prompts, from_model(reward), knobs, settings, pretraining=pretraining), state, reward
 
 
 def count_cpu_seconds(contestant: Contestant) -> None:
@@ -70,9 +71,11 @@ def main() -> None:
     work = Workload.from_arguments(arguments)
     torch.set_num_threads(work.threads)
     contestant = Contestant()
-    steps, _ = build(work, ptx_coef=arguments.ptx_coef)
+    steps, state, reward = build(work, ptx_coef=arguments.ptx_coef)
     count_cpu_seconds(contestant)
-    contestant.send(ready=True)
+    contestant.count_steps(getattr(state.policy_optimizer, "optimizer", state.policy_optimizer))
+    weights = dtypes_of(policy=state.policy, value=state.value, reference=state.reference, reward=reward)
+    contestant.ready(dtypes=weights | {"passes": str(state.dtype).removeprefix("torch.")})
     while contestant.await_go():
         metrics = next(steps).metrics
         contestant.report(mean_length=metrics["response_length"])

@@ -34,7 +34,7 @@ def main() -> None:
     state = RewardState(scalar_model(make_policy(work), work), make_tokenizer(work.shape))
     settings = RewardSettings(batch_size=work.minibatch, lr=1e-6)
     steps = loop(state, rankings, constant(RewardKnobs()), settings)
-    contestant.send(ready=True)
+    contestant.ready()
     while contestant.await_go():
         next(steps)
         contestant.report(rest="update", rankings=work.minibatch)

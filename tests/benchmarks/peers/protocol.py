@@ -6,6 +6,7 @@ Only the standard library, so that every environment can run it. Anything else t
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import resource
@@ -14,7 +15,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Contestant"]
+__all__ = ["Contestant", "dtypes_of"]
+
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers", "datasets")
 
 
 class Contestant:
@@ -24,13 +27,28 @@ class Contestant:
         self._replies = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
         self.phases: dict[str, float] = {}
+        self.optimizer_steps = 0
         self._started = (0.0, 0.0)
+
+    def ready(self, **facts: Any) -> None:
+        """Say that the work may begin, and what does it: versions and threads as they are in this very process."""
+        torch = sys.modules["torch"]
+        versions = {d.name: d.version for d in importlib.metadata.distributions() if d.name in PACKAGES}
+        self.send(ready=True, versions=versions, threads=torch.get_num_threads(), **facts)
+
+    def count_steps(self, optimizer: Any) -> None:
+        """Count the steps that this torch optimiser really takes; each report says how many its round had."""
+
+        def count(*_: Any) -> None:
+            self.optimizer_steps += 1
+
+        optimizer.register_step_post_hook(count)
 
     def await_go(self) -> bool:
         """Wait for the referee; False when it wants no further round. The clock starts when this returns."""
         if sys.stdin.readline().strip() != "go":
             return False
-        self.phases = {}
+        self.phases, self.optimizer_steps = {}, 0
         self._started = (time.perf_counter(), time.process_time())
         return True
 
@@ -42,7 +60,8 @@ class Contestant:
         wall, cpu = time.perf_counter() - self._started[0], time.process_time() - self._started[1]
         if rest:
             self.phases[rest] = (wall if on_gpu() else cpu) - sum(self.phases.values())
-        self.send(wall=wall, cpu=cpu, phases=self.phases, peak_mib=peak_mib(), **facts)
+        self.send(wall=wall, cpu=cpu, phases=self.phases, peak_mib=peak_mib(),
+                  optimizer_steps=self.optimizer_steps, **facts)  # fmt: skip
 
     def send(self, **facts: Any) -> None:
         self._replies.write(json.dumps(facts) + "\n")
@@ -68,3 +87,11 @@ def peak_mib() -> float:
     if on_gpu():
         return sys.modules["torch"].cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def dtypes_of(**models: Any) -> dict[str, str]:
+    """The dtypes of the weights of each model, by name."""
+    return {
+        name: ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters()}))
+        for name, model in models.items()
+    }

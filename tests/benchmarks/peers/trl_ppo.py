@@ -1,7 +1,11 @@
 """PPO of TRL 1.12.0 (the last with a PPO trainer) on the benchmark's workload; runs in that version's own environment.
 
-Given the settings that serve it best here: no gradient checkpointing, fp32 on CPU, the whole batch in one `generate`
-and in as few scoring passes as its memory allows.
+Given the settings that serve it best here: no gradient checkpointing, the whole batch in one `generate` and in as few
+scoring passes as its memory allows. Two facts of that version decide the settings (`trl/experimental/ppo/ppo_trainer.py`):
+
+- Its Accelerator knows no mixed precision, so `bf16=True` alone computes in fp32: for bf16 all four models are loaded in it.
+- An optimiser step comes once in `gradient_accumulation_steps` micro-batches, counted across minibatches. One step per
+  minibatch, as the lab takes it, needs a device batch of the whole batch, no accumulation, and batch / minibatch minibatches.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
-from tests.benchmarks.peers.protocol import Contestant
+from tests.benchmarks.peers.protocol import Contestant, dtypes_of
 from tests.benchmarks.workload import END, PAD, Workload, make_policy, make_prompts, make_tokenizer, sequence_classifier
 
 
@@ -23,10 +27,10 @@ class Rounds(TrainerCallback):
     """One round is one iteration; between rounds the trainer waits for the referee."""
 
     def __init__(self, contestant: Contestant, seen: dict) -> None:
-        self.contestant, self.seen = contestant, seen
+        self.contestant, self.seen, self.dtypes = contestant, seen, {}
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.contestant.send(ready=True)
+        self.contestant.ready(dtypes=self.dtypes)
         self.contestant.await_go()
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -74,15 +78,16 @@ def main() -> None:
     work = Workload.from_arguments(arguments)
     torch.set_num_threads(work.threads)
     contestant, seen = Contestant(), {}
-    policy = make_policy(work).to(work.device)
+    policy = make_policy(work).to(work.device, getattr(torch, work.dtype))
     tokenizer = make_tokenizer(work.shape)
+    scalars = [sequence_classifier(policy).to(policy.device, policy.dtype) for _ in range(2)]
     watch_phases(contestant, seen)
+    rounds = Rounds(contestant, seen)
     with tempfile.TemporaryDirectory() as folder:
         config = PPOConfig(
             output_dir=folder, seed=work.seed, report_to="none", save_strategy="no", logging_strategy="no",
-            disable_tqdm=True, use_cpu=work.device == "cpu", bf16=work.dtype == "bfloat16",
-            gradient_checkpointing=False,
-            per_device_train_batch_size=work.minibatch, gradient_accumulation_steps=work.batch // work.minibatch,
+            disable_tqdm=True, use_cpu=work.device == "cpu", bf16=False, gradient_checkpointing=False,
+            per_device_train_batch_size=work.batch, gradient_accumulation_steps=1,
             num_mini_batches=work.batch // work.minibatch, num_ppo_epochs=1, total_episodes=10_000 * work.batch,
             local_rollout_forward_batch_size=arguments.rollout_batch or work.batch, num_sample_generations=0,
             response_length=work.max_response, stop_token="eos", temperature=1.0, missing_eos_penalty=1.0,
@@ -93,11 +98,15 @@ def main() -> None:
             processing_class=tokenizer,
             model=policy,
             ref_model=copy.deepcopy(policy),
-            reward_model=sequence_classifier(policy).to(work.device),
-            value_model=sequence_classifier(policy).to(work.device),
+            reward_model=scalars[0],
+            value_model=scalars[1],
             train_dataset=Dataset.from_dict({"input_ids": make_prompts(work, max(4096, work.batch))}),
-            callbacks=[Rounds(contestant, seen)],
+            callbacks=[rounds],
         )
+        contestant.count_steps(trainer.optimizer.optimizer)
+        rounds.dtypes = dtypes_of(
+            policy=trainer.model.policy, value=scalars[1], reference=trainer.ref_model, reward=scalars[0]
+        ) | {"passes": work.dtype}
         assert (trainer.processing_class.eos_token_id, trainer.processing_class.pad_token_id) == (END, PAD)
         trainer.train()
 

@@ -23,7 +23,7 @@ class Rounds(TrainerCallback):
         self.contestant, self.prompts = contestant, prompts
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.contestant.send(ready=True)
+        self.contestant.ready()
         self.contestant.await_go()
 
     def on_step_end(self, args, state, control, **kwargs):

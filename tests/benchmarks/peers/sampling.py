@@ -1,0 +1,60 @@
+"""Sampling as a contestant: the lab's engine, or `generate` of transformers, on the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from labkit.models import fused
+from labkit.models.packed import LAB_ATTENTION
+from labkit.sampling import sample
+from tests.benchmarks.peers.protocol import Contestant
+from tests.benchmarks.workload import END, PAD, Workload, make_policy, make_prompts
+
+
+def lab(work: Workload) -> Callable[[], int]:
+    """A function that samples once and counts the tokens."""
+    policy = fused(make_policy(work, attn_implementation=LAB_ATTENTION)).to(work.device)
+    prompts = make_prompts(work, work.batch)
+
+    def run() -> int:
+        drawn = sample(policy, prompts, max_new_tokens=work.max_response, eos_id=END, seeds=range(work.batch))
+        return sum(len(s.ids) for s in drawn)
+
+    return run
+
+
+def generate(work: Workload) -> Callable[[], int]:
+    """The same through `generate`, which must have its prompts padded."""
+    policy = make_policy(work).to(work.device)
+    prompts = make_prompts(work, work.batch)
+    longest = max(len(p) for p in prompts)
+    padded = torch.tensor([[PAD] * (longest - len(p)) + p for p in prompts], device=work.device)
+
+    def run() -> int:
+        out = policy.generate(
+            input_ids=padded, attention_mask=(padded != PAD).long(), max_new_tokens=work.max_response, do_sample=True,
+            top_k=0, top_p=1.0, temperature=1.0, eos_token_id=END, pad_token_id=PAD,
+        )  # fmt: skip
+        return int((out[:, longest:] != PAD).sum())
+
+    return run
+
+
+def main() -> None:
+    parser = Workload.parser()
+    parser.add_argument("--engine", choices=("lab", "generate"), default="lab")
+    arguments = parser.parse_args()
+    work = Workload.from_arguments(arguments)
+    torch.set_num_threads(work.threads)
+    contestant = Contestant()
+    run = {"lab": lab, "generate": generate}[arguments.engine](work)
+    contestant.ready()
+    while contestant.await_go():
+        tokens = run()
+        contestant.report(rest="generation", tokens=tokens, mean_length=tokens / work.batch)
+
+
+if __name__ == "__main__":
+    main()
