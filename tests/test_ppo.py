@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from labkit.errors import DataError, InvariantError, RunError, SettingsError
 from labkit.knobs import PPOKnobs, constant
 from labkit.ppo import PPOSettings, from_model, from_texts, loop, weighted
 from labkit.ppo import update as update_module
-from labkit.ppo.rollout import addressed_rows
+from labkit.ppo.checks import check_processes
+from labkit.ppo.rollout import _moments, addressed_rows
 from tests.toy import NumberTokenizer, even_share, save_toy, toy_prompts, toy_state
 
 SETTINGS = PPOSettings(steps=12, batch=32, minibatch=8, max_new_tokens=10, warmup=2, ptx_row=32)
@@ -162,6 +164,78 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_causes(folder, monkeypatc
     monkeypatch.setattr(update_module.rl, "value_loss", lambda values, *_: values * float("nan"))
     with pytest.raises(InvariantError, match="value_loss is nan.*learning rate"):
         run(folder, steps=1)
+
+
+@pytest.mark.parametrize("broken", ["value_loss", "policy_loss"])
+def test_a_loss_that_is_not_a_number_changes_no_weight(folder, monkeypatch, broken):
+    state = toy_state(folder, SETTINGS)
+    steps = loop(state, toy_prompts(50), even_share, constant(KNOBS), SETTINGS)
+    next(steps)
+    before = [t.detach().clone() for t in (*state.policy.parameters(), *state.value.parameters(), *state.ema)]
+    whole = getattr(update_module.rl, broken)
+
+    def nan(*arguments):
+        out = whole(*arguments)
+        return (out[0] * float("nan"), *out[1:]) if isinstance(out, tuple) else out * float("nan")
+
+    monkeypatch.setattr(update_module.rl, broken, nan)
+    with pytest.raises(InvariantError, match=f"Step 2: {broken} is nan; no weight was changed"):
+        next(steps)
+    after = (*state.policy.parameters(), *state.value.parameters(), *state.ema)
+    assert state.step == 1 and all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("model", ["policy", "value"])
+def test_a_gradient_that_is_not_finite_changes_no_weight(folder, model):
+    """Losses may be finite where their gradients are not: both norms are looked at before either optimiser steps."""
+    state = toy_state(folder, SETTINGS)
+    own = getattr(state, model)
+    next(own.parameters()).register_hook(lambda grad: grad * float("inf"))
+    before = [p.detach().clone() for p in (*state.policy.parameters(), *state.value.parameters())]
+    with pytest.raises(InvariantError, match=f"grad_norm_{model} is (nan|inf)"):
+        run(folder, state=state, steps=1)
+    after = (*state.policy.parameters(), *state.value.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_rolled_back_state_forgets_the_gradients_of_a_broken_iteration(folder, tmp_path):
+    state = toy_state(folder, SETTINGS)
+    saved = state.save(tmp_path / "snapshot")
+    hook = next(state.value.parameters()).register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(InvariantError):
+        run(folder, state=state, steps=1)
+    hook.remove()
+    again, fresh = (run(folder, state=s, steps=2)[1] for s in (state.load(saved), None))
+    assert [numbers(s) for s in again] == [numbers(s) for s in fresh]
+
+
+def test_no_limit_on_the_gradient_norm_is_zero_or_a_very_high_one(folder):
+    ends = []
+    for limit in (0.0, 1e9, 1e-9):
+        state, steps = run(folder, replace(SETTINGS, max_grad_norm=limit, adam_eps=1.0), steps=2)
+        assert steps[0].metrics["grad_norm_value"] > 0
+        ends.append(torch.cat([p.detach().flatten() for p in state.policy.parameters()]))
+    assert torch.equal(ends[0], ends[1]) and not torch.allclose(ends[0], ends[2])
+
+
+def test_a_batch_of_one_episode_is_not_stopped_by_chance(folder):
+    """One episode has no standard error: its k1 is below zero every other time."""
+    settings = replace(SETTINGS, batch=1, minibatch=1, ptx_row=2, steps=12)
+    kl = [s.metrics["kl_k1"] for s in run(folder, settings)[1]]
+    assert len(kl) == 12 and min(kl) < -1e-3
+
+
+def test_a_minibatch_that_the_processes_cannot_share_is_refused():
+    check_processes(SETTINGS, 4)
+    with pytest.raises(SettingsError, match="8 episodes .* by 3 processes; choose a minibatch that is a multiple of 3"):
+        check_processes(SETTINGS, 3)
+
+
+def test_moments_over_the_batch_need_no_float64_on_the_device():
+    """An Apple GPU has none, and here there is none at all: only a sum over processes may move anything."""
+    apple = SimpleNamespace(accelerator=SimpleNamespace(num_processes=1, device=torch.device("mps"), reduce=None))
+    mean, variance = _moments(apple, torch.tensor([[1.0, 3.0, float("nan")]]), torch.tensor([[True, True, False]]))
+    assert (mean, variance) == (2.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from transformers.activations import NewGELUActivation
 from transformers.utils import logging
 
 from labkit.errors import ModelError
+from labkit.models.files import UNREADABLE, new_folder, torn_weights
 from labkit.models.packed import LAB_ATTENTION
 
 if TYPE_CHECKING:
@@ -96,9 +96,10 @@ def load_policy(
     try:
         with _quiet():
             model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, attn_implementation=LAB_ATTENTION)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
+        remedy = torn_weights(path) or " Give a hub name or a folder made by save_pretrained."
         raise ModelError(
-            f"No causal language model could be loaded from {path}: {_first_line(error)} Give a hub name or a folder made by save_pretrained."
+            f"No causal language model could be loaded from {path}: {_first_line(error)}{remedy}"
         ) from error
     if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -123,7 +124,7 @@ def load_reward_model(
     path: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
     """Load a trained reward (or value) model with its centring bias, in eval mode."""
-    found = (AutoConfig.from_pretrained(str(path)).architectures or [""])[0] if Path(path).is_dir() else ""
+    found = _architecture(path) if Path(path).is_dir() else ""
     if found and not found.endswith("ForTokenClassification"):
         raise ModelError(
             f"{path} holds a {found}, not a reward model: its head would be random. Train one first, or begin with new_reward_model()."
@@ -153,13 +154,14 @@ def fused(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Save weights (safetensors) and tokenizer so that plain `transformers` loads them; returns the folder."""
+    """Save weights (safetensors) and tokenizer so that plain `transformers` loads them; returns the folder.
+
+    Raises RunError on a full disk; an older model of that name stays until the new one is complete.
+    """
     folder = Path(folder)
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with _quiet():
+    with new_folder(folder, "model") as scratch, _quiet():
         model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    _swap_in(scratch, folder)
+        tokenizer.save_pretrained(scratch)
     return folder
 
 
@@ -190,6 +192,14 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
+def _architecture(folder: str | Path) -> str:
+    """The class that a saved model's config names; empty where there is none, or no config that can be read."""
+    try:
+        return (AutoConfig.from_pretrained(str(folder)).architectures or [""])[0]
+    except UNREADABLE:
+        return ""  # loading says what is wrong
+
+
 def _scalar_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(str(path), num_labels=1)
@@ -198,20 +208,11 @@ def _scalar_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
             model = AutoModelForTokenClassification.from_pretrained(
                 str(path), config=config, dtype=dtype, attn_implementation=LAB_ATTENTION
             )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"No reward model could be made from {path}: {_first_line(error)}") from error
+    except UNREADABLE as error:
+        remedy = torn_weights(path) or " Give a hub name or a folder made by save_pretrained or new_reward_model()."
+        raise ModelError(f"No reward model could be made from {path}: {_first_line(error)}{remedy}") from error
     scalar_head(model)
     return fused(model)
-
-
-def _swap_in(scratch: Path, folder: Path) -> None:
-    """Put a finished folder in place of an old one; at no moment is there neither."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    scratch.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
 
 
 @contextlib.contextmanager

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.errors import DataError, InvariantError
+from labkit.errors import DataError, InvariantError, SettingsError
 
 if TYPE_CHECKING:
     from labkit.ppo.rollout import Rollout
+    from labkit.ppo.settings import PPOSettings
     from labkit.types import Prompt
 
-__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_prompts", "check_start"]
+__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_processes", "check_prompts", "check_start"]
 
+FEW_EPISODES = 8
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
@@ -32,6 +34,15 @@ def check_prompts(prompts: Sequence[Prompt], lengths: Sequence[int], context: in
                     f"Prompt {prompt.id!r} has {length} tokens; with {max_new_tokens} new ones it does not fit the model's context of {context}. "
                     "Drop it (the paper drops prompts over half the context) or lower max_new_tokens."
                 )
+
+
+def check_processes(settings: PPOSettings, processes: int) -> None:
+    """Every process takes an equal share of each minibatch, so that no episode is left out."""
+    if settings.minibatch % processes or settings.ptx_rows < processes:
+        raise SettingsError(
+            f"A minibatch of {settings.minibatch} episodes and {settings.ptx_rows} pretraining rows cannot be shared evenly by {processes} "
+            f"processes; choose a minibatch that is a multiple of {processes} (and a batch that is one of the minibatch), or start fewer."
+        )
 
 
 def check_start(rollout: Rollout, dtype: torch.dtype) -> None:
@@ -56,10 +67,16 @@ def check_first_minibatch(log_ratio: torch.Tensor, number: int, dtype: torch.dty
         )
 
 
-def check_kl(kl: torch.Tensor, mask: torch.Tensor, number: int) -> None:
-    """The mean of k1 over episodes may be negative by chance only: below -4 standard errors it is a bug."""
-    per_episode = (kl * mask).sum(dim=1)  # (B,)
-    mean, error = float(per_episode.mean()), float(per_episode.std(unbiased=False)) / math.sqrt(len(per_episode))
+def check_kl(per_episode: torch.Tensor, number: int) -> None:
+    """The mean of k1 over the (B,) episodes of all processes may be negative by chance only: below -4 standard errors it is a bug.
+
+    Few episodes do not tell how far chance goes (the error of one is 0), so below FEW_EPISODES nothing is concluded.
+    """
+    mean = float(per_episode.mean())
+    check_finite({"kl_k1": mean}, number)
+    if len(per_episode) < FEW_EPISODES:
+        return
+    error = float(per_episode.std()) / math.sqrt(len(per_episode))
     if mean < -4.0 * error - 1e-3:
         raise InvariantError(
             f"Step {number}: the mean KL to the reference is {mean:.3g} nats per episode, which cannot be (it is never negative). Usual causes: "
@@ -69,11 +86,10 @@ def check_kl(kl: torch.Tensor, mask: torch.Tensor, number: int) -> None:
 
 
 def check_finite(metrics: Mapping[str, float], number: int) -> None:
-    """No loss and no gradient may be NaN or infinite."""
-    for name in ("policy_loss", "value_loss", "ptx_loss", "grad_norm_ppo", "grad_norm_ptx", "kl_k1"):
-        value = metrics.get(name)
-        if value is not None and not math.isfinite(value):
+    """No loss and no gradient may be NaN or infinite; asked before the optimiser steps."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
             raise InvariantError(
-                f"Step {number}: {name} is {value}. The weights of the last snapshot are intact. Usual causes: a learning rate too high "
+                f"Step {number}: {name} is {value}; no weight was changed with it. Usual causes: a learning rate too high "
                 "(halve policy_lr or value_lr), a KL that ran away (raise kl_coef), or a reward that is not a number. Roll back and turn a knob."
             )

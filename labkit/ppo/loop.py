@@ -18,7 +18,7 @@ from labkit.errors import DataError
 from labkit.knobs import PPOKnobs, Schedule
 from labkit.models import encode_prompt
 from labkit.ppo import checks
-from labkit.ppo.measure import metrics_of, sample_rows
+from labkit.ppo.measure import metrics_of, of_processes, sample_rows
 from labkit.ppo.rollout import addressed_rows, generate, reward_episodes, score_episodes
 from labkit.ppo.sharding import dot, total_norm
 from labkit.ppo.update import Tally, apply_gradients, policy_gradient, ppo_gradients, ptx_gradients
@@ -48,8 +48,10 @@ def loop(
     prompts: the PPO prompts. reward: (prompt ids, response ids) -> (B,) scores, e.g. `from_model(rm)`.
     schedule: step -> PPOKnobs. pretraining: (M, ptx_row) packed token rows; needed when γ > 0, else only their loss is watched.
     gold: (prompts, texts, finished) -> utilities, logged beside the score and never trained on.
-    Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts or rewards.
+    Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts or rewards,
+    SettingsError for a minibatch that the processes cannot share.
     """
+    checks.check_processes(settings, state.accelerator.num_processes)
     context = getattr(state.plain_policy.config, "max_position_embeddings", None)
     checks.check_prompts(
         prompts, [len(encode_prompt(state.tokenizer, p.text)) for p in prompts], context, settings.max_new_tokens
@@ -67,7 +69,7 @@ def loop(
             checks.check_start(rollout, state.dtype)
         with clock("advantage"):
             reward_episodes(state, rollout, knobs, settings)
-        checks.check_kl(rollout.kl, rollout.mask, number)
+        checks.check_kl(of_processes(state, (rollout.kl * rollout.mask).sum(dim=1))[0], number)
 
         tally, gradients = Tally(), GradientWatch()
         for inner in range(settings.inner_epochs):
@@ -85,11 +87,14 @@ def loop(
                         examples is not None and first is not None
                     ):  # no gradient: watch what PPO does to the language model
                         gradients.ptx_losses.append(
-                            ptx_gradients(state, examples[:16], knobs, settings, backward=False)
+                            ptx_gradients(state, examples[: max(16, state.accelerator.num_processes)], knobs, settings, backward=False)
                         )
                 with clock("update"):
                     gradients.without_ptx(state, knobs)
-                    apply_gradients(state, settings)
+                    losses = {name: tally.sums[name] for name in ("policy_loss", "value_loss")}
+                    gradients.value_norms.append(
+                        apply_gradients(state, settings, number, losses | gradients.newest_ptx_loss())
+                    )
                     if settings.ema_per == "minibatch":
                         state.move_average(settings.ema_decay)
         if settings.ema_per == "iteration":
@@ -97,7 +102,6 @@ def loop(
 
         state.step, state.knobs, state.rollout = number, knobs.to_json(), rollout
         metrics = metrics_of(state, rollout, knobs, settings, tally, gradients.summary(), clock.seconds())
-        checks.check_finite(metrics, number)
         yield Step(stage, number, metrics, state.knobs, sample_rows(rollout, settings.samples))
 
 
@@ -127,6 +131,7 @@ class GradientWatch:
 
     def __init__(self) -> None:
         self.ptx_losses: list[float] = []
+        self.value_norms: list[float] = []
         self.rows: list[dict[str, float]] = []
         self._ppo: list[torch.Tensor] = []
 
@@ -144,10 +149,14 @@ class GradientWatch:
             norm = total_norm([p.grad for p in state.trained() if p.grad is not None])
             self.rows.append({"grad_norm_ppo": norm})
 
+    def newest_ptx_loss(self) -> dict[str, float]:
+        return {"ptx_loss": self.ptx_losses[-1]} if self.ptx_losses else {}
+
     def summary(self) -> dict[str, float]:
         """Means over the optimiser steps of the iteration."""
-        means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in self.rows[0]}
-        return means | ({"ptx_loss": sum(self.ptx_losses) / len(self.ptx_losses)} if self.ptx_losses else {})
+        series = {name: [row[name] for row in self.rows] for name in self.rows[0]}
+        series |= {"grad_norm_value": self.value_norms} | ({"ptx_loss": self.ptx_losses} if self.ptx_losses else {})
+        return {name: sum(values) / len(values) for name, values in series.items()}
 
 
 def _set_learning_rates(state: State, knobs: PPOKnobs, factor: float) -> None:

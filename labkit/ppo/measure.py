@@ -8,6 +8,7 @@ import torch
 
 from labkit import rl
 from labkit.models import response_logits
+from labkit.ppo.sharding import summed
 
 if TYPE_CHECKING:
     from labkit.knobs import PPOKnobs
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from labkit.ppo.state import State
     from labkit.ppo.update import Tally
 
-__all__ = ["exact_kl", "metrics_of", "sample_rows"]
+__all__ = ["exact_kl", "metrics_of", "of_processes", "sample_rows"]
 
 
 def metrics_of(
@@ -47,7 +48,7 @@ def metrics_of(
     means["objective"] = means["score"] - knobs.kl_coef * means["kl_k1"]
     means["ratio_max"] = _most_of_processes(state, tally.most["ratio_max"])
     means["explained_variance"] = rl.explained_variance(
-        *_of_processes(state, rollout.values[mask], rollout.returns[mask])
+        *of_processes(state, rollout.values[mask], rollout.returns[mask])
     )
     if settings.exact_kl:
         means["kl_exact"] = exact_kl(state, rollout, knobs.temperature)
@@ -88,12 +89,7 @@ def sample_rows(rollout: Rollout, count: int) -> tuple[dict[str, Any], ...]:
 
 def _mean_over_processes(state: State, sums: dict[str, tuple[float, int]]) -> dict[str, float]:
     """(sum, count) pairs of this process -> means over all processes."""
-    flat = torch.tensor(
-        [[s, float(n)] for s, n in sums.values()],
-        dtype=torch.float64,
-        device=state.accelerator.device if state.accelerator.device.type != "mps" else "cpu",
-    )
-    flat = state.accelerator.reduce(flat, "sum").cpu()
+    flat = summed(state.accelerator, torch.tensor([[s, float(n)] for s, n in sums.values()], dtype=torch.float64))
     return {name: float(s / n) for name, (s, n) in zip(sums, flat.tolist(), strict=True)}
 
 
@@ -101,7 +97,7 @@ def _most_of_processes(state: State, value: float) -> float:
     return float(state.accelerator.gather(torch.tensor([value], device=state.accelerator.device)).max())
 
 
-def _of_processes(state: State, *tensors: torch.Tensor) -> list[torch.Tensor]:
+def of_processes(state: State, *tensors: torch.Tensor) -> list[torch.Tensor]:
     """(N,) tensors of this process -> those of all processes end to end, on the CPU."""
     accelerator = state.accelerator
     if accelerator.num_processes == 1:

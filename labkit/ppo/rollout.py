@@ -14,6 +14,7 @@ import torch
 from labkit import rl
 from labkit.models import decode, encode_prompt, response_logprobs, response_values
 from labkit.ppo.rewards import Reward, checked
+from labkit.ppo.sharding import summed
 from labkit.sampling import sample
 from labkit.seeds import derive_seed
 
@@ -144,7 +145,8 @@ def reward_episodes(state: State, rollout: Rollout, knobs: PPOKnobs, settings: P
 
 def _moments(state: State, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance over the tokens of all processes."""
-    sums = torch.stack([mask.sum().double(), (x * mask).sum().double(), (x.square() * mask).sum().double()])
-    count, total, squares = state.accelerator.reduce(sums.to(state.accelerator.device), "sum").cpu()
+    real = x[mask].cpu().double()
+    sums = torch.stack([torch.tensor(len(real)).double(), real.sum(), real.square().sum()])
+    count, total, squares = summed(state.accelerator, sums)
     mean = total / count
     return mean.float(), (squares / count - mean.square()).clamp(min=0.0).float()

@@ -51,7 +51,7 @@ class PPOSettings(Settings):
     adam_eps: float = setting(1e-8, "Adam's epsilon (not in the paper; torch's default).", low=0.0)
     weight_decay: float = setting(0.0, "Decoupled weight decay (not in the paper; none).", low=0.0)
     max_grad_norm: float = setting(
-        1.0, "Gradient norm limit of either model (not in the paper; 1 by lineage).", low=0.0
+        1.0, "Gradient norm limit of either model; 0: no limit (not in the paper; 1 by lineage).", low=0.0
     )
     whiten_advantages: bool = setting(True, "Mean 0, variance 1 over the batch's tokens. Not in the paper; by lineage.")
     whiten_rewards: bool = setting(False, "Scale rewards to variance 1, mean kept. Not in the paper; off.")

@@ -10,10 +10,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
+from accelerate import Accelerator
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-__all__ = ["copy_whole", "dot", "is_sharded", "total_norm", "whole", "whole_weights"]
+__all__ = ["copy_whole", "dot", "is_sharded", "summed", "total_norm", "whole", "whole_weights"]
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
@@ -45,6 +46,13 @@ def copy_whole(target: torch.Tensor, source: torch.Tensor) -> None:
     if isinstance(target, DTensor):
         source = distribute_tensor(source.to(target.device, target.dtype), target.device_mesh, target.placements)
     target.copy_(source)
+
+
+def summed(accelerator: Accelerator, values: torch.Tensor) -> torch.Tensor:
+    """Sum over processes of a tensor that lies on the CPU. One process never moves it: Apple GPUs have no float64."""
+    if accelerator.num_processes == 1:
+        return values
+    return accelerator.reduce(values.to(accelerator.device), "sum").cpu()
 
 
 def total_norm(tensors: Iterable[torch.Tensor]) -> float:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from labkit.errors import RunError
 from labkit.models import choose_device
+from labkit.models.files import new_folder, read_snapshot
 from labkit.ppo.sharding import copy_whole, is_sharded, whole, whole_weights
 from labkit.runs import write_json
 
@@ -125,33 +123,30 @@ class State:
         """Write a snapshot, by the first process for all; the folder appears only when it is complete."""
         folder, contents = Path(folder), self._tensors()
         if self.accelerator.is_main_process:
-            scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-            scratch.mkdir(parents=True, exist_ok=True)
-            try:
+            with new_folder(folder, "snapshot") as scratch:
                 for name, tensors in contents.items():
                     save_file(tensors, scratch / f"{name}.safetensors")
                 write_json(scratch / "state.json", {"step": self.step, "knobs": self.knobs})
-            except OSError as error:
-                shutil.rmtree(scratch, ignore_errors=True)
-                raise RunError(f"The snapshot {folder} could not be written: {error}. Free some space; earlier snapshots are untouched.") from error
-            if folder.exists():
-                shutil.rmtree(folder)
-            scratch.rename(folder)
         self.accelerator.wait_for_everyone()
         return folder
 
     def load(self, folder: Path) -> State:
         """Continue from a snapshot: weights, optimiser moments, average and step; a missing or foreign one is an error."""
         folder = Path(folder)
-        try:
-            facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            saved = {name: load_file(folder / f"{name}.safetensors") for name in ("policy", "value", "ema", "policy_optimizer", "value_optimizer")}
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunError(f"{folder} is not a complete snapshot ({error}); choose another one under {folder.parent}.") from error
+        facts, saved = read_snapshot(folder, ("policy", "value", "ema", "policy_optimizer", "value_optimizer"))
+        targets = {
+            "policy": dict(self.plain_policy.named_parameters()),
+            "value": dict(self.plain_value.named_parameters()),
+            "ema": {str(i): t for i, t in enumerate(self.ema)},
+        }
+        for name, target in targets.items():  # all of them before the first weight changes
+            _check_same(target, saved[name], folder)
         with torch.no_grad():
-            for name, model in (("policy", self.plain_policy), ("value", self.plain_value)):
-                _copy_into(dict(model.named_parameters()), saved[name], folder)
-            _copy_into({str(i): t for i, t in enumerate(self.ema)}, saved["ema"], folder)
+            for name, target in targets.items():
+                for key, tensor in target.items():
+                    copy_whole(tensor, saved[name][key])
+        for optimizer in (self.policy_optimizer, self.value_optimizer):
+            optimizer.zero_grad(set_to_none=True)  # an iteration that an error ended may have left some
         _restore_optimizer(self.policy_optimizer, saved["policy_optimizer"])
         _restore_optimizer(self.value_optimizer, saved["value_optimizer"])
         self.step, self.knobs, self.rollout = facts["step"], facts["knobs"], None
@@ -186,8 +181,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _copy_into(target: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], folder: Path) -> None:
+def _check_same(target: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], folder: Path) -> None:
     if {n: t.shape for n, t in target.items()} != {n: t.shape for n, t in saved.items()}:
         raise RunError(f"The snapshot {folder} belongs to another model: names or shapes of its weights differ. Load it with the model of its run.json.")
-    for name, tensor in target.items():
-        copy_whole(tensor, saved[name])

@@ -7,7 +7,9 @@ nor the number of processes changes a gradient.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +18,8 @@ import torch.nn.functional as F
 from labkit import rl
 from labkit.models import batches_by_tokens, packed_logits, response_logits
 from labkit.models.scoring import response_positions
-from labkit.ppo.checks import check_first_minibatch
+from labkit.ppo.checks import check_finite, check_first_minibatch
+from labkit.ppo.sharding import whole
 
 if TYPE_CHECKING:
     from labkit.knobs import PPOKnobs
@@ -112,12 +115,21 @@ def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, sett
     return accelerator.reduce(loss_sum, "sum").item() / total
 
 
-def apply_gradients(state: State, settings: PPOSettings) -> None:
-    """One optimiser step of each model on the gradients accumulated so far."""
-    for model, optimizer in ((state.policy, state.policy_optimizer), (state.value, state.value_optimizer)):
-        state.accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+def apply_gradients(state: State, settings: PPOSettings, number: int, losses: Mapping[str, float]) -> float:
+    """One optimiser step of each model on the gradients accumulated so far; returns the norm of the value model's.
+
+    Where a loss or a norm is not finite, iteration `number` ends with an InvariantError before any weight changes.
+    """
+    limit = settings.max_grad_norm or math.inf
+    norms = [
+        float(whole(state.accelerator.clip_grad_norm_(model.parameters(), limit)))
+        for model in (state.policy, state.value)
+    ]
+    check_finite({**losses, "grad_norm_policy": norms[0], "grad_norm_value": norms[1]}, number)
+    for optimizer in (state.policy_optimizer, state.value_optimizer):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    return norms[1]
 
 
 def policy_gradient(state: State) -> list[torch.Tensor]:

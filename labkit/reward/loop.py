@@ -137,7 +137,7 @@ def centre(
             "the reward model cannot be centred on them. Give shorter ones."
         )
     model.eval()
-    mean = score(model, [p for p, _ in rows], [r for _, r in rows]).double().mean().item()
+    mean = score(model, [p for p, _ in rows], [r for _, r in rows]).cpu().double().mean().item()
     with torch.no_grad():
         scalar_head(model).bias -= mean
     return -mean

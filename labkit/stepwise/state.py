@@ -6,18 +6,17 @@ number on CPU. Nothing is pickled.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from labkit.errors import RunError
 from labkit.models import save_model
+from labkit.models.files import new_folder, read_snapshot
 from labkit.runs import write_json
 
 if TYPE_CHECKING:
@@ -55,9 +54,7 @@ class TrainState:
     def save(self, folder: str | Path) -> Path:
         """Write a snapshot, between two steps; the folder appears only when it is complete."""
         folder = Path(folder)
-        scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        scratch.mkdir(parents=True, exist_ok=True)
-        try:
+        with new_folder(folder, "snapshot") as scratch:
             for name, tensors in self._tensors().items():
                 save_file(tensors, scratch / f"{name}.safetensors")
             if self.snapshot is not None:  # loaded, and no step taken since
@@ -66,27 +63,14 @@ class TrainState:
                 self.trainer.state.log_history = []
                 self.trainer.state.save_to_json(str(scratch / TRAINER_FILE))
             write_json(scratch / "state.json", {"step": self.step, "knobs": self.knobs, **self.facts()})
-        except OSError as error:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise RunError(
-                f"The snapshot {folder} could not be written: {error}. Free some space; earlier ones are untouched."
-            ) from error
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
         return folder
 
     def load(self, folder: str | Path) -> TrainState:
         """Continue from a snapshot: weights now, the optimiser's moments when the loop is started again."""
         folder = Path(folder)
-        try:
-            facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "model.safetensors")
-            moments, kept = (_optional(folder / f"{name}.safetensors") for name in ("optimizer", "kept"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise RunError(
-                f"{folder} is not a complete snapshot ({error}); choose another one under {folder.parent}."
-            ) from error
+        there = [name for name in ("optimizer", "kept") if (folder / f"{name}.safetensors").exists()]
+        facts, tensors = read_snapshot(folder, ["model", *there])
+        weights = tensors["model"]
         own = dict(self.model.named_parameters())
         if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in weights.items()}:
             raise RunError(f"The snapshot {folder} belongs to another model; load it with the model of its run.json.")
@@ -95,7 +79,7 @@ class TrainState:
                 parameter.copy_(weights[name])
         self.step, self.knobs = facts.pop("step"), facts.pop("knobs")
         self.set_facts(facts)
-        self._moments, self.kept = moments or {}, kept
+        self._moments, self.kept = tensors.get("optimizer", {}), tensors.get("kept")
         self.snapshot = folder if (folder / TRAINER_FILE).exists() else None
         return self
 
@@ -118,7 +102,3 @@ class TrainState:
         if self.kept is not None:
             tensors["kept"] = self.kept
         return {name: {k: v.contiguous().clone() for k, v in found.items()} for name, found in tensors.items() if found}
-
-
-def _optional(file: Path) -> dict[str, torch.Tensor] | None:
-    return load_file(file) if file.exists() else None

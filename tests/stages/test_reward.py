@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from labkit.reward.report import share
 from labkit.types import Completion, Prompt, Ranking
 from tests.stages.animals import CONTEXT, MODELS, demonstrations, numbers, question, rankings, tokenizer
 
+reward_loop = import_module("labkit.reward.loop")  # the name labkit.reward.loop is the function
 STEADY = constant(RewardKnobs())
 QUICK = RewardSettings(epochs=2, batch_size=10, lr=3e-3)
 
@@ -358,6 +360,18 @@ def test_a_prompt_over_the_limit_is_dropped_and_counted(bases):
     assert state.dropped.too_long == 1
     with pytest.raises(DataError, match="1 with a prompt over the limit"):
         run(bases["gpt2"], rows=[long])
+
+
+def test_centring_asks_no_device_for_float64(bases, monkeypatch):
+    class OnAppleGPU(torch.Tensor):
+        def double(self):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    monkeypatch.setattr(reward_loop, "score", lambda *rows: torch.tensor([1.0, 2.0, 6.0]).as_subclass(OnAppleGPU))
+    assert reward.centre(reward.start(bases["gpt2"], device="cpu").model, tokenizer(), demonstrations(3)) == -3.0
 
 
 def test_demonstrations_that_do_not_fit_cannot_centre(bases):

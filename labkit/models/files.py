@@ -1,0 +1,93 @@
+"""Folders of weights on disk: written beside the old one and swapped in whole; a full disk or a torn file ends in one sentence.
+
+safetensors reports both by an error of its own, which is no OSError; here it joins the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from labkit.errors import RunError
+
+__all__ = ["UNREADABLE", "new_folder", "read_snapshot", "torn_weights"]
+
+#: What `transformers` and safetensors raise where a model is missing, torn or no model at all.
+UNREADABLE = (OSError, ValueError, SafetensorError)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, what: str) -> Iterator[Path]:
+    """A scratch folder to fill, which takes the place of `folder` when the block ends well.
+
+    When it does not, the scratch folder goes and `folder` stays as it was; a full disk is a RunError that names it.
+    """
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)  # left by an earlier process of this number
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        _swap_in(scratch, folder)
+    except Exception as error:
+        if not (isinstance(error, (OSError, SafetensorError, RunError)) or type(error) is Exception):
+            raise  # `tokenizers` raises a bare Exception where a file cannot be written
+        reason = str(error.__cause__ or error).strip().rstrip(".")
+        raise RunError(
+            f"The {what} {folder} could not be written: {reason}. "
+            "Free some space, or choose another folder; what lay there before is untouched."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def read_snapshot(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+    """state.json and the named tensor files of a snapshot, all of it before anything is changed."""
+    file = folder / "state.json"
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        missing = {"step", "knobs"} - set(facts)
+        if missing:
+            raise ValueError(f"it has no {min(missing)!r}")
+        tensors = {}
+        for name in names:
+            file = folder / f"{name}.safetensors"
+            tensors[name] = load_file(file)
+    except UNREADABLE as error:
+        raise RunError(
+            f"{folder} is not a complete snapshot ({file.name}: {error}); choose another one under {folder.parent}."
+        ) from error
+    return facts, tensors
+
+
+def torn_weights(folder: str | Path) -> str:
+    """A sentence on the first weight file of a folder that is not whole; empty where all are."""
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            return f" {file} is damaged ({error}): remove that folder and make the model again."
+    return ""
+
+
+def _swap_in(scratch: Path, folder: Path) -> None:
+    """Put a finished folder in place of an old one, which comes back where that fails."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        scratch.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
