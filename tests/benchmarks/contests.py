@@ -16,17 +16,18 @@ from tests.benchmarks.floor import matrix_rate, needed_for_rankings, needed_oper
 from tests.benchmarks.referee import Bout, Peer, duel, find_trl_ppo, spread
 from tests.benchmarks.workload import Workload
 
-__all__ = ["cost_by_size", "ppo", "ptx", "reward", "sampling", "sft"]
+__all__ = ["cost_by_size", "ppo", "ppo_bfloat16", "ptx", "reward", "sampling", "sft"]
 
 PEERS = "tests.benchmarks.peers"
-PHASES = ("generation", "scoring", "update")
 
 
 def clock_of(work: Workload) -> str:
     return "wall" if work.device == "cuda" else "cpu"
 
 
-def ppo(work: Workload, *, rounds: int, rollout_batch: int = 0, seconds: float = 1e9) -> dict[str, Any]:
+def ppo(
+    work: Workload, *, rounds: int, warmup: int = 1, rollout_batch: int = 0, seconds: float = 1e9
+) -> dict[str, Any]:
     """PPO episodes per second beside TRL 1.12.0, where its environment exists.
 
     rollout_batch: rows that TRL samples and scores together; 0: all. seconds: no round begins after these.
@@ -35,13 +36,14 @@ def ppo(work: Workload, *, rounds: int, rollout_batch: int = 0, seconds: float =
     if home is not None:
         options = [f"--rollout_batch={rollout_batch}"] if rollout_batch else []
         contestants = {"trl": Peer(f"{PEERS}.trl_ppo", work, *options, home=home), **contestants}
-    bout = duel(contestants, rounds, seconds=seconds)
+    bout = duel(contestants, rounds, warmup=warmup, seconds=seconds)
     check_same_work(bout, work)
     result = _result(bout, work, "episodes", lambda _: work.batch)
     for name in contestants:
         result[name] |= {"phases": bout.phases(name), "mean_length": bout.median(name, "mean_length")}
     if home is not None:
-        result["phase_ratios"] = {name: bout.phase_ratios("trl", "lab", name) for name in PHASES}
+        phases = ("generation", "scoring", "update")
+        result["phase_ratios"] = {name: bout.phase_ratios("trl", "lab", name) for name in phases}
     needed = needed_operations(work, result["lab"]["mean_length"])
     return result | {"floor": _floor(work, needed)}
 
@@ -52,7 +54,9 @@ def check_same_work(bout: Bout, work: Workload) -> None:
     for name, rounds in bout.rounds.items():
         taken = {r["optimizer_steps"] for r in rounds}
         if taken != {due}:
-            raise RuntimeError(f"{name} took {sorted(taken)} optimiser steps in a round of {due} minibatches; make it {due}.")
+            raise RuntimeError(
+                f"{name} took {sorted(taken)} optimiser steps in a round of {due} minibatches; make it {due}."
+            )
 
 
 def _result(bout: Bout, work: Workload, unit: str, amount: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
@@ -74,6 +78,19 @@ def _floor(work: Workload, needed: dict[str, float]) -> dict[str, Any]:
     """Seconds that the operations of each phase take at the rate of this machine's matrix product."""
     rate = matrix_rate(work.dtype, work.device, work.threads)
     return {"operations_per_second": rate, "phases": {name: count / rate for name, count in needed.items()}}
+
+
+def bfloat16_pays(work: Workload) -> bool:
+    """Whether this machine multiplies bf16 at least as fast as fp32; without hardware for it, it is many times slower."""
+    rates = [matrix_rate(dtype, work.device, work.threads, size=512) for dtype in ("bfloat16", "float32")]
+    return rates[0] >= rates[1]
+
+
+def ppo_bfloat16(work: Workload, **options: Any) -> dict[str, Any]:
+    """`ppo` with both sides in bf16, where that is not a test of patience."""
+    if not bfloat16_pays(work):
+        return {"left out": "this processor multiplies bf16 slower than fp32."}
+    return ppo(replace(work, dtype="bfloat16"), **options)
 
 
 def ptx(work: Workload, *, rounds: int) -> dict[str, Any]:
@@ -114,7 +131,7 @@ def sft(work: Workload, *, rounds: int) -> dict[str, Any]:
     """
     peers = {"trl": Peer(f"{PEERS}.trl_sft", work), "packed": Peer(f"{PEERS}.trl_sft", work, "--packed")}
     bout = duel(peers | {"lab": Peer(f"{PEERS}.lab_sft", work)}, rounds)
-    result = _result(bout, work, "demonstrations", lambda _: work.minibatch)
+    result = _result(bout, work, "demonstrations", lambda r: r["steps"] * work.minibatch)
     return result | {"overhead": bout.ratios("lab", "packed", clock_of(work))}
 
 
@@ -132,5 +149,7 @@ def cost_by_size(base: Workload, *, rounds: int = 2) -> dict[str, Any]:
             "operations": sum(needed_operations(work, length).values()),
         }
         rows.append({"varied": varied, "work": vars(work), "seconds": bout.best("lab", clock_of(work)), **sizes})
-    fits = {varied: line(*zip(*points_of(rows, varied), strict=True)) | {"unit": unit} for varied, unit in UNITS.items()}
+    fits = {
+        varied: line(*zip(*points_of(rows, varied), strict=True)) | {"unit": unit} for varied, unit in UNITS.items()
+    }
     return {"rows": rows, "fits": fits}

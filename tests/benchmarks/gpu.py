@@ -2,8 +2,12 @@
 
     python -m tests.benchmarks.gpu [--out results.json] [--dry-run]
 
-Models are built from configs. TRL runs where its environment exists (.bench/trl112, see test_speed.py); else the lab
-runs alone. `--dry-run` goes through the same steps on a CPU with a tiny model, so that the script is known to work.
+Models are built from configs. TRL 1.12.0 is looked for, without network, in the folder that LABKIT_BENCH_TRL names, in
+.bench/trl112 and along PYTHONPATH: a virtual environment, or a folder made elsewhere and copied here by
+
+    pip install --target FOLDER trl==1.12.0 transformers==5.23.0 accelerate==1.15.0 datasets==5.2.0
+
+Without it the lab runs alone, and the results say so. `--dry-run` goes through the same steps on a CPU with a tiny model, so that the script is known to work.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import contests, report
+from tests.benchmarks.referee import find_trl_ppo
 from tests.benchmarks.workload import Workload
 
 SECONDS = 480.0  # for all contests together; loading and saving take the rest of the 9 minutes
@@ -30,8 +35,12 @@ DRY_RUN = {
 def measure(todo: dict[str, tuple[Workload, int]], seconds: float, rounds: int) -> dict[str, Any]:
     """Each contest gets an equal share of the time that is left; a contestant that fails is reported, not fatal."""
     ends = time.monotonic() + seconds
-    device = next(iter(todo.values()))[0].device
-    results: dict[str, Any] = {"environment": report.environment(device)}
+    first = next(iter(todo.values()))[0]
+    results: dict[str, Any] = {"environment": report.environment(first.device, first.threads)}
+    if find_trl_ppo() is None:
+        print(
+            "TRL 1.12.0 was not found, so that there will be no ratios; this script's docstring says where it is looked for."
+        )
     for number, (name, (work, rollout_batch)) in enumerate(todo.items()):
         share = (ends - time.monotonic()) / (len(todo) - number)
         try:

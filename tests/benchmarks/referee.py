@@ -93,7 +93,9 @@ class Bout:
     """Rounds of each contestant, in the order they were run; warm-up rounds left out."""
 
     rounds: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each said of itself: versions, threads, dtypes
+    facts: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # what each said of itself: versions, threads, dtypes
 
     def summary(self, name: str) -> dict[str, Any]:
         """What a contestant said of itself, and the most memory that it took."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.fits import UNITS, points_of
+
 __all__ = ["environment", "figure", "save", "table"]
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "tokenizers")
+PER = {"tokens": (1e6, "µs a token"), "operations": (1e12, "ps an operation")}  # how a slope is printed
 
 
 def environment(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
@@ -23,7 +27,9 @@ def environment(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
         "processor": _processor(),
         "threads": threads,
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES} | {"peer for PPO": "trl 1.12.0"},
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # programs that compete for the cores
+        "cores": os.cpu_count(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
     if device == "cuda":
         facts["gpu"] = torch.cuda.get_device_name()
@@ -37,10 +43,11 @@ def save(results: dict[str, Any], path: Path) -> Path:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as Markdown: one row per contest, then phases and floors of PPO."""
+    """The results as Markdown: one row per contest, then phases and floors, ablations and line fits."""
     facts = results["environment"]
+    load = f", load {facts['load']:.1f} on {facts['cores']} cores" if facts.get("load") is not None else ""
     lines = [
-        f"## {facts['date'][:10]}: {facts.get('gpu') or facts['processor']}, {facts['threads']} thread(s)",
+        f"## {facts['date'][:10]}: {facts.get('gpu') or facts['processor']}, {facts['threads']} thread(s){load}",
         "",
         ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + ".",
         "Ratios are peer over lab, by round: median (least to most). Above 1 the lab is faster.",
@@ -48,33 +55,68 @@ def table(results: dict[str, Any]) -> str:
         "| measure | lab | peer | ratio |",
         "|---|---|---|---|",
     ]
-    lines += [_row(name, result) for name, result in results.items() if isinstance(result, dict) and "lab" in result]
-    for name, result in results.items():
-        if isinstance(result, dict) and "floor" in result:
-            lines += ["", f"### {name}: seconds of an iteration", "", *_phases(result)]
-        if isinstance(result, dict) and "share" in result:
-            lines += [
-                "",
-                f"{name}: the pretraining gradient costs {_spread(result['share'])} of the rest of the iteration.",
-            ]
+    found = {name: result for name, result in results.items() if isinstance(result, dict)}
+    lines += [_row(name, result) for name, result in found.items() if "lab" in result]
+    for name, result in found.items():
+        if "floor" in result:
+            lines += ["", f"### {name}: seconds of a round", "", *_phases(result)]
+        lines += _remarks(name, result)
+        if "fits" in result:
+            lines += ["", f"### {name}", "", *_fits(result)]
+        if "tricks" in result:
+            lines += ["", f"### {name}", "", *_tricks(result)]
     return "\n".join(lines) + "\n"
 
 
-def figure(rows: list[dict[str, Any]], path: Path) -> Path:
+def _remarks(name: str, result: dict[str, Any]) -> list[str]:
+    """A sentence for each number that is no ratio to a peer."""
+    said = []
+    if "share" in result:
+        said.append(f"the pretraining gradient costs {_spread(result['share'])} of the rest of the iteration.")
+    if "overhead" in result:
+        said.append(f"on the same batches the lab takes {_spread(result['overhead'])} of TRL's trainer's time.")
+    if "left out" in result:
+        said.append(f"left out: {result['left out']}")
+    return [line for text in said for line in ("", f"{name}: {text}")]
+
+
+def _fits(result: dict[str, Any]) -> list[str]:
+    """Whether cost is linear: slope, intercept and R² of the line through each series."""
+    lines = ["| varied | size | slope | intercept, s | R² |", "|---|---|---|---|---|"]
+    for varied, fit in result["fits"].items():
+        factor, unit = PER[fit["unit"]]
+        lines.append(
+            f"| {varied} | {fit['unit']} | {fit['slope'] * factor:.1f} {unit} | {fit['intercept']:.2f} | {fit['r2']:.4f} |"
+        )
+    return lines
+
+
+def _tricks(result: dict[str, Any]) -> list[str]:
+    """What each trick gave: time of its part and of the whole rollout without it, over the time with it."""
+    lines = ["| trick | its part without it | rollout without it |", "|---|---|---|"]
+    return lines + [
+        f"| {name} | {_spread(row['part'])} | {_spread(row['whole'])} |" for name, row in result["tricks"].items()
+    ]
+
+
+def figure(cost: dict[str, Any], path: Path) -> Path:
     """Cost of an iteration against response length and batch (in tokens) and model size (in operations), as PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    titles = {"response length": "tokens", "batch": "tokens", "model": "operations"}
-    board, axes = plt.subplots(1, len(titles), figsize=(12, 3.6), layout="constrained")
-    for axis, (varied, unit) in zip(axes, titles.items(), strict=True):
-        points = sorted((r[unit], r["seconds"]) for r in rows if r["varied"] == varied)
-        x, y = zip(*points, strict=True)
-        axis.plot(x, y, "o-", label="measured")
-        slope = sum(a * b for a, b in points) / sum(a * a for a in x)
-        axis.plot(x, [slope * a for a in x], "--", label="linear")
+    board, axes = plt.subplots(1, len(UNITS), figsize=(12, 3.6), layout="constrained")
+    for axis, (varied, unit) in zip(axes, UNITS.items(), strict=True):
+        x, y = zip(*points_of(cost["rows"], varied), strict=True)
+        fit = cost["fits"][varied]
+        axis.plot(x, y, "o", label="measured")
+        axis.plot(
+            (0, max(x)),
+            [fit["intercept"] + fit["slope"] * a for a in (0, max(x))],
+            "--",
+            label=f"line, R² {fit['r2']:.3f}",
+        )
         axis.set(
             title=f"varied: {varied}",
             xlabel=f"{unit} of an iteration",
@@ -90,7 +132,7 @@ def figure(rows: list[dict[str, Any]], path: Path) -> Path:
 
 
 def _row(name: str, result: dict[str, Any]) -> str:
-    peer = next((p for p in ("trl", "generate") if p in result), None)
+    peer = _peer(result)
     unit = next(k for k in result["lab"] if k.endswith("_per_second"))
     cells = [_amount(result[who][unit]) if who else "not measured" for who in ("lab", peer)]
     ratio = _spread(result["ratio"]) if "ratio" in result else ""
@@ -98,21 +140,31 @@ def _row(name: str, result: dict[str, Any]) -> str:
 
 
 def _phases(result: dict[str, Any]) -> list[str]:
-    floor = result["floor"]["phases"]
+    floor, other = result["floor"]["phases"], _peer(result)
     lines = ["| phase | floor | lab | peer | ratio |", "|---|---|---|---|---|"]
     for phase, least in floor.items():
-        peer = f"{result['trl']['phases'][phase]:.2f}" if "trl" in result else ""
-        ratio = _spread(result["phase_ratios"][phase]) if "phase_ratios" in result else ""
+        peer = f"{result[other]['phases'][phase]:.2f}" if other else ""
+        ratio = _spread(result["phase_ratios"][phase]) if phase in result.get("phase_ratios", {}) else ""
         lines.append(f"| {phase} | {least:.2f} | {result['lab']['phases'][phase]:.2f} | {peer} | {ratio} |")
     rate = result["floor"]["operations_per_second"] / 1e9
     lines += ["", f"Floor: what the mathematics multiplies, at the {rate:,.0f} GFLOP/s measured here."]
-    for who in ("lab", "trl"):
-        if who in result:
-            facts = result[who]
-            lines.append(
-                f"{who}: mean response {facts['mean_length']:.1f} tokens, peak memory {facts['peak_mib']:,.0f} MiB."
-            )
+    lines += [_about(who, result[who]) for who in ("lab", other) if who]
     return lines
+
+
+def _about(who: str, facts: dict[str, Any]) -> str:
+    """What one contestant said of itself."""
+    length = f"mean response {facts['mean_length']:.1f} tokens, " if "mean_length" in facts else ""
+    dtypes = sorted(set(facts.get("dtypes", {}).values()))
+    return (
+        f"{who}: {length}peak memory {facts['peak_mib']:,.0f} MiB, {facts['threads']} thread(s)"
+        + (f", weights and passes {' and '.join(dtypes)}" if dtypes else "")
+        + f", trl {facts['versions'].get('trl', 'none')}, torch {facts['versions']['torch']}."
+    )
+
+
+def _peer(result: dict[str, Any]) -> str | None:
+    return next((name for name in ("trl", "generate") if name in result), None)
 
 
 def _amount(value: float | dict[str, float]) -> str:

@@ -4,19 +4,52 @@ import json
 
 import pytest
 
-from tests.benchmarks import gpu, referee, report
+from tests.benchmarks import contests, fits, gpu, referee, report
+from tests.benchmarks.workload import Workload
 
 
 @pytest.mark.slow
 def test_dry_run_reports_phases_hardware_and_versions(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tests.benchmarks.contests.TRL_PPO_PYTHON", tmp_path / "absent")  # the lab alone
+    monkeypatch.setattr("tests.benchmarks.contests.find_trl_ppo", lambda: None)  # the lab alone
     gpu.main(["--dry-run", "--out", str(tmp_path / "out.json")])
     results = json.loads((tmp_path / "out.json").read_text())
     assert {"date", "processor", "versions"} <= set(results["environment"])
     lab = results["PPO, tiny"]["lab"]
     assert {"generation", "scoring", "update"} <= set(lab["phases"]) and lab["episodes_per_second"] > 0
+    assert lab["threads"] == 1 and lab["versions"]["torch"] and lab["peak_mib"] > 0
+    assert lab["dtypes"] == {
+        **dict.fromkeys(("policy", "value", "reference", "reward"), "float32"),
+        "passes": "bfloat16",
+    }
     assert 3 < lab["mean_length"] < 10
     assert "| PPO, tiny (episodes per second) |" in capsys.readouterr().out
+
+
+def test_the_peer_is_found_without_network_as_an_environment_or_as_a_folder(tmp_path, monkeypatch):
+    folder, environment = tmp_path / "folder", tmp_path / "environment"
+    (folder / "trl-1.12.0.dist-info").mkdir(parents=True)
+    (environment / "lib/python3.11/site-packages/trl-1.12.0.dist-info").mkdir(parents=True)
+    (environment / "bin").mkdir()
+    (environment / "bin" / "python").touch()
+    assert referee.find_trl_ppo([tmp_path, folder]).path == (str(folder),)
+    assert referee.find_trl_ppo([environment, folder]).python == str(environment / "bin" / "python")
+    assert referee.find_trl_ppo([tmp_path]) is None
+    monkeypatch.setenv("LABKIT_BENCH_TRL", str(folder))
+    assert referee.find_trl_ppo().path == (str(folder),)
+
+
+def test_unequal_numbers_of_optimiser_steps_are_refused():
+    work = Workload(batch=512, minibatch=64)
+    contests.check_same_work(referee.Bout({"lab": [{"optimizer_steps": 8}]}), work)
+    with pytest.raises(RuntimeError, match="trl took"):
+        contests.check_same_work(referee.Bout({"trl": [{"optimizer_steps": 1}]}), work)
+
+
+def test_a_line_is_found_and_a_bend_lowers_its_r2():
+    sizes = [1.0, 2.0, 4.0, 8.0]
+    straight = fits.line(sizes, [3.0 + 2.0 * s for s in sizes])
+    assert straight == pytest.approx({"slope": 2.0, "intercept": 3.0, "r2": 1.0})
+    assert fits.line(sizes, [s**3 for s in sizes])["r2"] < 0.95
 
 
 def test_ratios_are_taken_round_by_round():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 
 from labkit.knobs import SFTKnobs, constant
@@ -10,6 +12,7 @@ from labkit.models.packed import LAB_ATTENTION
 from labkit.sft import SFTSettings, SFTState, loop
 from labkit.types import Demonstration, Prompt
 from tests.benchmarks.peers.protocol import Contestant
+from tests.benchmarks.peers.trl_sft import STEPS
 from tests.benchmarks.workload import Workload, as_text, make_policy, make_rankings, make_tokenizer
 
 
@@ -26,8 +29,8 @@ def main() -> None:
     steps = loop(SFTState(policy, make_tokenizer(work.shape)), demonstrations, constant(SFTKnobs()), settings)
     contestant.ready()
     while contestant.await_go():
-        next(steps)
-        contestant.report(rest="update")
+        taken = sum(1 for _ in islice(steps, STEPS))
+        contestant.report(rest="update", steps=taken)
     steps.close()
 
 

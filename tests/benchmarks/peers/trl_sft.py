@@ -16,9 +16,11 @@ from labkit.sft.data import Pieces, collate_packed
 from tests.benchmarks.peers.protocol import Contestant
 from tests.benchmarks.workload import Workload, make_policy, make_rankings, make_tokenizer
 
+STEPS = 8  # of one round: a single one is too short to time
+
 
 class Rounds(TrainerCallback):
-    """One round is one optimiser step; between rounds the trainer waits for the referee."""
+    """One round is STEPS optimiser steps; between rounds the trainer waits for the referee."""
 
     def __init__(self, contestant: Contestant) -> None:
         self.contestant = contestant
@@ -28,7 +30,9 @@ class Rounds(TrainerCallback):
         self.contestant.await_go()
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.contestant.report(rest="update")
+        if state.global_step % STEPS:
+            return
+        self.contestant.report(rest="update", steps=STEPS)
         if not self.contestant.await_go():
             raise SystemExit
 
