@@ -76,7 +76,7 @@ def ppo_gradients(
             everything = logits.log_softmax(-1)  # (N, V)
             logprobs = everything.gather(1, targets[:, None]).squeeze(1)
             if first is not None:
-                check_first_minibatch((logprobs - old).detach(), first, state.dtype)
+                check_first_minibatch((logprobs - old).detach(), logits.detach(), first, state.dtype)
             policy_losses, ratio, clipped = rl.policy_loss(logprobs, old, advantages, knobs.clip)
             value_losses = rl.value_loss(values, old_values, returns, knobs.value_clip)
             accelerator.backward(policy_losses.sum() * scale)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from labkit.errors import ModelError
+from labkit.errors import InvariantError, ModelError
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import (
     choose_device,
@@ -22,7 +22,9 @@ from labkit.models import (
 )
 from labkit.models import packed as packed_module
 from labkit.models.layout import Layout
+from labkit.models.loading import scalar_head
 from labkit.ppo import PPOSettings, State, loop
+from labkit.ppo.checks import check_first_minibatch
 from labkit.sampling import sample
 from tests.toy import ARCHITECTURES, END, NumberTokenizer, even_share, save_toy, toy_prompts, toy_rows, toy_state
 
@@ -173,6 +175,40 @@ def test_bf16_steps_fp32_masters(gpt2):
     assert half["value_loss"] == pytest.approx(full["value_loss"], rel=0.3)
     assert half["entropy"] == pytest.approx(full["entropy"], rel=0.02)
     assert half["ratio_mean"] == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("make", [load_policy, lambda f, device: new_reward_model(f, 0, device=device)])
+def test_autocast_does_not_round_what_a_head_says(folder, make):
+    """The head's input may be bf16; its output is the fp32 product, and so are the logits far from 0."""
+    model, seen = make(folder, device="cpu"), []
+    head = model.get_output_embeddings() or scalar_head(model)
+    with torch.no_grad():
+        head.weight.mul_(300.0)
+    head.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    with precision(torch.bfloat16), torch.no_grad():
+        packed_logits(model, toy_rows(4, 5, 20))
+    hidden, logits = seen[0]
+    assert logits.dtype == torch.float32 and logits.abs().max() > 30
+    torch.testing.assert_close(logits, F.linear(hidden.float(), head.weight, head.bias))
+    assert (logits.bfloat16() != logits).float().mean() > 0.9
+
+
+def test_bf16_with_logits_far_apart_is_not_taken_for_a_fault(tmp_path):
+    """The kernels of a whole batch and of a minibatch may round differently."""
+    folder = save_toy(tmp_path / "init", "llama", spread=0.05)
+    state = toy_state(folder, SETTINGS)
+    with torch.no_grad():
+        for model in (state.plain_policy, state.reference):
+            model.lm_head.weight.mul_(200.0)
+    state.dtype = torch.bfloat16
+    still = constant(replace(KNOBS, policy_lr=1e-9))
+    steps = list(loop(state, toy_prompts(20), even_share, still, SETTINGS))
+    assert steps[0].metrics["ratio_mean"] == pytest.approx(1.0, abs=0.02)
+    logits = torch.tensor([[0.0, 60.0]])
+    check_first_minibatch(torch.tensor([0.2]), logits, 1, torch.bfloat16)
+    for gap, dtype in ((0.3, torch.bfloat16), (0.2, torch.float32)):
+        with pytest.raises(InvariantError, match="leaves 1"):
+            check_first_minibatch(torch.tensor([gap]), logits, 1, dtype)
 
 
 def test_the_dtype_of_forward_passes_can_be_chosen(monkeypatch):
