@@ -18,6 +18,7 @@ from labkit.experiment import (
     ask,
     evaluate,
     evaluate_now,
+    inspected,
     judge_rankings,
     load_evaluation,
     replay_job,
@@ -238,6 +239,25 @@ def test_a_job_in_progress_can_be_asked_for_samples(lab):
     job.result(block=True)
     assert 0 <= numbers["win_rate"] <= 1 and {"score", "gold", "words"} < set(numbers)
     assert len(rows) == 2 and "gold" in rows[0] and "gold" not in rows[1]
+
+
+def test_the_inspectors_token_view_has_the_numbers_that_the_stage_trained_on(lab, monkeypatch):
+    seen = []
+    monkeypatch.setattr(inspected, "token_view", lambda *given, **how: seen.append((given, how)))
+    parts = inspected.inspect_run(lab, prompts=2)
+    assert [r["source"] for r in parts["rows"][:5]] == ["base", "sft", "best-of-8", "ppo", "ppo_ptx"]
+    assert len({r["prompt_id"] for r in parts["rows"][:5]}) == 1, "one prompt's answers side by side"
+    for row in parts["rows"][:5]:
+        parts["explain"](row)
+    last = lab.run.stage("ppo_ptx").steps()[-1].knobs
+    ((_, _, ids), how) = seen[-1]
+    assert (how["kl_coef"], how["gae_lambda"], how["temperature"]) == (last["kl_coef"], last["gae_lambda"], last["temperature"])
+    assert decode(lab.tokenizer, list(ids)) == parts["rows"][4]["response"]
+    value, judge = (how[name].state_dict() for name in ("value", "reward"))
+    assert any(not value[n].equal(judge[n]) for n in judge), "the value model has learnt since it was the reward model"
+    assert seen[1][1]["value"] is seen[1][1]["reward"], "SFT has no value model of its own"
+    monkeypatch.undo()
+    assert "advantage" in inspected.inspect_run(lab, prompts=1)["explain"](parts["rows"][4]).columns
 
 
 def test_another_seed_under_the_same_name_is_refused(lab):

@@ -27,6 +27,7 @@ from widgets import ranking_twin
 from widgets.assets import css, esm
 from widgets.display import is_headless
 from widgets.ranking_page import clean, draft_to_page, flag_chips, index, read_draft, text_of
+from widgets.twins import show_bundle
 
 __all__ = ["RankingBoard"]
 
@@ -109,6 +110,11 @@ class RankingBoard(anywidget.AnyWidget):
 
     def set_state(self, sync_data: Mapping[str, Any]) -> None:
         """Take nothing from the page by way of traits: what a labeler does comes as messages and is checked."""
+
+    def _ipython_display_(self) -> None:
+        twin = [ranking_twin.figure(self.session)] if is_headless() and self.session.tasks else []
+        for made in [*twin, self._repr_mimebundle_()]:
+            show_bundle(made)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if is_headless():

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
+from labkit import figures
 from labkit.figures.text import visible
 from labkit.labels.session import LabelSession, Task
 from labkit.types import Rating
 from widgets.display import static_bundle, table_html, table_text
 
-__all__ = ["bundle", "closing"]
+__all__ = ["bundle", "closing", "figure"]
 
 MAX_TASKS = 5  # cards shown in full; the log has them all
 
@@ -22,6 +23,13 @@ def closing(session: LabelSession) -> list[str]:
     if session.state.repeat_of:
         sentences.append(session.self_consistency().sentence)
     return sentences
+
+
+def figure(session: LabelSession) -> dict[str, Any]:
+    """Mime bundle of a figure: who wins, once something was ranked; before that how long the answers on the cards are."""
+    if any(ranking.pairs() for ranking in session.rankings):
+        return figures.bundle(figures.pairs_won(session.rankings, title=f"Who wins, says {session.labeler}"))
+    return figures.bundle(figures.card_lengths([[c.text for c in task.completions] for task in session.tasks]))
 
 
 def bundle(session: LabelSession, modes: Sequence[str]) -> dict[str, str]:

@@ -10,10 +10,10 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 
 from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
+from labkit.experiment.inspected import inspect_run
 from labkit.experiment.lab import Experiment
 from labkit.experiment.live import (
     evaluate_now,
-    inspect_run,
     retrain_on_labels,
     sample_now,
     simulated_labelers,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import reward
 from labkit.errors import DataError
-from labkit.evaluation.token_view import token_view
 from labkit.experiment.amounts import amounts
 from labkit.experiment.look import answers
 from labkit.experiment.shown import completions_to_rank
@@ -15,7 +14,6 @@ from labkit.experiment.sources import FolderSource
 from labkit.jobs import Job
 from labkit.knobs import RewardKnobs, constant
 from labkit.models import encode_prompt, load_policy, load_reward_model, score
-from labkit.reward.scorer import text_scorer
 from labkit.sampling import complete
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Prompt
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
     from labkit.labels.session import LabelSession
 
-__all__ = ["evaluate_now", "inspect_run", "retrain_on_labels", "sample_now", "simulated_labelers", "tasks_by_hand"]
+__all__ = ["evaluate_now", "retrain_on_labels", "sample_now", "simulated_labelers", "tasks_by_hand"]
 
 
 def simulated_labelers(lab: Experiment, count: int) -> list[Any]:
@@ -66,7 +64,7 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
         report(f"step {step.number}: loss {step.metrics['loss']:.3f}, held-out accuracy {accuracy:.2f}")
     found = {
         r.prompt.id: dict(
-            zip([c.id for c in r.completions], _scores(lab, state.model, r.prompt, r.completions), strict=True)
+            zip([c.id for c in r.completions], scores_of(lab, state.model, r.prompt, r.completions), strict=True)
         )
         for r in rankings
     }
@@ -94,7 +92,7 @@ def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str
             row = {
                 "prompt": prompt.text,
                 "response": completion.text,
-                "score": _scores(lab, judge, prompt, [completion])[0],
+                "score": scores_of(lab, judge, prompt, [completion])[0],
                 "finished": bool(completion.finished),
             }
             if lab.source.gold is not None and prompt.meaning:
@@ -136,39 +134,8 @@ def _win_rate(lab: Experiment, judged: list[tuple[Prompt, dict[str, Any]]]) -> f
     return found.win_rates["now", "held-out labelers"].rate
 
 
-def inspect_run(lab: Experiment, *, prompts: int = 24) -> dict[str, Any]:
-    """Arguments for `RewardInspector`: rows of what the run's models answer, a scorer, a token view, held-out rankings.
-
-    rows: answers to validation prompts by base, SFT, best-of-8 and, where trained, PPO and PPO-ptx.
-    """
-    judge = load_reward_model(lab.run.stage("reward").model)
-    trained = [s for s in ("ppo", "ppo_ptx") if lab.run.stage(s).model.is_dir()]
-    shown, rows = lab.prompts("valid")[:prompts], []
-    for model in ["base", "sft", "best-of-8", *trained]:
-        drawn = answers(lab, model, shown)
-        gold = (
-            lab.source.gold(shown, [c.text for c in drawn], [bool(c.finished) for c in drawn])
-            if lab.source.gold
-            else None
-        )
-        for i, (prompt, completion) in enumerate(zip(shown, drawn, strict=True)):
-            row = {"source": model, "prompt_id": prompt.id, "prompt": prompt.text, "response": completion.text}
-            row |= {"score": _scores(lab, judge, prompt, [completion])[0], "length": len(completion.token_ids)}
-            rows.append(row | {"finished": bool(completion.finished)} | ({"gold": gold[i]} if gold else {}))
-    policies = {model: lab.policy(model) for model in ["base", "sft", *trained]}
-    init = lab.run.stage("ppo_init").model
-    reference = load_policy(init) if init.is_dir() else None
-
-    def explain(row: dict[str, Any]) -> Any:
-        source = "sft" if row["source"].startswith("best-of") else row["source"]
-        models = {"policy": policies[source], "reference": reference, "value": judge, "reward": judge}
-        return token_view(lab.tokenizer, row["prompt"], row["response"], finished=row["finished"], **models)
-
-    scorer = text_scorer(judge, lab.tokenizer)
-    return {"rows": rows, "scorer": scorer, "explain": explain, "rankings": lab.rankings("valid")}
-
-
-def _scores(lab: Experiment, judge: Any, prompt: Prompt, completions: Sequence[Completion]) -> list[float]:
+def scores_of(lab: Experiment, judge: Any, prompt: Prompt, completions: Sequence[Completion]) -> list[float]:
+    """Reward-model scores of completions of one prompt."""
     from labkit.reward.data import response_ids
 
     asked = encode_prompt(lab.tokenizer, prompt.text)

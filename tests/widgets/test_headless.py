@@ -41,8 +41,11 @@ def test_the_executed_notebook_holds_static_twins(
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources).execute()
     first, second = (cell.outputs[-1].data for cell in notebook.cells)
+    figures = [cell.outputs[-2].data for cell in notebook.cells]
+    assert all({"image/png", "application/vnd.plotly.v1+json"} <= set(data) for data in figures)
+    assert "on the cards" in figures[0]["text/plain"] and "Who wins" in figures[1]["text/plain"]
     assert set(first) == {"text/plain", "text/html"}
     assert "Fish &lt;b&gt;and&lt;/b&gt; frogs." in first["text/html"] and "hidden until ranked" in first["text/html"]
     assert "1 of 1 cards done" in second["text/plain"]
     assert not notebook.metadata.get("widgets", {}), "no widget state in an executed notebook"
-    assert len(json.dumps(notebook)) < 20_000
+    assert len(json.dumps(notebook)) < 120_000

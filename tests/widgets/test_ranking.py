@@ -13,6 +13,7 @@ from labkit.errors import DataError, SettingsError
 from labkit.labels.session import LabelSession
 from labkit.labels.store import read_rankings
 from labkit.types import FLAGS, Completion, Prompt
+from widgets import ranking_twin
 from widgets.ranking import RankingBoard
 from widgets.ranking_page import FLAG_CHIPS
 
@@ -240,7 +241,10 @@ def test_the_static_twin_is_escaped_and_hides_models_until_ranked(log: Path, mon
     assert "<img" not in bundle["text/html"] and "&lt;img src=x" in bundle["text/html"]
     assert "\u202e" not in bundle["text/html"] + bundle["text/plain"]
     assert not [m for m in MODELS if m in bundle["text/html"]]
+    before = json.dumps(ranking_twin.figure(board.session))
+    assert not [m for m in MODELS if m in before], "a figure that named them would give the models away"
     ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+    assert all(m in json.dumps(ranking_twin.figure(board.session)) for m in MODELS)
     bundle = board._repr_mimebundle_()
     assert all(m in bundle["text/html"] for m in MODELS)
     assert "1 of 2 cards done" in bundle["text/plain"]

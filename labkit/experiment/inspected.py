@@ -1,0 +1,96 @@
+"""What the reward inspector shows of a run: its models' answers side by side, and any of them token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.evaluation.token_view import TokenView, token_view
+from labkit.experiment.live import scores_of
+from labkit.experiment.look import answers
+from labkit.models import load_policy, load_reward_model
+from labkit.reward.scorer import text_scorer
+from labkit.types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from labkit.experiment.lab import Experiment
+    from labkit.runs import StageFolder
+
+__all__ = ["inspect_run"]
+
+STAGES = ("ppo", "ppo_ptx")
+TRAINED_BY = ("kl_coef", "gae_lambda", "temperature")  # the knobs that the token view's numbers depend on
+
+
+def inspect_run(lab: Experiment, *, prompts: int = 24) -> dict[str, Any]:
+    """Arguments for `RewardInspector`: rows of what the run's models answer, a scorer, a token view, held-out rankings.
+
+    rows: answers to validation prompts by base, SFT, best-of-8 and, where trained, PPO and PPO-ptx, each prompt's together.
+    """
+    judge = load_reward_model(lab.run.stage("reward").model)
+    trained = [s for s in STAGES if lab.run.stage(s).model.is_dir()]
+    shown, models = lab.prompts("valid")[:prompts], ["base", "sft", "best-of-8", *trained]
+    drawn = {model: answers(lab, model, shown) for model in models}
+    rows = [row for model in models for row in _rows(lab, judge, model, shown, drawn[model])]
+    rows.sort(key=lambda row: [p.id for p in shown].index(row["prompt_id"]))  # stable: models keep their order
+    return {
+        "rows": rows,
+        "scorer": text_scorer(judge, lab.tokenizer),
+        "explain": _explainer(lab, judge, trained, {(m, c.prompt_id): c for m in models for c in drawn[m]}),
+        "rankings": lab.rankings("valid"),
+    }
+
+
+def _rows(
+    lab: Experiment, judge: PreTrainedModel, model: str, prompts: Sequence[Prompt], drawn: Sequence[Completion]
+) -> list[dict[str, Any]]:
+    """One row per prompt; gold where somebody knows it."""
+    gold = lab.source.gold and lab.source.gold(prompts, [c.text for c in drawn], [bool(c.finished) for c in drawn])
+    rows = []
+    for i, (prompt, completion) in enumerate(zip(prompts, drawn, strict=True)):
+        row = {"source": model, "prompt_id": prompt.id, "prompt": prompt.text, "response": completion.text}
+        row |= {"score": scores_of(lab, judge, prompt, [completion])[0], "length": len(completion.token_ids)}
+        rows.append(row | {"finished": bool(completion.finished)} | ({"gold": gold[i]} if gold else {}))
+    return rows
+
+
+def _explainer(
+    lab: Experiment, judge: PreTrainedModel, trained: Sequence[str], drawn: Mapping[tuple[str, str], Completion]
+) -> Callable[[Mapping[str, Any]], TokenView]:
+    """row -> token view, with the numbers that its stage trained on at its last step: its value model, its knobs, its tokens."""
+    policies = {model: lab.policy(model) for model in ["base", "sft", *trained]}
+    values = {stage: value_of(lab.run.stage(stage), lab.run.stage("reward")) or judge for stage in trained}
+    knobs = {stage: knobs_of(lab.run.stage(stage)) for stage in trained}
+    init = lab.run.stage("ppo_init").model
+    reference = load_policy(init) if init.is_dir() else None
+
+    def explain(row: Mapping[str, Any]) -> TokenView:
+        source = "sft" if row["source"].startswith("best-of") else row["source"]
+        completion = drawn.get((row["source"], row.get("prompt_id")))
+        sampled = completion is not None and completion.text == row["response"] and completion.token_ids
+        models = {"policy": policies[source], "reference": reference, "reward": judge, "value": values.get(source, judge)}
+        response = completion.token_ids if sampled else row["response"]  # decoded text may tokenise otherwise
+        how = {"finished": row["finished"], **models, **knobs.get(source, {})}
+        return token_view(lab.tokenizer, row["prompt"], response, **how)
+
+    return explain
+
+
+def knobs_of(stage: StageFolder) -> dict[str, float]:
+    """β, λ and temperature at the stage's last step."""
+    steps = stage.steps()
+    return {k: v for k, v in (steps[-1].knobs if steps else {}).items() if k in TRAINED_BY}
+
+
+def value_of(stage: StageFolder, reward: StageFolder) -> PreTrainedModel | None:
+    """The value model as the stage's newest snapshot holds it; None where there is no snapshot."""
+    from safetensors.torch import load_file
+
+    found = [stage.snapshot(n) / "value.safetensors" for n in stage.snapshots()]
+    if not found or not found[-1].exists():
+        return None
+    model = load_reward_model(reward.model)
+    model.load_state_dict(load_file(found[-1]), strict=False)
+    return model
