@@ -46,7 +46,10 @@ def lab(tmp_path_factory) -> Experiment:
 
 
 def metrics(lab: Experiment, stage: str) -> list[dict[str, float]]:
-    steps = lab.run.stage(stage).steps()
+    return metrics_of(lab.run.stage(stage).steps())
+
+
+def metrics_of(steps) -> list[dict[str, float]]:
     return [{k: v for k, v in s.metrics.items() if not k.startswith("time_")} for s in steps]
 
 
@@ -181,6 +184,43 @@ def test_a_reward_model_that_was_stopped_is_centred_too(lab):
     job.stop()
     state = job.result(block=True)
     assert job.folder.status == "stopped" and state.shift is not None and is_whole(job.folder)
+
+
+def test_the_cockpit_steers_a_real_reward_job_and_goes_back(lab, monkeypatch):
+    from widgets import Cockpit
+
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")  # a person is there: snapshots are taken
+    job = lab.reward_job(name="watched")
+    board = Cockpit(job)
+    assert [k["name"] for k in board.spec["knobs"]] == ["lr_scale"] and board.spec["snapshots"]
+    stepped(job, 2)
+    board._hear(board, {"kind": "turn", "changes": {"lr_scale": 0.5}, "why": "slower"})
+    board._hear(board, {"kind": "do", "what": "step"})
+    while len(job.steps) < 3 or job.status != "paused":
+        time.sleep(0.01)
+    board.refresh()
+    assert job.steps[2].metrics["lr"] == pytest.approx(job.steps[2].knobs["lr_scale"] * lr_of(job, 3))
+    assert board.state["marks"][0]["step"] == 3 and "slower" in board.state["marks"][0]["text"]
+    assert board.state["snapshots"] == [1, 2, 3]
+    first = metrics_of(job.steps)
+    board._hear(board, {"kind": "rollback", "step": 2})
+    while "Rolled back to step 2" not in board._notice.get("text", ""):
+        time.sleep(0.01)
+    assert job.dial.knobs.lr_scale == 1.0 and len(job.steps) == 2
+    job.dial.turn(lr_scale=0.5)
+    job.resume()
+    job.result(block=True)
+    assert metrics_of(job.steps)[:3] == first
+    figure, tables = board.static()
+    assert "image/png" in figure and "rollback" in tables["text/plain"] and "loss" in tables["text/plain"]
+    board.close()
+
+
+def lr_of(job, number: int) -> float:
+    """The scheduled learning rate of a step, before any knob."""
+    from labkit.stepwise.trainer import cosine
+
+    return job.settings["lr"] * cosine((number - 1) / job.total, job.settings["lr_floor"])
 
 
 def test_the_sft_epoch_was_chosen_by_the_reward_model(lab):

@@ -17,7 +17,7 @@ from labkit.errors import DataError, RunError
 from labkit.experiment.amounts import amounts
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
-from labkit.jobs import Job
+from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
 from labkit.labels.store import read_rankings
 from labkit.models import load_policy, load_reward_model, load_tokenizer, save_model
@@ -149,7 +149,7 @@ class Experiment:
             )
         else:
             extra["epochs_to"] = folder.path / "epochs"
-        loop = sft.init_loop if init else sft.loop
+        loop, total = sft.init_loop if init else sft.loop, sft.total_steps(state, train, settings)
 
         def finish(to: StageFolder) -> sft.SFTState:
             state.save_model(to.model)
@@ -158,7 +158,7 @@ class Experiment:
 
         return Job(
             lambda knobs: loop(state, train, knobs, settings, valid=valid, **extra),
-            folder=folder, schedule=schedule or Dial(SFTKnobs()), total=sft.total_steps(state, train, settings),
+            folder=folder, schedule=schedule or Dial(SFTKnobs()), total=total, snapshot_every=by_hand_every(total),
             settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations"), state=state, finish=finish,
         )  # fmt: skip
 
@@ -205,6 +205,7 @@ class Experiment:
         settings, folder = self.preset.reward.but(**{"seed": self.seed, **changes}), self.run.stage(name)
         state = reward.start(self.reward_base, seed=settings.seed)
         train, valid, written = self.rankings("train"), self.rankings("valid"), self.demonstrations("train")
+        total = reward.total_steps(state, train, settings)
 
         def finish(to: StageFolder) -> reward.RewardState:
             if state.shift is None and written:  # stopped before the loop came to it
@@ -214,7 +215,7 @@ class Experiment:
 
         return Job(
             lambda knobs: reward.loop(state, train, knobs, settings, valid=valid, demonstrations=written),
-            folder=folder, schedule=schedule or Dial(RewardKnobs()), total=reward.total_steps(state, train, settings),
+            folder=folder, schedule=schedule or Dial(RewardKnobs()), total=total, snapshot_every=by_hand_every(total),
             settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations", "rankings"), state=state, finish=finish,
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from labkit.errors import LabError
 from labkit.types import Step
 
-__all__ = ["HEADLESS_VARIABLE", "StillRunning", "headless_asked", "nobody_there", "wait_for"]
+__all__ = ["HEADLESS_VARIABLE", "StillRunning", "by_hand_every", "headless_asked", "nobody_there", "wait_for"]
 
 HEADLESS_VARIABLE = "LABKIT_HEADLESS"
 PRINT_EVERY = 15.0  # seconds between progress lines while a headless result() waits
@@ -34,6 +34,11 @@ def nobody_there() -> bool:
     """True where no person waits at a notebook: asked for, or no kernel in this process."""
     asked = headless_asked()
     return "ipykernel" not in sys.modules if asked is None else asked
+
+
+def by_hand_every(total: int, parts: int = 8) -> int:
+    """Steps between snapshots of a short stage: `parts` of them where a person may want to go back, else none."""
+    return 0 if nobody_there() else max(1, total // parts)
 
 
 def wait_for(thread: threading.Thread | None, steps: Sequence[Step], total: int) -> None:
