@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -132,6 +133,18 @@ def test_a_run_that_was_stopped_or_branched_by_hand_can_be_used_and_replayed(lab
         assert metrics(lab, "again") == metrics(lab, source) and knobs["kl_coef"] == lab.preset.ppo_knobs.kl_coef
 
 
+def papermill(notebook: Path, folder: Path, run: Run, **parameters: object) -> str:
+    """Execute a notebook as a person would on the command line; returns the executed copy's JSON."""
+    given = {"run": run.name, "scale": "smoke", **parameters}
+    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(folder / "out.ipynb"), *words]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LABKIT")}
+    environment = kept | {"LABKIT_RUNS": str(run.path.parent), "PYTHONPATH": str(notebook.parents[1])}
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return (folder / "out.ipynb").read_text(encoding="utf-8")
+
+
 @pytest.mark.kernel
 def test_a_steered_run_replays_headless_in_its_notebook_number_for_number(lab, repository, tmp_path):
     job = lab.ppo_job(name="by-hand", steps=4)
@@ -150,14 +163,7 @@ def test_a_steered_run_replays_headless_in_its_notebook_number_for_number(lab, r
     again = Run("again", lab.run.path.parent)
     for part in ("prompts", "demonstrations", "rankings", "sft", "ppo_init", "reward"):
         bring(lab.run.path / part, again.path / part)
-    parameters = {"run": "again", "scale": "smoke", "replay": str(lab.run.path / "by-hand")}
-    given = [word for name, value in parameters.items() for word in ("-p", name, value)]
-    notebook = repository / "notebooks" / "05_ppo_ptx.ipynb"
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(tmp_path / "out.ipynb"), *given]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("LABKIT")}
-    environment = kept | {"LABKIT_RUNS": str(lab.run.path.parent), "PYTHONPATH": str(repository)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    papermill(repository / "notebooks" / "05_ppo_ptx.ipynb", tmp_path, again, replay=lab.run.path / "by-hand")
     assert metrics(Experiment(again, scale="smoke"), "ppo_ptx") == metrics(lab, "by-hand")
     assert [s.knobs for s in again.stage("ppo_ptx").steps()] == [s.knobs for s in job.steps]
 
@@ -348,6 +354,14 @@ def test_the_method_runs_on_a_folder_of_ones_own_files(lab, own_files, tmp_path)
         _ = mine.source.labelers
 
 
+@pytest.mark.kernel
+def test_the_ranking_notebook_runs_on_ones_own_files(own_files, repository, tmp_path):
+    mine = Experiment(Run("mine", tmp_path / "runs"), scale="smoke", model="small", data=str(own_files))
+    mine.ensure("sft", say=lambda line: None)
+    executed = papermill(repository / "notebooks" / "03_rank.ipynb", tmp_path, mine.run, prompts_by_hand=2)
+    assert "Whose answers win" in executed and mine.rankings("train")
+
+
 def test_missing_files_of_ones_own_are_named(tmp_path):
     with pytest.raises(DataError, match="There is no folder"):
         _ = Experiment(Run("x", tmp_path), scale="smoke", model="small", data=str(tmp_path / "none")).source
@@ -357,8 +371,6 @@ def test_missing_files_of_ones_own_are_named(tmp_path):
 
 
 def test_the_notebooks_own_numbers_are_the_presets():
-    from pathlib import Path
-
     from labkit.batch import read_parameters
     from labkit.presets import preset
 
