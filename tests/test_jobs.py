@@ -153,6 +153,8 @@ def test_what_a_rollback_superseded_is_offered_no_more_and_is_not_resumed_from(b
     job.snapshot().result(20)
     job.rollback(2).result(20)
     assert job.folder.snapshots() == [2]
+    kept = [p.name for p in (job.folder.path / "state").iterdir() if p.name.startswith("superseded")]
+    assert len(kept) == 1 and "000005" in kept[0], "what somebody asked to keep for good is moved aside"
     assert [s.number for s in job.folder.steps()] == [1, 2]
     job.stop()
     job.result()

@@ -90,9 +90,18 @@ def _supersede(job: Job, now: int, step: int, **who: str) -> None:
     job.steps = [s for s in job.steps if s.number <= step]
     write_jsonl(job.folder.path / "metrics.jsonl", [s.to_json() for s in job.steps])
     for number in [n for n in job.folder.snapshots() if n > step]:  # of a run that is no longer this one
-        shutil.rmtree(job.folder.snapshot(number))
-        job.pinned.discard(number)
+        _put_away(job, number)
     _stand(job, step)
+
+
+def _put_away(job: Job, number: int) -> None:
+    """A superseded snapshot is neither offered nor resumed from; one that somebody asked to keep moves aside."""
+    folder = job.folder.snapshot(number)
+    if number in job.pinned:
+        folder.rename(folder.with_name(f"superseded-{folder.name}-{time.time_ns() // 1_000_000}"))
+        job.pinned.discard(number)
+    else:
+        shutil.rmtree(folder)
 
 
 def _stand(job: Job, step: int) -> None:
