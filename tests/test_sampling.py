@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from labkit.errors import DataError
 from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
-from labkit.sampling import best_of_n, complete, sample
+from labkit.sampling import best_of_n, complete, engine, sample
 from labkit.types import Completion
 from tests.toy import ARCHITECTURES, END, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
@@ -31,6 +32,42 @@ def test_the_engine_equals_generate_token_for_token(folder):
         assert [s.finished for s in a] == [s.finished for s in b]
         for x, y in zip(a, b, strict=True):
             assert torch.allclose(torch.tensor(x.logprobs), torch.tensor(y.logprobs), atol=1e-4)
+
+
+@pytest.mark.parametrize("every", [2, 5, 100])
+def test_asking_seldom_who_has_ended_changes_nothing(folder, monkeypatch, every):
+    """The path of accelerators, forced on a CPU: rows go on past their end until somebody looks."""
+    model, prompts = load_policy(folder, device="cpu"), toy_rows(24, 1, 12) * 2
+    at_once = draw(model, prompts)
+    monkeypatch.setattr(engine, "_ask_every", lambda device: every)
+    seldom = draw(model, prompts)
+    assert [(s.ids, s.finished) for s in at_once] == [(s.ids, s.finished) for s in seldom]
+    assert {s.finished for s in seldom} == {True, False} and len({len(s.ids) for s in seldom}) > 3
+    recorded = [torch.tensor([x for s in drawn for x in s.logprobs]) for drawn in (at_once, seldom)]
+    assert torch.allclose(*recorded, atol=1e-4)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which the host must wait for an accelerator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), kwargs=None):
+        self.count += function.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+        return function(*arguments, **(kwargs or {}))
+
+
+def test_between_two_looks_the_host_never_waits(tmp_path, monkeypatch):
+    model = load_policy(save_toy(tmp_path / "m"), device="cpu")
+    monkeypatch.setattr(engine, "_ask_every", lambda device: 100)
+    counts = []
+    for tokens in (2, 20):
+        with Waits() as waits:
+            draw(model, toy_rows(6, 3, 4), max_new_tokens=tokens)
+        counts.append(waits.count)
+    assert counts[0] == counts[1]
 
 
 def test_recorded_log_probabilities_are_those_of_scoring(folder):

@@ -1,8 +1,10 @@
 """Sampling from any causal LM of `transformers`: cached, ragged, and done with a row as soon as it ends.
 
 Prompts are read in one padding-free pass that fills a preallocated, right-aligned cache (`cache.py`); then each step
-is one forward pass of one token per living row: a row that ends leaves the batch at once, and the last row takes its place. Token t of request i is chosen by a
-uniform number drawn from (seeds[i], t) alone, so a completion does not depend on which others share its batch.
+is one forward pass of one token per living row: a row that ends leaves the batch, and the last row takes its place.
+On an accelerator ids, log-probabilities and who has ended stay there, and the host asks only every few tokens: asking
+means waiting until all queued work is done. Token t of request i is chosen by a uniform number drawn from (seeds[i], t)
+alone, so a completion does not depend on which others share its batch, nor on how often the host asks.
 No top-k, no top-p (paper: the policy's own distribution). Models without the lab's attention go through `generate`.
 """
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Sampled", "sample"]
 
 ROWS, CACHE_BYTES = 512, 8 * 2**30  # rows sampled together, and the memory that their cache may take
+ASK_EVERY = 8  # tokens between two looks at who has ended, on an accelerator; a CPU is asked at every token, for nothing
 PROMPT_TOKENS = 4096  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
 
 
@@ -110,37 +113,57 @@ def choose(logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> tup
     return ids, logprobs.gather(1, ids[:, None]).squeeze(1)
 
 
+def _ask_every(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else ASK_EVERY
+
+
 def _sample_cached(model, prompts, noise, max_new_tokens, eos_id, temperature) -> list[Sampled]:
     device = model.get_input_embeddings().weight.device
     logits, cache = _read_prompts(model, prompts, max_new_tokens, device)
-    rows = torch.arange(len(prompts))  # which request each row of the batch is; all of them live
+    rows = torch.arange(len(prompts), device=device)  # (B,) which request each row of the batch is
+    ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)  # (B,) rows that go on only until the next look
     positions = torch.tensor([len(p) for p in prompts], device=device)
-    ids = torch.full((len(prompts), max_new_tokens), eos_id)
-    logprobs = torch.zeros(len(prompts), max_new_tokens)
-    lengths = torch.full((len(prompts),), max_new_tokens)
+    ids = torch.full((len(prompts), max_new_tokens), eos_id, device=device)
+    logprobs = torch.zeros(len(prompts), max_new_tokens, device=device)
+    noise, every = noise.to(device), _ask_every(device)
     for t in range(max_new_tokens):
         tokens, chosen = choose(logits, noise[rows, t], temperature)
-        ids[rows, t], logprobs[rows, t] = tokens.cpu(), chosen.cpu()
-        ended = ids[rows, t] == eos_id
-        lengths[rows[ended]] = t + 1
-        if ended.all() or t + 1 == max_new_tokens:
+        ids[rows, t], logprobs[rows, t] = tokens, chosen
+        ended |= tokens == eos_id
+        if t + 1 == max_new_tokens:
             break
-        if ended.any():
-            keep = _fill_gaps(ended)
-            rows, keep = rows[keep], keep.to(device)
-            cache.keep_rows(keep)
-            tokens, positions = tokens[keep], positions[keep]
-        logits = model(
-            input_ids=tokens[:, None],
-            position_ids=positions[:, None],
-            attention_mask=cache.step_mask(),
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
+        if (t + 1) % every == 0:
+            gone = ended.cpu()
+            if gone.all():
+                break
+            if gone.any():
+                keep = _fill_gaps(gone).to(device)
+                cache.keep_rows(keep)
+                rows, ended, tokens, positions = rows[keep], ended[keep], tokens[keep], positions[keep]
+        logits = _step(model, tokens, positions, cache)
         positions = positions + 1
+    return _cut(ids.cpu(), logprobs.cpu(), eos_id)
+
+
+def _step(model, tokens: torch.Tensor, positions: torch.Tensor, cache: RightAlignedCache) -> torch.Tensor:
+    """One more token for each row: (B, V) logits of the next."""
+    return model(
+        input_ids=tokens[:, None],
+        position_ids=positions[:, None],
+        attention_mask=cache.step_mask(),
+        past_key_values=cache,
+        use_cache=True,
+    ).logits[:, -1]
+
+
+def _cut(ids: torch.Tensor, logprobs: torch.Tensor, eos_id: int) -> list[Sampled]:
+    """Each row to its first end token: what came after it, before anyone looked, never was."""
+    ends = ids == eos_id
+    finished = ends.any(1)
+    lengths = torch.where(finished, ends.int().argmax(1) + 1, ids.shape[1])
     return [
-        Sampled(ids[i, :n].tolist(), logprobs[i, :n].tolist(), bool(ids[i, n - 1] == eos_id))
-        for i, n in enumerate(lengths.tolist())
+        Sampled(ids[i, :n].tolist(), logprobs[i, :n].tolist(), done)
+        for i, (n, done) in enumerate(zip(lengths.tolist(), finished.tolist(), strict=True))
     ]
 
 
