@@ -105,7 +105,7 @@ def _tour() -> Preset:
         sft=base.sft.but(epochs=4, lr=2e-3, valid_samples=128),
         ppo_init=base.ppo_init.but(epochs=4, lr=2e-3),
         reward=base.reward.but(batch_size=16, lr=1e-3, micro_batch=8),
-        ppo=base.ppo.but(steps=30, batch=256, max_new_tokens=32),
+        ppo=base.ppo.but(steps=30, batch=256, max_new_tokens=32, ptx_tokens=8),
         ppo_knobs=base.ppo_knobs.turned(policy_lr=1e-3, value_lr=1e-3, kl_coef=0.2, ptx_coef=1.0),
     )
 
@@ -117,7 +117,7 @@ def _smoke() -> Preset:
         sft=tour.sft.but(epochs=1, valid_samples=8, valid_response_tokens=16),
         ppo_init=tour.ppo_init.but(epochs=1),
         reward=tour.reward.but(batch_size=8),
-        ppo=tour.ppo.but(steps=2, batch=16, minibatch=8, max_new_tokens=16, warmup=1, ptx_per_episode=1),
+        ppo=tour.ppo.but(steps=2, batch=16, minibatch=8, max_new_tokens=16, warmup=1, ptx_per_episode=1, ptx_tokens=16),
         ppo_knobs=tour.ppo_knobs,
     )
 
@@ -129,7 +129,7 @@ def _full() -> Preset:
         sft=tour.sft.but(epochs=base.sft.epochs),
         ppo_init=tour.ppo_init,
         reward=tour.reward.but(batch_size=base.reward.batch_size),
-        ppo=tour.ppo.but(steps=base.ppo.steps, batch=base.ppo.batch),
+        ppo=tour.ppo.but(steps=base.ppo.steps, batch=base.ppo.batch, ptx_tokens=base.ppo.ptx_tokens),
         ppo_knobs=tour.ppo_knobs,
     )
 

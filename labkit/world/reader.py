@@ -48,11 +48,14 @@ class ReaderRecipe(Recipe):
 
     start: str = "medium"  # the base that it begins from
     questions: int = 32  # exercises per step
+    stray: bool = False  # whether wrong answers of the wrong kind are among them
 
 
+#: Answers that look right first: told apart by form, the others would hide them. Then all kinds, more gently.
 READER = ReaderRecipe(
     layers=4, width=128, heads=4, steps=1800, rows=3, lr_matrices=5e-3, lr=1e-3, warmup=30, weight_decay=0.0
 )
+FINISH = replace(READER, start="reader", steps=300, lr_matrices=2e-3, lr=5e-4, stray=True, seed=1)
 
 
 def train_reader(
@@ -60,18 +63,20 @@ def train_reader(
     recipe: ReaderRecipe = READER,
     world: World | None = None,
     report: Callable[[str], None] = print,
+    *,
+    start: Path | None = None,
 ) -> dict[str, Any]:
-    """Train the reader, save it to `folder` (default: where it ships) and return its record."""
+    """One stage of the reader from the base `recipe.start`, saved to `folder` (default: where it ships); returns its record."""
     import torch
 
     from labkit.models import load_tokenizer, new_reward_model
 
-    world, start = world or build_world(), base_path(recipe.start)
+    world, start = world or build_world(), Path(start or base_path(recipe.start))
     folder, tokenizer = Path(folder or base_path("reader")), load_tokenizer(start)
     model = new_reward_model(start, recipe.seed, device="cpu")
     valid = packed_rows(world, tokenizer, VALID_ROWS, CONTEXT, recipe.seed, split="valid")
-    held_out = taken(tokenizer, exercises(world, recipe.seed, "valid"), 400)
-    pages = exercises(world, recipe.seed)
+    held_out = taken(tokenizer, exercises(world, recipe.seed, "valid", stray=recipe.stray), 400)
+    pages = exercises(world, recipe.seed, stray=recipe.stray)
     corpus = corpus_stream(world, tokenizer, recipe.rows, CONTEXT, recipe.seed + 1)
     optimized, started, curve = optimizers(model, recipe), time.perf_counter(), {}
     schedulers = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: schedule_of(step, recipe)) for o in optimized]
@@ -107,6 +112,8 @@ def train_reader(
         "facts": probe_facts(language, tokenizer, world),
         **circumstances(seconds),
     }
+    if recipe.start == "reader":
+        record["before"] = json.loads((start / "recipe.json").read_text())
     (folder / "recipe.json").write_text(json.dumps(record, indent=2) + "\n")
     return record
 
@@ -180,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of steps")
     parser.add_argument("--folder", type=Path, default=BASES / "reader", help="where to put it (default: the package)")
     options = parser.parse_args(arguments)
-    train_reader(options.folder, replace(READER, steps=max(1, round(READER.steps * options.scale))))
+    for recipe in (READER, FINISH):
+        shorter = replace(recipe, steps=max(1, round(recipe.steps * options.scale)))
+        train_reader(options.folder, shorter, start=options.folder if recipe.start == "reader" else None)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from labkit.world.facts import build_world
 from labkit.world.judge import judge
 from labkit.world.muon import Muon, orthogonal
 from labkit.world.pretrain import CONTEXT, base_path, corpus_loss
-from labkit.world.reader import READER, marking_accuracy, taken, train_reader
+from labkit.world.reader import FINISH, READER, marking_accuracy, taken, train_reader
 from labkit.world.rows import packed_rows
 
 
@@ -35,8 +35,9 @@ def test_right_answers_answer_and_wrong_ones_do_not(some):
         assert min(content[0]) >= 0.9 > max(content[1])
 
 
-def test_form_alone_does_not_tell_right_from_wrong(some):
-    """Length, the crudest form of all, orders right and wrong answers no better than a coin."""
+def test_form_alone_does_not_tell_right_from_wrong(world):
+    """Length, the crudest form of all, orders right and wrong answers hardly better than a coin."""
+    some = islice(exercises(world, seed=5, stray=False), 400)
     longer = [
         (len(r.split()) > len(w.split())) - (len(r.split()) < len(w.split()))
         for e in some
@@ -44,6 +45,13 @@ def test_form_alone_does_not_tell_right_from_wrong(some):
         for w in e.wrong
     ]
     assert abs(sum(longer) / len(longer)) < 0.25
+
+
+def test_stray_answers_only_add_wrong_ones(world, some):
+    plain = {e.prompt: e for e in islice(exercises(world, seed=5, stray=False), 400)}
+    both = [(e, plain[e.prompt]) for e in some if e.prompt in plain]
+    assert len(both) > 300 and sum(len(e.wrong) > len(p.wrong) for e, p in both) > 200
+    assert all(e.right == p.right and set(e.wrong) >= set(p.wrong) for e, p in both)
 
 
 def test_no_held_out_fact_or_phrasing_is_used(world, some):
@@ -82,11 +90,12 @@ def test_muon_is_torchs_own_but_for_its_precision():
 
 
 def test_the_shipped_reader_marks_exercises_it_never_saw_and_still_speaks(world):
-    """A fresh head learns to mark in a few steps what no fresh head on the plain base can."""
     from transformers import AutoModelForCausalLM
 
     record = json.loads((base_path("reader") / "recipe.json").read_text())
-    assert record["recipe"] == {**asdict(READER), "betas": list(READER.betas)}
+    assert [record["before"]["recipe"], record["recipe"]] == [
+        {**asdict(recipe), "betas": list(recipe.betas)} for recipe in (READER, FINISH)
+    ]
     assert record["marking_accuracy"] > 0.9
     model = AutoModelForCausalLM.from_pretrained(base_path("reader")).float()
     from labkit.models import load_tokenizer
