@@ -22,9 +22,10 @@ from labkit.types import Completion, Prompt, Ranking
 from labkit.world.judge import judge
 from labkit.world.labelers import Labeler, hire_labelers, rank_all
 
-__all__ = ["GOLD", "Preference", "compare", "gold_judgments"]
+__all__ = ["GOLD", "REWARD_MODEL", "Preference", "compare", "compare_by_score", "gold_judgments"]
 
 GOLD = "gold judge"
+REWARD_MODEL = "reward model"
 GROUP_NAMES = {"train": "training labelers", "heldout": "held-out labelers"}
 
 
@@ -109,6 +110,35 @@ def compare(
         },
         rankings=tuple(everyone),
     )
+
+
+def compare_by_score(
+    prompts: Sequence[Prompt],
+    completions: Mapping[str, Sequence[Completion]],
+    scores: Mapping[str, Sequence[float]],
+    *,
+    baseline: str,
+    judge_name: str = REWARD_MODEL,
+) -> Preference:
+    """Compare models on prompts whose truth nobody knows: of two answers the one of higher score is preferred.
+
+    scores[model][i] is that of `completions[model][i]`; equal ones tie. There are no Likert scores, flags or utilities.
+    """
+    rankings = tuple(
+        _by_score(prompt, own, [scores[c.model][i] for c in own], judge_name)
+        for i, (prompt, own) in enumerate(_line_up(prompts, completions, baseline))
+    )
+    judgments = judgments_of(rankings)
+    rates = {(m, judge_name): win_rate(judgments, m, baseline) for m in completions if m != baseline}
+    return Preference(baseline, rates, {}, {m: {} for m in completions}, {m: {} for m in completions}, {}, rankings)
+
+
+def _by_score(prompt: Prompt, completions: Sequence[Completion], scores: Sequence[float], judge_name: str) -> Ranking:
+    groups: dict[float, list[str]] = defaultdict(list)
+    for completion, score in zip(completions, scores, strict=True):
+        groups[score].append(completion.id)
+    best_first = tuple(tuple(groups[s]) for s in sorted(groups, reverse=True))
+    return Ranking(prompt, tuple(completions), best_first, labeler=judge_name)
 
 
 def gold_judgments(shown: Sequence[tuple[Prompt, Sequence[Completion]]]) -> list[Judgment]:

@@ -1,20 +1,24 @@
 """Judge the models of a run as the paper does: preference over SFT, Likert, metadata flags, benchmarks; on held-out customers' prompts.
 
-Judges are the simulated labelers, those whose data trained the models and those held out, and the gold utility.
+Judges are the simulated labelers, those whose data trained the models and those held out, and the gold utility. With
+prompts of your own nobody knows the truth: the reward model judges alone, and what only the world knows is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from labkit.errors import RunError
-from labkit.evaluation.preference import Preference, compare
+from labkit.errors import DataError, LabError, RunError
+from labkit.evaluation.preference import REWARD_MODEL, Preference, compare, compare_by_score
 from labkit.evaluation.winrate import Judgment, judgments_of
 from labkit.experiment.look import JudgedRankings, answers
-from labkit.runs import Run, write_json, write_jsonl
+from labkit.models import encode_prompt, load_reward_model, score
+from labkit.reward.data import response_ids
+from labkit.runs import Run, StageFolder, write_json, write_jsonl
 from labkit.types import Completion, Prompt
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluate", "load_evaluation"]
 
-GROUPS = ("held-out labelers", "training labelers", "gold judge")
+GROUPS = ("held-out labelers", "training labelers", "gold judge")  # in the world; else REWARD_MODEL alone
 SHOWN_FLAGS = ("fails_instruction", "hallucination", "inappropriate")
 
 
@@ -33,7 +37,7 @@ class Evaluation:
     baseline: str
     models: list[str]
     preferences: list[dict[str, Any]]  # model, group, rate, se, low, high, count
-    quality: list[dict[str, Any]]  # model, gold, gold_se, likert, flags {name: share}, length, end_rate
+    quality: list[dict[str, Any]]  # model, gold, gold_se, likert, flags {name: share}, length, end_rate; or score for gold
     benchmarks: list[dict[str, Any]] = field(
         default_factory=list
     )  # model, benchmark, value, stderr, n, higher_is_better
@@ -41,27 +45,40 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
 
-    def win_rates(self, group: str = GROUPS[0]) -> list[dict[str, Any]]:
-        """Rows for `labkit.figures.win_rates`: each model against the baseline in the eyes of one group of judges."""
+    @property
+    def groups(self) -> list[str]:
+        """The groups of judges that there are, the one that counts first."""
+        return list(dict.fromkeys(r["group"] for r in self.preferences))
+
+    def win_rates(self, group: str | None = None) -> list[dict[str, Any]]:
+        """Rows for `labkit.figures.win_rates`: each model against the baseline in the eyes of one group (the first)."""
+        group = group or self.groups[0]
         return [
             {"name": r["model"], **{k: r[k] for k in ("rate", "low", "high", "count")}}
             for r in self.preferences
             if r["group"] == group
         ]
 
-    def rate(self, model: str, group: str = GROUPS[0]) -> float | None:
+    def rate(self, model: str, group: str | None = None) -> float | None:
         """Win rate of a model over the baseline; None for the baseline itself."""
+        group = group or self.groups[0]
         return next((r["rate"] for r in self.preferences if r["model"] == model and r["group"] == group), None)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per model: preferences, gold utility, Likert and the flags that matter most."""
+        """One row per model: preferences, and gold utility, Likert and the flags that matter most, or the RM score."""
         rows = []
         for q in self.quality:
-            row = {"model": q["model"], "gold utility": round(q["gold"], 3), "Likert": round(q["likert"], 2)}
-            for group in GROUPS[:2]:
+            known = "gold" in q
+            row: dict[str, Any] = {"model": q["model"]}
+            row |= (
+                {"gold utility": round(q["gold"], 3), "Likert": round(q["likert"], 2)}
+                if known
+                else {"RM score": round(q["score"], 3), "tokens": round(q["length"], 1)}
+            )
+            for group in self.groups[:2]:
                 rate = self.rate(q["model"], group)
                 row[f"preferred to {self.baseline}, {group}"] = "" if rate is None else f"{100 * rate:.0f} %"
-            for flag in SHOWN_FLAGS:
+            for flag in SHOWN_FLAGS if known else ():
                 row[flag.replace("_", " ")] = f"{100 * q['flags'].get(flag, 0.0):.0f} %"
             rows.append(row)
         return rows
@@ -97,9 +114,10 @@ class Evaluation:
             if judged.ceiling is not None:
                 found |= {"RM ceiling": round(judged.ceiling, 4), "RM accuracy, clear pairs": round(judged.clear, 4)}
         for row in self.quality:
-            found[f"{row['model']} gold"] = round(row["gold"], 4)
+            kind = "gold" if "gold" in row else "score"
+            found[f"{row['model']} {kind}"] = round(row[kind], 4)
         for r in self.preferences:
-            if r["group"] == GROUPS[0]:
+            if r["group"] == self.groups[0]:
                 found[f"{r['model']} preferred to {self.baseline}"] = round(r["rate"], 4)
         for b in self.benchmarks:
             if b["benchmark"] == "lm_loss":
@@ -118,25 +136,52 @@ def evaluate(
 ) -> Evaluation:
     """Sample one answer per test prompt from every model and have them judged; written to runs/<name>/<stage>/.
 
-    prompts: by default test prompts, which come from held-out customers. Needs judges: the world's labelers.
+    prompts: by default test prompts, which come from held-out customers. On the world's prompts its labelers and its
+    judge decide; on others the run's reward model, without gold utility, Likert, flags and benchmarks.
     """
+    prompts = list(prompts) if prompts is not None else lab.prompts("test")[: lab.amounts.test_prompts]
+    if not prompts:
+        raise DataError(
+            f"{lab.run.path / 'prompts' / 'test.jsonl'} is empty: no prompt is left to evaluate on. "
+            'Give more prompts, or some with "split": "test" in prompts.jsonl.'
+        )
     folder = lab.run.stage(stage)
     folder.begin(settings={"models": list(models), "baseline": baseline}, seed=lab.seed)
-    prompts = list(prompts) if prompts is not None else lab.prompts("test")[: lab.amounts.test_prompts]
+    try:
+        result = _evaluate(lab, folder, list(models), baseline, prompts, benchmarks)
+    except BaseException as error:
+        with contextlib.suppress(LabError):  # a full disk must not hide the error that came first
+            folder.finish("failed", error=str(error) or type(error).__name__)
+        raise
+    folder.finish()
+    return result
+
+
+def _evaluate(
+    lab: Experiment, folder: StageFolder, models: list[str], baseline: str, prompts: list[Prompt], benchmarks: bool
+) -> Evaluation:
+    """Draw, judge, write and return; the world's benchmarks where the models know the world."""
+    in_world = all(p.meaning is not None for p in prompts)
     drawn = {m: answers(lab, m, prompts) for m in models}
     write_jsonl(folder.path / "samples.jsonl", (c.to_json() for m in models for c in drawn[m]))
-    judged = compare(prompts, drawn, baseline=baseline, seed=lab.seed)
+    if in_world:
+        judged = compare(prompts, drawn, baseline=baseline, seed=lab.seed)
+        quality = [_quality(lab, prompts, m, drawn[m], judged) for m in models]
+    else:
+        scores = _scores(lab, prompts, drawn)
+        judged = compare_by_score(prompts, drawn, scores, baseline=baseline)
+        quality = [_scored_quality(m, drawn[m], scores[m]) for m in models]
     write_jsonl(folder.path / "rankings.jsonl", (r.to_json() for r in judged.rankings))
     write_jsonl(folder.path / "judgments.jsonl", (_row(j) for j in judgments_of(judged.rankings)))
+    groups = GROUPS if in_world else (REWARD_MODEL,)
     result = Evaluation(
         baseline=baseline,
-        models=list(models),
-        preferences=[_rate(m, group, judged) for group in GROUPS for m in models if m != baseline],
-        quality=[_quality(lab, prompts, m, drawn[m], judged) for m in models],
-        benchmarks=_benchmarks(lab, models) if benchmarks else [],
+        models=models,
+        preferences=[_rate(m, group, judged) for group in groups for m in models if m != baseline],
+        quality=quality,
+        benchmarks=_benchmarks(lab, models) if benchmarks and in_world else [],
     )
     write_json(folder.path / "results.json", result.to_json())
-    folder.finish()
     return result
 
 
@@ -175,6 +220,37 @@ def _quality(
         "likert": judged.likert[model][GROUPS[0]],
         "likert_scores": scores,
         "flags": dict(judged.flags[model]),
+        "length": sum(len(c.token_ids) for c in completions) / n,
+        "end_rate": sum(bool(c.finished) for c in completions) / n,
+    }
+
+
+def _scores(
+    lab: Experiment, prompts: Sequence[Prompt], drawn: Mapping[str, Sequence[Completion]]
+) -> dict[str, list[float]]:
+    """The reward model's score of every answer, by model."""
+    if not lab.run.stage("reward").model.is_dir():
+        raise RunError(
+            f"{lab.run.stage('reward').model} does not exist, and these prompts are not the world's, so nobody can judge "
+            "the answers. Train the reward model first (04_reward)."
+        )
+    judge = load_reward_model(lab.run.stage("reward").model)
+    asked = [encode_prompt(lab.tokenizer, p.text) for p in prompts]
+    return {
+        model: score(judge, asked, [response_ids(lab.tokenizer, c) for c in own]).tolist()
+        for model, own in drawn.items()
+    }
+
+
+def _scored_quality(model: str, completions: Sequence[Completion], scores: Sequence[float]) -> dict[str, Any]:
+    """What can be said of a model without the truth."""
+    n, mean = len(scores), sum(scores) / len(scores)
+    return {
+        "model": model,
+        "score": mean,
+        "score_se": (sum((s - mean) ** 2 for s in scores) / n / n) ** 0.5,
+        "likert_scores": [],
+        "flags": {},
         "length": sum(len(c.token_ids) for c in completions) / n,
         "end_rate": sum(bool(c.finished) for c in completions) / n,
     }
