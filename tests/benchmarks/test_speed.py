@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.benchmarks import contests, report
+from tests.benchmarks import contests, report, tricks
 from tests.benchmarks.fits import UNITS
 from tests.benchmarks.referee import REPOSITORY, TRL_PPO_HOME, find_trl_ppo
 from tests.benchmarks.workload import Workload
@@ -28,6 +28,7 @@ MEASURES = {
     "SFT, 1M, batch 32": lambda: contests.sft(Workload("1M", minibatch=32), rounds=5),
     "sampling, batch 64": lambda: contests.sampling(Workload("1M", 64), rounds=7),
     "sampling, batch 512": lambda: contests.sampling(Workload("1M", 512), rounds=5),
+    "tricks, 1M, batch 512": lambda: tricks.tricks(Workload("1M", 512), rounds=5),
 }
 
 
