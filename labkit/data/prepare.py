@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     "Report",
     "cap_users",
     "deduplicate",
+    "drop_long",
     "prepare",
     "split_by_user",
     "use_case_table",
@@ -127,6 +128,29 @@ def prepare(prompts: Iterable[Prompt], settings: PrepareSettings | None = None) 
         measured=_measure(given, dropped),
     )
     return kept, report
+
+
+def drop_long(
+    prompts: Sequence[Prompt], report: Report, longest: int, tokens: Callable[[str], int]
+) -> tuple[list[Prompt], Report]:
+    """Drop prepared prompts of over `longest` tokens (the paper: over 1k of a context of 2k) and count it in the report.
+
+    tokens: how many a text has for the model that will read it. Raises DataError, naming one, when all are too long.
+    """
+    kept = [p for p in prompts if tokens(p.text) <= longest]
+    if not kept:
+        raise DataError(
+            f"All {len(prompts)} prompts are longer than {longest} tokens (prompt {prompts[0].id!r} has {tokens(prompts[0].text)}), "
+            "which is what the models' context leaves beside a response. Shorten them, or use a model with a longer context."
+        )
+    splits = _by_split(kept)
+    return kept, replace(
+        report,
+        counts={**report.counts, "short enough": len(kept)},
+        splits=splits,
+        users={s: len({p.user for p in kept if p.split == s}) for s in splits},
+        use_cases=tuple(use_case_table(kept)),
+    )
 
 
 def deduplicate(

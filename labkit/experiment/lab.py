@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import ppo, reward, sft
+from labkit.data.prepare import drop_long
 from labkit.errors import DataError, RunError
 from labkit.experiment.amounts import amounts
 from labkit.experiment.shown import completions_to_rank
@@ -20,7 +21,7 @@ from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
 from labkit.labels.store import read_rankings
-from labkit.models import load_policy, load_reward_model, load_tokenizer, save_model
+from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, load_tokenizer, save_model
 from labkit.presets import preset
 from labkit.runs import Run, StageFolder, file_hash, read_jsonl, write_json, write_jsonl
 from labkit.seeds import derive_seed
@@ -82,9 +83,19 @@ class Experiment:
         """Length limit of a response, in tokens."""
         return self.source.max_new_tokens or self.preset.ppo.max_new_tokens
 
+    @cached_property
+    def longest_prompt(self) -> int | None:
+        """Most tokens of a prompt: half the context, as in the paper, or what a response leaves of it; None: no limit."""
+        contexts = [c for c in map(context_of, (self.model, self.reward_base)) if c]
+        return min((min(c // 2, c - self.max_new_tokens) for c in contexts), default=None)
+
     def prepare(self) -> Any:
         """Draw and prepare the prompts, have demonstrations written; returns the report of the preparation."""
         prompts, report = self.source.prompts(self.amounts, self.seed)
+        if self.longest_prompt is not None:
+            prompts, report = drop_long(
+                prompts, report, self.longest_prompt, lambda text: len(encode_prompt(self.tokenizer, text))
+            )
         folder = self.run.path / "prompts"
         write_json(folder / "experiment.json", self.facts)
         for split in ("train", "valid", "test"):

@@ -2,6 +2,7 @@
 
 from labkit.models.loading import (
     choose_device,
+    context_of,
     decode,
     encode_prompt,
     encode_response,
@@ -28,6 +29,7 @@ __all__ = [
     "batches_by_tokens",
     "choose_device",
     "completion_scores",
+    "context_of",
     "decode",
     "encode_prompt",
     "encode_response",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "choose_device",
+    "context_of",
     "decode",
     "encode_prompt",
     "encode_response",
@@ -63,6 +64,17 @@ def choose_device() -> tuple[torch.device, torch.dtype]:
     if half and dtype == "bfloat16":
         torch.set_float32_matmul_precision("high")
     return torch.device(wanted), getattr(torch, dtype)
+
+
+def context_of(path: str | Path) -> int | None:
+    """How many tokens the model of a folder or hub name can read; None where its config sets no limit."""
+    try:
+        config = AutoConfig.from_pretrained(str(path))
+    except UNREADABLE as error:
+        raise ModelError(
+            f"No model config could be loaded from {path}: {_first_line(error)} Give a hub name or a folder made by save_pretrained."
+        ) from error
+    return getattr(config, "max_position_embeddings", None)
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:

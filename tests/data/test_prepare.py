@@ -3,7 +3,15 @@
 import pytest
 
 from labkit.data.personal import find_personal_data, has_personal_data
-from labkit.data.prepare import PrepareSettings, cap_users, deduplicate, prepare, split_by_user, use_case_table
+from labkit.data.prepare import (
+    PrepareSettings,
+    cap_users,
+    deduplicate,
+    drop_long,
+    prepare,
+    split_by_user,
+    use_case_table,
+)
 from labkit.errors import DataError, SettingsError
 from labkit.types import Prompt
 from labkit.world.facts import build_world
@@ -141,3 +149,16 @@ def test_no_prompts_and_bad_settings_are_errors():
         prepare([])
     with pytest.raises(SettingsError, match="per_user"):
         PrepareSettings(per_user=0)
+
+
+def test_prompts_over_the_models_length_are_dropped_and_counted():
+    given = [
+        Prompt(f"p{i}", f"start{i}" + " word" * i, user=f"u{i}", split="train" if i < 40 else "test") for i in range(60)
+    ]
+    prepared, report = prepare(given)
+    kept, shorter = drop_long(prepared, report, 30, lambda text: len(text.split()))
+    assert kept == [p for p in prepared if len(p.text.split()) <= 30] and 0 < len(kept) < len(prepared)
+    assert shorter.counts == {**report.counts, "short enough": len(kept)}
+    assert shorter.splits == {"train": len(kept)} == shorter.users and "short enough" in str(shorter)
+    with pytest.raises(DataError, match=r"All .* longer than 0 tokens \(prompt 'p\d+' has \d+\).*longer context"):
+        drop_long(prepared, report, 0, lambda text: len(text.split()))

@@ -9,7 +9,7 @@ from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
 from labkit.experiment import Experiment, evaluate, load_evaluation
 from labkit.experiment.sources import WorldSource
 from labkit.runs import Run, read_jsonl
-from labkit.types import Completion, Prompt
+from labkit.types import Completion, Demonstration, Prompt
 from labkit.world.prompts import sample_prompts
 
 
@@ -35,6 +35,8 @@ def own(tmp_path_factory):
     world = WorldSource()
     asked = sample_prompts(world.world, 160, seed=5)
     written = world.demonstrations(asked, 0)
+    long = [Demonstration(Prompt(f"long{i}", f"Number {i}: " + "very long " * 600), "Yes.") for i in range(20)]
+    written = [*written, *long]
     rows = {
         "demonstrations": [{"prompt": d.prompt.text, "completion": d.text} for d in written],
         "comparisons": [{"prompt": d.prompt.text, "chosen": d.text, "rejected": "No."} for d in written[:60]],
@@ -42,6 +44,14 @@ def own(tmp_path_factory):
     for name, lines in rows.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return Experiment(Run("own", folder / "runs"), scale="smoke", model="small", data=str(folder))
+
+
+def test_prompts_longer_than_the_context_stop_no_stage(own):
+    counts = own.prepare().counts
+    assert counts["short enough"] == counts["without PII"] - 20
+    everywhere = [p for split in ("train", "valid", "test") for p in own.prompts(split)]
+    everywhere += [d.prompt for split in ("train", "valid") for d in own.demonstrations(split)]
+    assert everywhere and not any("very long" in p.text for p in everywhere)
 
 
 def test_without_a_reward_model_nobody_can_judge_and_the_stage_has_failed(own):
