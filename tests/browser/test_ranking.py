@@ -134,6 +134,7 @@ def test_a_card_can_be_moved_without_dragging_and_squeezed_in(lab: Lab) -> None:
     board.locator('[data-drop="rank:5"] .rb-gutter').click()
     settle(lab)
     assert board.locator(".rb-formula").inner_text() == "A > B > C > D"
+    lab.page.wait_for_timeout(400)  # the last card has glided to its place, and its lane is as high as it stays
     source, below = card(board, 4), board.locator('[data-drop="rank:2"]')
     a, b = source.bounding_box(), below.bounding_box()
     lab.page.mouse.move(a["x"] + 60, a["y"] + 14)
