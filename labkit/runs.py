@@ -25,10 +25,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import RunError, SettingsError
+from labkit.errors import DataError, RunError, SettingsError
 from labkit.types import Step
 
-__all__ = ["Run", "StageFolder", "append_jsonl", "check_name", "read_jsonl", "write_json", "write_jsonl"]
+__all__ = ["Run", "StageFolder", "append_jsonl", "check_name", "read_all", "read_jsonl", "write_json", "write_jsonl"]
 
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
 
@@ -99,6 +99,21 @@ def append_jsonl(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> N
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSONL file; a torn last line (a killed writer) is skipped, any other bad line is an error."""
+    return (row for _, row in _numbered(path))
+
+
+def read_all(kind: type, path: Path) -> list[Any]:
+    """The lines of a JSONL file as Prompts, Demonstrations or Rankings; one that cannot be used is named by file and line."""
+    found = []
+    for number, row in _numbered(path):
+        try:
+            found.append(kind.from_json(row))
+        except DataError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+    return found
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
@@ -115,7 +130,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             raise RunError(
                 f"{path}, line {number + 1} is not JSON ({error.msg}); repair or remove that line."
             ) from None
-        yield row
+        yield number + 1, row
 
 
 class StageFolder:

@@ -69,6 +69,7 @@ class Completion:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Completion:
+        _check_object(cls, row)
         row = dict(row)
         if row.get("token_ids") is not None:
             row["token_ids"] = tuple(row["token_ids"])
@@ -103,6 +104,7 @@ class Demonstration:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Demonstration:
+        _check_object(cls, row, "prompt", "text")
         return _build(cls, {**row, "prompt": Prompt.from_json(row["prompt"])})
 
 
@@ -132,7 +134,10 @@ class Ranking:
         ranked = [i for group in self.groups for i in group]
         for i in [*ranked, *self.ratings, *self.shown]:
             if i not in known:
-                raise DataError(f"{where} names completion {i!r}, which is not one of its {len(known)} completions.")
+                raise DataError(
+                    f"{where} names completion {i!r}, which is not one of its {len(known)} completions ({', '.join(map(str, known))}). "
+                    "Correct the id, or add that completion."
+                )
         if len(set(ranked)) < len(ranked):
             raise DataError(f"{where} ranks a completion twice; put each id into one group.")
 
@@ -152,6 +157,7 @@ class Ranking:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Ranking:
+        _check_object(cls, row, "prompt", "completions", "groups")
         ratings = {
             i: Rating(likert=r.get("likert"), flags=tuple(r.get("flags") or ()))
             for i, r in (row.get("ratings") or {}).items()
@@ -187,7 +193,17 @@ class Step:
         return _build(cls, {**row, "samples": tuple(row.get("samples") or ())})
 
 
+def _check_object(cls: type, row: Any, *needed: str) -> None:
+    """A row that is no object, or lacks a field that must be there, is an error that says which."""
+    if not isinstance(row, Mapping):
+        raise DataError(f"A {cls.__name__} is an object with {', '.join(cls.__dataclass_fields__)}; this is {row!r:.60}.")
+    missing = [name for name in needed if row.get(name) is None]
+    if missing:
+        raise DataError(f"This {cls.__name__} is not complete: it has no {missing[0]!r}. Add it, or remove the row.")
+
+
 def _build(cls: type, row: Mapping[str, Any]) -> Any:
+    _check_object(cls, row)
     unknown = sorted(set(row) - set(cls.__dataclass_fields__))
     if unknown:
         raise DataError(f"{cls.__name__} has no field {unknown[0]!r}; it has {', '.join(cls.__dataclass_fields__)}.")

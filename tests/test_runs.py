@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from labkit.errors import RunError, SettingsError
-from labkit.runs import Run, StageFolder, append_jsonl, check_name, read_jsonl, write_json, write_jsonl
-from labkit.types import Step
+from labkit.errors import DataError, RunError, SettingsError
+from labkit.runs import Run, StageFolder, append_jsonl, check_name, read_all, read_jsonl, write_json, write_jsonl
+from labkit.types import Completion, Prompt, Ranking, Step
 
 
 def step(number, value=0.0):
@@ -116,3 +116,17 @@ def test_pruning_keeps_the_last_and_the_pinned(tmp_path):
         folder.snapshot(n).mkdir(parents=True)
     folder.prune(2, pinned={1})
     assert folder.snapshots() == [1, 4, 5]
+
+
+def test_a_ranking_that_names_an_unknown_completion_is_named_by_file_and_line(tmp_path):
+    prompt, shown = Prompt("p1", "Why?"), (Completion("a", "p1", "So."), Completion("b", "p1", "No."))
+    good = Ranking(prompt, shown, (("a",), ("b",)), "L1").to_json()
+    file = tmp_path / "rankings.jsonl"
+    write_jsonl(file, [good, {**good, "groups": [["a"], ["z"]]}])
+    with pytest.raises(DataError, match=r"rankings.jsonl, line 2: .*'p1' by labeler 'L1' names completion 'z'.*\(a, b\)"):
+        read_all(Ranking, file)
+    write_jsonl(file, [good, {"prompt": good["prompt"]}])
+    with pytest.raises(DataError, match="rankings.jsonl, line 2: This Ranking is not complete: it has no 'completions'"):
+        read_all(Ranking, file)
+    write_jsonl(file, [good, good])
+    assert len(read_all(Ranking, file)) == 2

@@ -37,7 +37,7 @@ def test_pairs_are_all_strict_pairs_of_the_ranking_and_nothing_else():
 @pytest.mark.parametrize(
     ("groups", "completions", "message"),
     [
-        ((("x",),), COMPLETIONS, "names completion 'x'"),
+        ((("x",),), COMPLETIONS, r"names completion 'x', .* \(a, b, c, d\). Correct the id, or add"),
         ((("a",), ("a",)), COMPLETIONS, "ranks a completion twice"),
         ((("a",),), COMPLETIONS[:1], "K >= 2"),
         ((), (COMPLETIONS[0], COMPLETIONS[0]), "two completions with one id"),
@@ -61,3 +61,17 @@ def test_unknown_and_missing_fields_are_named():
         Prompt.from_json({"id": "1", "promt": "x"})
     with pytest.raises(DataError, match="not complete"):
         Prompt.from_json({"id": "1"})
+
+
+@pytest.mark.parametrize("missing", ["prompt", "completions", "groups"])
+def test_an_incomplete_ranking_row_names_what_is_missing(missing):
+    row = RANKING.to_json()
+    del row[missing]
+    with pytest.raises(DataError, match=f"This Ranking is not complete: it has no '{missing}'"):
+        Ranking.from_json(row)
+
+
+@pytest.mark.parametrize("row", [{"text": "an answer"}, {"prompt": "only its text", "text": "x"}, "a line of text"])
+def test_rows_of_another_form_are_refused_in_words(row):
+    with pytest.raises(DataError, match="no 'prompt'|A Prompt is an object|A Demonstration is an object"):
+        Demonstration.from_json(row)

@@ -23,7 +23,7 @@ from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
 from labkit.labels.store import read_rankings
 from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, load_tokenizer, save_model
 from labkit.presets import preset
-from labkit.runs import Run, StageFolder, file_hash, read_jsonl, write_json, write_jsonl
+from labkit.runs import Run, StageFolder, file_hash, read_all, write_json, write_jsonl
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking
 
@@ -108,14 +108,14 @@ class Experiment:
 
     def prompts(self, split: str = "train", use: str | None = None) -> list[Prompt]:
         """Prepared prompts of a split; with `use` (sft, reward, ppo) that stage's share of them, as in the paper's Table 6."""
-        rows = [Prompt.from_json(row) for row in read_jsonl(self._prepared("prompts", split))]
+        rows = read_all(Prompt, self._prepared("prompts", split))
         if use is None or split != "train":
             return rows
         return [p for p in rows if USES[derive_seed(self.seed, "use", p.id) % len(USES)] == use]
 
     def demonstrations(self, split: str = "train") -> list[Demonstration]:
         """The labelers' demonstrations."""
-        return [Demonstration.from_json(row) for row in read_jsonl(self._prepared("demonstrations", split))]
+        return read_all(Demonstration, self._prepared("demonstrations", split))
 
     def rankings(self, split: str = "train") -> list[Ranking]:
         """The rankings made for the reward model; those labeled by hand in this run (labels/) join the training ones."""
@@ -123,7 +123,7 @@ class Experiment:
         if not file.exists():
             raise RunError(f"{file} does not exist: no completions were ranked in this run. Run 03_rank first.")
         by_hand = read_rankings(*sorted((self.run.path / "labels").glob("*.jsonl"))) if split == "train" else []
-        return [Ranking.from_json(row) for row in read_jsonl(file)] + [r for r in by_hand if r.pairs()]
+        return read_all(Ranking, file) + [r for r in by_hand if r.pairs()]
 
     def pretraining_rows(self) -> torch.Tensor:
         """(M, ptx_row) packed token ids of pretraining text for PPO-ptx."""
