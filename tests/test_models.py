@@ -114,6 +114,26 @@ def test_batches_hold_every_row_once_and_keep_the_limit():
     assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 20 for b in batches)
 
 
+def test_an_added_token_is_never_likely(tmp_path):
+    """Also where all logits lie far below 0, as GPT-2's do, where a fresh row's logit near 0 would win every time."""
+    plain = AutoModelForCausalLM.from_pretrained(save_toy(tmp_path / "m", spread=0.2)).eval()
+    rows = torch.tensor(toy_rows(4, 9, 9))
+    with torch.no_grad():
+        plain.get_input_embeddings().weight.add_(
+            3.0
+        )  # one direction that all tokens share, which the final norm's bias
+        plain.transformer.ln_f.bias.fill_(-1.0)  # turns against all of them
+        assert plain(rows).logits.amax() < -30
+    plain.save_pretrained(tmp_path / "low")
+    known = plain.config.vocab_size
+    grown = load_policy(tmp_path / "low", tokenizer=range(known + 3), device="cpu")
+    with torch.no_grad():
+        after = grown(rows).logits.softmax(-1)
+    assert after.shape[-1] == known + 3 and after[..., known:].amax() <= 1 / known
+    twice = load_policy(tmp_path / "low", tokenizer=range(known + 3), device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(grown.parameters(), twice.parameters(), strict=True))
+
+
 def test_errors_teach(tmp_path):
     model = load_policy(save_toy(tmp_path / "m"), device="cpu")
     with pytest.raises(DataError, match="context of 64"):

@@ -117,7 +117,7 @@ def load_policy(
             f"No causal language model could be loaded from {path}: {_first_line(error)}{remedy}"
         ) from error
     if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        _grow(model, len(tokenizer))
     return fused(model).to(device or choose_device()[0]).eval()
 
 
@@ -219,6 +219,21 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """Text of response ids, without special tokens."""
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@torch.no_grad()
+def _grow(model: PreTrainedModel, tokens: int) -> None:
+    """Embeddings for added tokens (a pad token), each the mean of the known ones.
+
+    So an added token's logit is the mean logit, and its probability at most one in the vocabulary. A small random row
+    would have a logit near 0, which is the likeliest of all where a model's logits are negative, as GPT-2's are.
+    """
+    known = model.get_input_embeddings().num_embeddings
+    model.resize_token_embeddings(tokens, mean_resizing=False)
+    head = model.get_output_embeddings()
+    tables = [model.get_input_embeddings().weight, *(t for t in (head.weight, getattr(head, "bias", None)) if t is not None)]
+    for table in tables:
+        table[known:] = table[:known].mean(dim=0)
 
 
 def _architecture(folder: str | Path) -> str:
