@@ -3,7 +3,7 @@
 #   make lab        JupyterLab on the tour, with the lab's own settings
 #   make test       everything the tests need, then all tests                    (at most 25 minutes)
 #   make test-fast  the daily tier                                                (under 2 minutes)
-#   make bench      speed and memory, measured
+#   make bench      speed and memory, measured beside TRL (LABKIT_BENCH_TRL=FOLDER: where TRL 1.12.0 is, without network)
 #   make lint       ruff, as pre-commit runs it
 # Choose another interpreter with PYTHON=python3.12 (3.11 or newer), another place with VENV=~/envs/lab.
 

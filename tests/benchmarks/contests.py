@@ -6,10 +6,15 @@ on a GPU): rounds alternate, so that a busy machine is busy for both. A ratio ab
 
 from __future__ import annotations
 
+import os
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest import mock
+
+import torch
 
 from tests.benchmarks.fits import UNITS, line, points_of
 from tests.benchmarks.floor import matrix_rate, needed_for_rankings, needed_operations
@@ -127,7 +132,7 @@ def sft(work: Workload, *, rounds: int) -> dict[str, Any]:
     """Demonstrations per second beside current TRL's SFTTrainer, of which the lab's SFT is a subclass.
 
     trl: that trainer as it comes, on padded batches. packed: the same with the lab's batches and attention, so that
-    packed over lab is what the lab's own Steps, knobs and records cost.
+    lab over packed is what the lab's own Steps, knobs and records cost.
     """
     peers = {"trl": Peer(f"{PEERS}.trl_sft", work), "packed": Peer(f"{PEERS}.trl_sft", work, "--packed")}
     bout = duel(peers | {"lab": Peer(f"{PEERS}.lab_sft", work)}, rounds)
@@ -142,14 +147,31 @@ def cost_by_size(base: Workload, *, rounds: int = 2) -> dict[str, Any]:
     variants += [("model", replace(base, shape=shape)) for shape in ("1M", "3M", "10M")]
     rows = []
     for varied, work in variants:
-        bout = duel({"lab": Peer(f"{PEERS}.lab_ppo", work)}, rounds)
-        length = bout.median("lab", "mean_length")
+        seconds, length = _iteration(work, rounds)
         sizes = {
             "tokens": work.batch * (work.mean_prompt + length),
             "operations": sum(needed_operations(work, length).values()),
         }
-        rows.append({"varied": varied, "work": vars(work), "seconds": bout.best("lab", clock_of(work)), **sizes})
+        rows.append({"varied": varied, "work": vars(work), "seconds": seconds, **sizes})
+        print(f"  {varied}: {sizes['tokens']:.0f} tokens, {seconds:.2f} s", flush=True)
     fits = {
         varied: line(*zip(*points_of(rows, varied), strict=True)) | {"unit": unit} for varied, unit in UNITS.items()
     }
     return {"rows": rows, "fits": fits}
+
+
+def _iteration(work: Workload, rounds: int) -> tuple[float, float]:
+    """The lab alone, in this process: least seconds of an iteration after a first one, and the mean response length."""
+    from tests.benchmarks.peers.lab_ppo import build
+
+    clock = time.perf_counter if work.device == "cuda" else time.process_time
+    costs, lengths = [], []
+    with mock.patch.dict(os.environ, LABKIT_DEVICE=work.device, LABKIT_DTYPE=work.dtype):
+        torch.set_num_threads(work.threads)
+        steps = build(work)[0]
+        for _ in range(1 + rounds):
+            started = clock()
+            lengths.append(next(steps).metrics["response_length"])
+            costs.append(clock() - started)
+        steps.close()
+    return min(costs[1:]), statistics.median(lengths[1:])
