@@ -1,11 +1,13 @@
 """Iterated RLHF (paper, section 3.1): each round's rankings come from the newest policy, then a new RM, a new policy.
 
     runs/<name>/rounds/<k>/        one run folder per round: rankings, reward, ppo_ptx
+    runs/<name>/rounds/control/    the same, but every further ranking is of the SFT model's answers
     runs/<name>/rounds/results.json
 
 Round 1 is the run itself. From round 2 on the labelers rank answers of the newest policy (with one of the SFT model
 among them); the reward model learns from the rankings of all rounds so far, and PPO-ptx starts again from the PPO init
-model, so that rounds differ in what the judge knows and in nothing else.
+model, so that rounds differ in what the judge knows and in nothing else. The last round's judge has seen more rankings
+than the first's; the control has seen as many, none of them of a newer policy.
 """
 
 from __future__ import annotations
@@ -20,16 +22,23 @@ from labkit.runs import Run, write_json, write_jsonl
 from labkit.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from labkit.types import Ranking
 
 __all__ = ["iterate"]
 
 SHARED = ("prompts", "demonstrations", "sft", "ppo_init")  # the same in every round
-POLICY = "ppo_ptx"
+POLICY, CONTROL = "ppo_ptx", "control"
+MARK = "complete.json"  # in rankings/
 
 
-def iterate(lab: Experiment, *, rounds: int = 3, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def iterate(
+    lab: Experiment, *, rounds: int = 3, say: Callable[[str], None] = print, control: bool = False
+) -> list[dict[str, Any]]:
     """Carry out `rounds` rounds from a run; what is done is skipped. Returns and writes one row per round.
+
+    control: one more policy, from as many rankings as the last round's, drawn from the SFT model only; the last row.
 
     Row: round, gold, score (by this round's reward model), win_rate over SFT (held-out labelers), rm_accuracy on
     validation rankings of its own round, rm_accuracy_new on rankings of the policy that this round trained (None where
@@ -42,36 +51,64 @@ def iterate(lab: Experiment, *, rounds: int = 3, say: Callable[[str], None] = pr
     for number in range(2, rounds + 1):
         labs.append(_round(labs, number, say))
     rows = [_report(now, number) for number, now in enumerate(labs, 1)]
+    if control:
+        rows.append(_report(_control(lab, rounds, say), CONTROL))
     write_json(lab.run.path / "rounds" / "results.json", {"rounds": rows})
     return rows
 
 
 def _round(labs: list[Experiment], number: int, say: Callable[[str], None]) -> Experiment:
     """Rank answers of the newest policy, train a reward model on all rankings so far, and a policy against it."""
-    first, before = labs[0], labs[-1]
-    run = Run(str(number), first.run.path / "rounds")
-    for name in SHARED:
-        bring(first.run.path / name, run.path / name)
-    facts = {name: first.facts[name] for name in ("model", "reward_base", "data")}
-    lab = Experiment(run, scale=first.scale, seed=first.seed, **facts)
-    if not (run.path / "rankings" / "train.jsonl").exists():
+    before, lab = labs[-1], _beside(labs[0], str(number))
+    if not _is_ranked(lab):
         say(f"Round {number}: rankings of round {number - 1}'s policy.")
-        _rank(lab, before)
-    for stage, job in (("reward", lab.reward_job), (POLICY, lab.ppo_job)):
-        if run.stage(stage).status != "done":
-            say(f"Round {number}: {stage}.")
-            job().start().result(block=True)
+        _rank(lab, before.rankings("train"), [{"sft": lab.policy("sft"), POLICY: before.policy(POLICY)}])
+    _train(lab, f"Round {number}", say)
     return lab
 
 
-def _rank(lab: Experiment, before: Experiment) -> None:
-    """New rankings of the newest policy; those of earlier rounds join the training set."""
-    known = before.rankings("train")
-    new = lab.rank({"sft": lab.policy("sft"), POLICY: before.policy(POLICY)})["train"]
-    write_jsonl(lab.run.path / "rankings" / "train.jsonl", (r.to_json() for r in [*known, *new]))
+def _control(first: Experiment, rounds: int, say: Callable[[str], None]) -> Experiment:
+    """As many rankings as after `rounds` rounds, on the same prompts, but all of them of the SFT model's answers."""
+    lab = _beside(first, CONTROL)
+    if not _is_ranked(lab):
+        say(f"Control: {rounds - 1} times as many new rankings of the SFT model.")
+        sft = lab.policy("sft")
+        anew = [{"sft": sft, f"sft-{number}": sft} for number in range(2, rounds + 1)]  # draws depend on the name
+        _rank(lab, first.rankings("train"), anew)
+    _train(lab, "Control", say)
+    return lab
 
 
-def _report(lab: Experiment, number: int) -> dict[str, Any]:
+def _beside(first: Experiment, name: str) -> Experiment:
+    """An experiment in rounds/<name>/ that shares prompts, demonstrations, SFT and PPO init with the first."""
+    run = Run(name, first.run.path / "rounds")
+    for shared in SHARED:
+        bring(first.run.path / shared, run.path / shared)
+    facts = {name: first.facts[name] for name in ("model", "reward_base", "data")}
+    return Experiment(run, scale=first.scale, seed=first.seed, **facts)
+
+
+def _train(lab: Experiment, title: str, say: Callable[[str], None]) -> None:
+    """A reward model from all rankings of the folder, and a policy against it, where they are not there yet."""
+    for stage, job in (("reward", lab.reward_job), (POLICY, lab.ppo_job)):
+        if lab.run.stage(stage).status != "done":
+            say(f"{title}: {stage}.")
+            job().start().result(block=True)
+
+
+def _is_ranked(lab: Experiment) -> bool:
+    """True where all rankings of the folder are there; a mark says so, because `rank` writes the new ones first."""
+    return (lab.run.path / "rankings" / MARK).exists()
+
+
+def _rank(lab: Experiment, known: list[Ranking], policies: list[dict[str, PreTrainedModel]]) -> None:
+    """New rankings of the answers of each of these sets of models; those known before join the training set."""
+    made = [*known, *(ranking for each in policies for ranking in lab.rank(each)["train"])]
+    write_jsonl(lab.run.path / "rankings" / "train.jsonl", (r.to_json() for r in made))
+    write_json(lab.run.path / "rankings" / MARK, {"known": len(known), "all": len(made)})
+
+
+def _report(lab: Experiment, number: int | str) -> dict[str, Any]:
     """One row: how good the round's policy is, in truth and to labelers, and how well the round's judge knows it."""
     from labkit import reward
     from labkit.models import encode_prompt, load_reward_model, score

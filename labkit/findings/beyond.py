@@ -9,7 +9,7 @@ from labkit.errors import DataError
 from labkit.findings.evidence import Claim
 from labkit.findings.finding import Finding
 from labkit.findings.plan import METHODS, ROUNDS
-from labkit.findings.records import Missing, Record, Records
+from labkit.findings.records import EVALUATION_OF_METHODS, Missing, Record, Records
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -90,7 +90,12 @@ def _rounds(records: Records) -> list[Claim]:
             f"gold utility after round {ROUNDS}, less after round 1", records.swept(last_less_first("gold")), above=0.0
         ),
         Claim(
-            "RM accuracy on rankings of the newest policy, the same",
+            f"gold utility after round {ROUNDS}, less with as many rankings of the SFT model only",
+            records.swept(lambda r: r.results("rounds")["rounds"][-1]["gold"] - r.results("rounds")["control"]["gold"]),
+            above=0.0,
+        ),
+        Claim(
+            f"RM accuracy on rankings of the round's own policy, round {ROUNDS} less round 1",
             records.swept(last_less_first("rm_accuracy_new")),
             above=0.0,
             deciding=False,
@@ -105,9 +110,15 @@ def _methods(records: Records) -> list[Claim]:
         def gain(r: Record, name: str = name, other: str = "sft") -> float:
             return r.value(name, "gold") - r.value(other, "gold")
 
+        def preferred(r: Record, name: str = name, other: str = "sft") -> float:
+            return r.rate(name, other, stage=EVALUATION_OF_METHODS).rate
+
         claims.append(Claim(f"gold utility of {name.upper()}, less of SFT", records.swept(gain), above=0.0))
+        claims.append(Claim(f"{name.upper()} preferred to SFT", records.swept(preferred), above=0.5))
         beside = records.swept(lambda r, name=name: r.value(name, "gold") - r.value("ppo_ptx", "gold"))
         claims.append(Claim(f"gold utility of {name.upper()}, less of PPO-ptx", beside, above=0.0, deciding=False))
+        rates = records.swept(lambda r, name=name: r.rate(name, "ppo_ptx", stage=EVALUATION_OF_METHODS).rate)
+        claims.append(Claim(f"{name.upper()} preferred to PPO-ptx", rates, above=0.5, deciding=False))
     return claims
 
 
@@ -136,7 +147,8 @@ BEYOND = (
         "Rankings of the newest policy make the next one better",
         "§3.1 (steps 2 and 3 can be iterated)",
         "comparisons are collected from the newest policy, a new RM is trained, then a new policy",
-        "a first reward model that already knows all that labelers can tell",
+        "a first reward model that already knows all that labelers can tell; or gains that come from having more rankings, "
+        "whoever wrote the answers",
         _rounds,
         beyond=True,
     ),

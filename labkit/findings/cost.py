@@ -1,7 +1,7 @@
 """What each stage cost, in floating-point operations: 6 per parameter and token in training, 2 in a forward pass.
 
-The usual count (Kaplan et al. 2020), which the paper's petaflop/s-days follow; attention is left out, and so is
-the reward model's training, for which the paper gives no figure.
+The usual count (Kaplan et al. 2020), which the paper's petaflop/s-days follow; attention is left out. The paper gives no
+figure for the reward model; here its base (the reader) is made for this very purpose, so its training is counted too.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 from labkit.models import encode_prompt
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from labkit.experiment import Experiment
 
-__all__ = ["costs"]
+__all__ = ["costs", "reader_cost"]
 
 FORWARD, TRAINING = 2, 6
+SAMPLE = 300  # exercises on which their length is measured
 
 
 def costs(lab: Experiment) -> dict[str, Any]:
-    """Operations of pretraining, SFT and PPO-ptx of this run's policy; None for pretraining where no recipe tells."""
-    recipe = Path(lab.model) / "recipe.json"
-    told = json.loads(recipe.read_text(encoding="utf-8")) if recipe.exists() else {}
+    """Operations of pretraining, SFT, PPO-ptx and the reader's training; None where no recipe tells."""
+    told = _recipe(lab.model)
     policy = sum(p.numel() for p in lab.policy("sft").parameters())
     judge = sum(p.numel() for p in lab.policy("ppo_init").parameters()) if lab.reward_base == lab.model else _judge(lab)
     sft = sum(s.metrics["tokens"] for s in lab.run.stage("sft").steps())
@@ -32,9 +34,33 @@ def costs(lab: Experiment) -> dict[str, Any]:
         "parameters": policy,
         "sft": TRAINING * policy * sft,
         "ppo_ptx": _ppo(lab, policy, judge),
+        "reader": reader_cost(_recipe(lab.reward_base), lab.tokenizer),
         "pretraining": TRAINING * told["parameters"] * told["tokens"] if told else None,
     }
     return found
+
+
+def _recipe(model: str) -> dict[str, Any]:
+    """How a base of the world was made; empty for other models."""
+    file = Path(model) / "recipe.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def reader_cost(told: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> float | None:
+    """Operations of the training that made a reader of its start: corpus rows, and every prompt and answer of exercises.
+
+    None for a reward base that is no reader. The recipe counts exercises; their tokens are measured on a sample. All
+    answers of an exercise share one reading of its prompt.
+    """
+    if "exercises" not in told:
+        return None
+    from labkit.world.exercises import exercises
+    from labkit.world.facts import build_world
+    from labkit.world.reader import taken
+
+    pages = taken(tokenizer, exercises(build_world(told["world_seed"]), told["recipe"]["seed"]), SAMPLE)
+    read = statistics.fmean(len(prompt) + sum(map(len, answers)) for prompt, answers, _ in pages)
+    return TRAINING * told["parameters"] * (told["tokens"] + told["exercises"] * read)
 
 
 def _judge(lab: Experiment) -> int:

@@ -13,11 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FAILS", "HOLDS", "OPEN", "Claim", "Interval", "interval", "verdict_of"]
+__all__ = ["FAILS", "HOLDS", "OPEN", "BySeed", "Claim", "Interval", "interval", "verdict_of"]
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 LEVEL = 0.95
-FEWEST_SEEDS = 2  # with one seed there is no interval over seeds
+FEWEST_FOR_INTERVAL = 2  # with one seed there is no interval over seeds
+#: Two seeds estimate their spread from a single difference, which is now and then near nothing by chance: a tiny
+#: interval around a wrong mean would then decide. Three is little, but one seed can no longer agree with one other.
+FEWEST_SEEDS = 3
 FEWEST_ALIKE = (
     5  # seeds that all give the very same value: a sign test needs five (1/2^5 < 5 %), Student's t cannot say
 )
@@ -46,12 +49,20 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     if not n or not all(map(math.isfinite, values)):
         return Interval(math.nan, None, None, 0)
     mean = statistics.fmean(values)
-    if n < FEWEST_SEEDS:
+    if n < FEWEST_FOR_INTERVAL:
         return Interval(mean, None, None, n)
     from scipy.stats import t
 
     half = float(t.ppf((1 + level) / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n)
+
+
+class BySeed(dict[int, float]):
+    """One value per seed; `lost` says of every other seed of the plan why it has none."""
+
+    def __init__(self, values: Mapping[int, float] | None = None, lost: Mapping[int, str] | None = None) -> None:
+        super().__init__(values or {})
+        self.lost = dict(lost or {})
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,11 @@ class Claim:
         return interval(list(self.by_seed.values()))
 
     @property
+    def lost(self) -> dict[int, str]:
+        """Seeds of the plan without a value, and why; they may differ from the others, so they are always shown."""
+        return getattr(self.by_seed, "lost", {})
+
+    @property
     def region(self) -> str:
         """The region in words."""
         if math.isfinite(self.above) and math.isfinite(self.below):
@@ -83,7 +99,7 @@ class Claim:
     def verdict(self) -> str:
         """holds, does not hold or not decided."""
         found = self.measured
-        if found.low is None or found.high is None:
+        if found.low is None or found.high is None or found.seeds < FEWEST_SEEDS:
             return OPEN
         if found.low == found.high and found.seeds < FEWEST_ALIKE:
             return OPEN  # an interval without width is no certainty, as with shares of few questions
@@ -100,6 +116,7 @@ class Claim:
             "low": found.low,
             "high": found.high,
             "seeds": found.seeds,
+            "lost": {str(seed): why for seed, why in self.lost.items()},
             "by_seed": {str(seed): value for seed, value in self.by_seed.items()},
             "deciding": self.deciding,
             "verdict": self.verdict,

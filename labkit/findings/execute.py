@@ -1,6 +1,6 @@
 """Carry out a plan: what is done is skipped, the rest runs in order of need, several at once in processes of their own.
 
-    runs/<name>/<cell>/pieces/<piece>.json     when a piece was finished, and how long it took
+    runs/<name>/<cell>/pieces/<piece>.json     when a piece was finished, how long it took, on what, with which versions
     runs/<name>/<cell>/pieces/<piece>.log      what it printed
 
 The same command resumes: a piece counts as done by its record alone, which is written last. A piece whose worker was
@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from labkit.batch.engines import cores, gpus
 from labkit.errors import LabError
 from labkit.findings.plan import Plan, Task
 from labkit.runs import write_json
 
-__all__ = ["carry_out", "is_done", "seconds_of"]
+__all__ = ["carry_out", "done_records", "is_done", "seconds_of", "wall_seconds"]
 
 Say = Callable[[str], None]
 Work = Callable[[Plan, Path, Task], str]  # returns what went wrong, or an empty text
@@ -40,10 +42,23 @@ def is_done(home: Path, task: Task) -> bool:
     return record_of(home, task).exists()
 
 
+def done_records(home: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """What the finished ones of these pieces say of themselves."""
+    return [json.loads(record_of(home, t).read_text(encoding="utf-8")) for t in tasks if is_done(home, t)]
+
+
 def seconds_of(home: Path, tasks: Sequence[Task]) -> float:
     """Seconds that the finished ones of these pieces took, all together."""
-    records = [record_of(home, t) for t in tasks if is_done(home, t)]
-    return sum(json.loads(r.read_text(encoding="utf-8"))["seconds"] for r in records)
+    return sum(row["seconds"] for row in done_records(home, tasks))
+
+
+def wall_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds during which at least one of these pieces was at work: pauses between resumed commands do not count."""
+    total, until = 0.0, -math.inf
+    for start, end in sorted((row["ended"] - row["seconds"], row["ended"]) for row in rows if "ended" in row):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
 
 
 def carry_out(
@@ -103,7 +118,10 @@ def work_on(plan: Plan, home: Path, task: Task) -> str:
 
             log.write(traceback.format_exc())
             return f"{type(error).__name__}: {error} (see {record.with_suffix('.log')})"
-    write_json(record, {"piece": task.key, "ended": time.time(), "seconds": time.time() - started})
+    from labkit.world.pretrain import circumstances
+
+    ended = time.time()
+    write_json(record, {"piece": task.key, "ended": ended, **circumstances(0.0), "seconds": ended - started})
     return ""
 
 

@@ -10,6 +10,7 @@ from labkit.errors import DataError
 from labkit.findings.evidence import interval
 from labkit.findings.plan import MODELS
 from labkit.findings.records import HELD_OUT, TRAINING, Missing, Record, Records
+from labkit.world.benchmarks import TAX_BENCHMARKS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,7 +27,12 @@ NAMES = {
     "ppo": "PPO",
     "ppo_ptx": "PPO-ptx",
 }
-LABELS = {"lm_loss": "language loss, nats per token", "score": "validation reward (RM)", "gold": "gold utility"}
+LABELS = {
+    "tax": "benchmarks, mean of four",
+    "lm_loss": "language loss, nats per token",
+    "score": "validation reward (RM)",
+    "gold": "gold utility",
+}
 
 
 def figure_of(outcome: Outcome, records: Records) -> go.Figure:
@@ -123,14 +129,16 @@ def sweep_figure(
     stages: Callable[[str], Mapping[float, str]],
     axis: str,
     title: str,
-    values: Sequence[str] = ("lm_loss", "score", "gold"),
+    values: Sequence[str] = ("tax", "lm_loss", "score", "gold"),
 ) -> go.Figure:
     """A panel per value over the swept number, at the sizes where sweeps are made; dashed: the PPO init."""
     from plotly.subplots import make_subplots
 
     from labkit.figures.theme import QUIET, colour, plain, template
 
-    fig = make_subplots(1, len(values), subplot_titles=[LABELS[v] for v in values], horizontal_spacing=0.09)
+    fig = make_subplots(
+        1, len(values), subplot_titles=[LABELS[v] for v in values], horizontal_spacing=0.27 / len(values)
+    )
     chosen = stages(records.plan.scale)
     for place, name in enumerate(values, 1):
         seen = {number: interval(list(_swept(records, stage, name).values())) for number, stage in chosen.items()}
@@ -144,7 +152,7 @@ def sweep_figure(
             fig.add_shape(type="line", x0=0, x1=1, y0=start.value, y1=start.value, line=line, **axes)
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(type="category", title={"text": axis})
     fig.update_layout(
-        template=template(), title=plain(title), width=980, height=360, margin={"t": 84}, showlegend=False
+        template=template(), title=plain(title), width=1180, height=360, margin={"t": 84}, showlegend=False
     )
     return _checked(fig)
 
@@ -189,8 +197,15 @@ def folds_figure(records: Records) -> go.Figure:
 
 def cost_bars(records: Records) -> go.Figure:
     """Floating-point operations of each stage."""
-    stages = {"SFT": "sft", "PPO-ptx": "ppo_ptx", "pretraining": "pretraining"}
-    kinds = {name: lambda r, _, key=key: r.results("cost")[key] for name, key in stages.items()}
+    stages = {"SFT": "sft", "PPO-ptx": "ppo_ptx", "reward base (reader)": "reader", "pretraining": "pretraining"}
+
+    def cost(r: Record, key: str) -> float:
+        found = r.results("cost").get(key)
+        if found is None:
+            raise Missing(f"the cost of {r.run.name} has no {key}.")
+        return found
+
+    kinds = {name: lambda r, _, key=key: cost(r, key) for name, key in stages.items()}
     return _bars("Cost of each stage", kinds, records, ("operations",), "floating-point operations")
 
 
@@ -221,7 +236,9 @@ def epochs_figure(records: Records) -> go.Figure:
 
 def _swept(records: Records, stage: str, name: str) -> dict[int, float]:
     def value(r: Record) -> float:
-        return r.benchmark(stage, name) if name == "lm_loss" else r.value(stage, name)
+        if name in ("tax", "lm_loss"):
+            return r.benchmark(stage, *(TAX_BENCHMARKS if name == "tax" else (name,)))
+        return r.value(stage, name)
 
     return records.swept(value)
 

@@ -46,6 +46,11 @@ class Outcome:
         return min((c.measured.seeds for c in self.claims if c.deciding), default=0)
 
     @property
+    def lost(self) -> dict[int, str]:
+        """Seeds of the plan that some deciding claim has to do without, and why."""
+        return {seed: why for c in self.claims if c.deciding for seed, why in c.lost.items()}
+
+    @property
     def ours(self) -> str:
         """Our numbers in one cell of a table: the claim that decides, that is the least favourable one."""
         order = {"does not hold": 0, "not decided": 1, "holds": 2}
@@ -63,6 +68,7 @@ class Outcome:
             "beyond": f.beyond,
             "verdict": self.verdict,
             "seeds": self.seeds,
+            "lost": {str(seed): why for seed, why in sorted(self.lost.items())},
             "claims": [c.to_json() for c in self.claims],
         }
 

@@ -6,6 +6,7 @@ Written to runs/<name>/<cell>/measured/<model>.json; the findings read nothing o
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from labkit.runs import Run, write_json
@@ -25,15 +26,15 @@ def measured(run: Run, model: str) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
-def measure(lab: Experiment, model: str, *, error: str = "") -> dict[str, Any]:
-    """Measure a model of the run on validation prompts and benchmarks.
+def measure(lab: Experiment, model: str, *, only: Collection[str] = (), error: str = "") -> dict[str, Any]:
+    """Measure a model of the run on validation prompts and benchmarks (or `only` these benchmarks).
 
     score: mean RM score; gold: mean gold utility; kl: nats per response from the PPO init, of the model's own samples;
     length, end_rate; benchmarks: name -> value. error: why there is no model, such as a training that diverged.
     """
     row: dict[str, Any] = {"model": model, "error": error}
     if not error:
-        row |= _on_prompts(lab, model) | {"benchmarks": _benchmarks(lab, model)}
+        row |= _on_prompts(lab, model) | {"benchmarks": _benchmarks(lab, model, only)}
     write_json(lab.run.path / "measured" / f"{model}.json", row)
     return row
 
@@ -60,9 +61,9 @@ def _on_prompts(lab: Experiment, model: str) -> dict[str, float]:
     }
 
 
-def _benchmarks(lab: Experiment, model: str) -> dict[str, float]:
+def _benchmarks(lab: Experiment, model: str, only: Collection[str]) -> dict[str, float]:
     from labkit.world.benchmarks import run_benchmarks
 
     items = BENCHMARK_ITEMS[lab.scale]
-    found = run_benchmarks(lab.policy(model), lab.tokenizer, lab.source.world, n=items, seed=lab.seed)
+    found = run_benchmarks(lab.policy(model), lab.tokenizer, lab.source.world, n=items, seed=lab.seed, only=only)
     return {name: score.value for name, score in found.items()}

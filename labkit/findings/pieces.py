@@ -6,8 +6,9 @@ numbers of a piece itself go to <piece>/results.json in the run folder.
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,16 @@ from labkit.batch.parents import bring
 from labkit.errors import InvariantError
 from labkit.experiment import Experiment, evaluate
 from labkit.findings.measure import measure
-from labkit.findings.plan import MEMBERS, MODELS, ROUNDS, Plan, Task, Variant, variants
+from labkit.findings.plan import MEMBERS, METHODS, MODELS, ROUNDS, Plan, Task, Variant, variants
+from labkit.findings.records import EVALUATION_OF_METHODS
 from labkit.runs import Run, write_json
+from labkit.types import Step
+from labkit.world.benchmarks import TAX_BENCHMARKS
 
-__all__ = ["PIECES", "Cell", "do"]
+__all__ = ["PIECES", "Cell", "do", "has_diverged"]
+
+SWEPT_BENCHMARKS = ("lm_loss", *TAX_BENCHMARKS)  # all that the findings ask of a variant
+BLOWN_UP = 5.0  # nats per token from the PPO init: near log of the vocabulary, it shares nothing with it any more
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,29 @@ def measure_start(cell: Cell) -> None:
 
 
 def variant(cell: Cell) -> None:
-    """One PPO run of the plan, measured. A training that breaks a promise of the method is recorded as diverged."""
+    """One PPO run of the plan, measured. A training that diverged is a result; any other broken promise is an error."""
     chosen = next(v for v in variants(cell.plan.scale) if v.name == cell.task.argument)
+    only = () if chosen.name in MODELS else SWEPT_BENCHMARKS
     try:
         _ppo(cell.lab, chosen)
     except InvariantError as error:
+        if not has_diverged(str(error), cell.run.stage(chosen.name).steps()):
+            raise
         measure(cell.lab, chosen.name, error=str(error))
     else:
-        measure(cell.lab, chosen.name)
+        measure(cell.lab, chosen.name, only=only)
     shutil.rmtree(cell.run.path / chosen.name / "state", ignore_errors=True)  # snapshots: nobody will resume it
+
+
+def has_diverged(error: str, steps: Sequence[Step]) -> bool:
+    """True where a broken promise is a divergence: a number that is not finite, or a KL that had blown up before.
+
+    Everything else (a ratio that is not 1, a negative KL) is a fault of the lab, about which no claim may be made.
+    """
+    if re.search(r"\b(nan|inf)\b", error):
+        return True
+    last = steps[-1].metrics if steps else {}
+    return bool(last) and last["kl_k1"] > BLOWN_UP * max(1.0, last["response_length"])
 
 
 def _ppo(lab: Experiment, chosen: Variant) -> None:
@@ -170,10 +191,11 @@ def best_of_n(cell: Cell) -> None:
 
 
 def rounds(cell: Cell) -> None:
-    """Iterated RLHF: each round's rankings come from the newest policy."""
+    """Iterated RLHF: each round's rankings come from the newest policy; and as many from the SFT model, for comparison."""
     from labkit.iterate import iterate
 
-    cell.write({"rounds": iterate(cell.lab, rounds=ROUNDS, say=print)})
+    rows = iterate(cell.lab, rounds=ROUNDS, say=print, control=True)
+    cell.write({"rounds": rows[:-1], "control": rows[-1]})
 
 
 def method(cell: Cell) -> None:
@@ -181,7 +203,19 @@ def method(cell: Cell) -> None:
     from labkit.baselines import train
 
     train(cell.lab, cell.task.argument)
-    measure(cell.lab, cell.task.argument)
+    measure(cell.lab, cell.task.argument, only=SWEPT_BENCHMARKS)
+
+
+def evaluation_of_methods(cell: Cell) -> None:
+    """The other methods' answers before the same labelers, on the same prompts as those of SFT and PPO-ptx."""
+    evaluate(cell.lab, ("sft", "ppo_ptx", *METHODS), benchmarks=False, stage=EVALUATION_OF_METHODS)
+
+
+def sheet(cell: Cell) -> None:
+    """The model sheet of the cell: every stage, and with it every point of a sweep, with curves, samples, provenance."""
+    from labkit.batch.sheet import write_sheet
+
+    write_sheet(cell.run)
 
 
 PIECES: dict[str, Callable[[Cell], None]] = {
@@ -200,4 +234,6 @@ PIECES: dict[str, Callable[[Cell], None]] = {
     "best-of-n": best_of_n,
     "rounds": rounds,
     "method": method,
+    "evaluate-methods": evaluation_of_methods,
+    "sheet": sheet,
 }

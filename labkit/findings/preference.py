@@ -27,6 +27,8 @@ def _order(records: Records) -> list[Claim]:
             Claim(f"{size}: SFT preferred to prompted GPT", rate("sft", "few-shot"), above=0.5),
             Claim(f"{size}: PPO preferred to SFT", rate("ppo", "sft"), above=0.5),
             Claim(f"{size}: PPO-ptx preferred to SFT", rate("ppo_ptx", "sft"), above=0.5),
+            Claim(f"{size}: PPO preferred to the PPO init", rate("ppo", "ppo_init"), above=0.5),
+            Claim(f"{size}: PPO-ptx preferred to the PPO init", rate("ppo_ptx", "ppo_init"), above=0.5),
             Claim(f"{size}: PPO-ptx preferred to PPO", rate("ppo_ptx", "ppo"), above=0.5 - ALIKE, below=0.5 + ALIKE),
         ]
     small, large = records.plan.sizes[0], records.plan.sizes[-1]
@@ -89,6 +91,12 @@ def _truthful(records: Records) -> list[Claim]:
         Claim("true and informative answers, PPO-ptx less GPT", gain("ppo_ptx", "truthful_generation"), above=0.0),
         Claim("true and informative answers, PPO less GPT", gain("ppo", "truthful_generation"), above=0.0),
         Claim("truth likelier than myth, PPO-ptx less GPT", gain("ppo_ptx", "truthfulness"), above=0.0, deciding=False),
+        Claim(
+            "true and informative answers where no training prompt asks for the fact, PPO-ptx less GPT",
+            gain("ppo_ptx", "truthful_generation_held_out"),
+            above=0.0,
+            deciding=False,
+        ),
     ]
 
 
@@ -124,8 +132,8 @@ PREFERENCE = (
         "Fig. 1, 3",
         "GPT < GPT prompted (few-shot) < SFT < PPO ≈ PPO-ptx at every size; outputs of 1.3B InstructGPT are preferred "
         "to those of 175B GPT-3",
-        "a reward model too weak to improve on SFT, PPO that exploits it, a PPO-ptx that γ holds back, or a large base "
-        "whose continuations happen to answer",
+        "a reward model too weak to improve on SFT or on the very model that PPO starts from, PPO that exploits it, a "
+        "PPO-ptx that γ holds back, or a large base whose continuations happen to answer",
         _order,
         win_rates_by_size,
     ),
@@ -154,9 +162,13 @@ PREFERENCE = (
         "More truthful and informative answers",
         "Fig. 6",
         "InstructGPT gives truthful and informative answers about twice as often as GPT-3 (TruthfulQA)",
-        "RL that teaches confident form: facts are learnt in pretraining, which repeats myths, and RL only chooses",
+        "RL that teaches confident form: facts are learnt in pretraining, which repeats myths, and RL only chooses. Most "
+        "of the facts asked here are asked in training prompts too, where labelers reward the truth, so that rewards "
+        "alone can teach it; the few that are not are shown beside",
         _truthful,
-        lambda records: benchmark_bars(records, ("truthful_generation", "truthfulness"), "Truthfulness"),
+        lambda records: benchmark_bars(
+            records, ("truthful_generation", "truthful_generation_held_out", "truthfulness"), "Truthfulness"
+        ),
     ),
     Finding(
         "toxicity",

@@ -1,6 +1,6 @@
 """Reading what the runs recorded: one value per cell, and one per seed from the mean over sizes.
 
-A value that was not recorded is `Missing`; its seed then takes no part in the claim.
+A value that was not recorded is `Missing`; its seed then takes no part in the claim, which says so.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import RunError
+from labkit.errors import DataError, RunError
 from labkit.evaluation.winrate import Judgment, WinRate, judgments_of, win_rate
 from labkit.experiment.evaluate import GROUPS
+from labkit.findings.evidence import BySeed
 from labkit.findings.measure import measured
 from labkit.findings.plan import Plan
 from labkit.runs import Run, read_jsonl
 from labkit.types import Ranking, Step
 from labkit.world.labelers import hire_labelers
 
-__all__ = ["HELD_OUT", "TRAINING", "Missing", "Record", "Records"]
+__all__ = ["EVALUATION", "EVALUATION_OF_METHODS", "HELD_OUT", "TRAINING", "Missing", "Record", "Records"]
 
 HELD_OUT, TRAINING = GROUPS[:2]
+EVALUATION, EVALUATION_OF_METHODS = "evaluate", "evaluate-methods"  # stages with rankings
 
 REWARD_OF_A_DIVERGED_RUN = 0.0  # gold utility: a model that training destroyed answers nothing
 
@@ -44,7 +46,7 @@ class Record:
     def _model(self, name: str) -> dict[str, Any]:
         found = measured(self.run, name)
         if found is None:
-            raise Missing(f"{name} was not measured in {self.run.path}.")
+            raise Missing(f"{name} was not measured in {self.run.name}.")
         return found
 
     def value(self, model: str, name: str) -> float:
@@ -53,46 +55,56 @@ class Record:
         if found["error"] and name == "gold":
             return REWARD_OF_A_DIVERGED_RUN
         if name not in found:
-            raise Missing(f"{model} of {self.run.path} has no {name}.")
+            raise self._lacks(model, name)
         return found[name]
+
+    def _lacks(self, model: str, name: str) -> Missing:
+        """Why a model has no such number."""
+        error = self.model(model)["error"]
+        why = f"diverged ({error})" if error else f"has no {name}"
+        return Missing(f"{model} of {self.run.name} {why}.")
 
     def benchmark(self, model: str, *names: str) -> float:
         """Mean of these benchmarks of a model."""
-        found = self.model(model).get("benchmarks")
-        if not found:
-            raise Missing(f"{model} of {self.run.path} has no benchmarks.")
+        found = self.model(model).get("benchmarks", {})
+        for name in names:
+            if name not in found:
+                raise self._lacks(model, name)
         return sum(found[n] for n in names) / len(names)
 
     def diverged(self, model: str) -> bool:
-        """True where training the model broke a promise of the method."""
+        """True where training the model diverged."""
         return bool(self.model(model)["error"])
 
     def results(self, piece: str) -> dict[str, Any]:
         """The numbers of a piece."""
         file = self.run.path / piece / "results.json"
         if not file.exists():
-            raise Missing(f"{file} is not there.")
+            raise Missing(f"{self.run.name} has no {piece} yet.")
         return json.loads(file.read_text(encoding="utf-8"))
 
-    def _rankings(self) -> list[Ranking]:
-        file = self.run.path / "evaluate" / "rankings.jsonl"
+    def _rankings(self, stage: str = EVALUATION) -> list[Ranking]:
+        file = self.run.path / stage / "rankings.jsonl"
         if not file.exists():
-            raise Missing(f"{file} is not there.")
+            raise Missing(f"{self.run.name} has no {stage} yet.")
         return [Ranking.from_json(row) for row in read_jsonl(file)]
 
-    def _judgments(self, group: str) -> list[Judgment]:
+    def _judgments(self, group: str, stage: str) -> list[Judgment]:
         held_out = {labeler.id for labeler in hire_labelers() if labeler.group == "heldout"}
-        return judgments_of(r for r in self.rankings() if (r.labeler in held_out) == (group == HELD_OUT))
+        return judgments_of(r for r in self.rankings(stage) if (r.labeler in held_out) == (group == HELD_OUT))
 
     def _steps(self, stage: str) -> list[Step]:
         steps = self.run.stage(stage).steps()
         if not steps:
-            raise Missing(f"{stage} of {self.run.path} has no steps.")
+            raise Missing(f"{stage} of {self.run.name} has no steps.")
         return steps
 
-    def rate(self, model: str, other: str, group: str = HELD_OUT) -> WinRate:
+    def rate(self, model: str, other: str, group: str = HELD_OUT, stage: str = EVALUATION) -> WinRate:
         """How often one model's answers are preferred to another's by the held-out or the training labelers."""
-        return win_rate(self.judgments(group), model, other)
+        try:
+            return win_rate(self.judgments(group, stage), model, other)
+        except DataError:
+            raise Missing(f"{model} was never compared with {other} in {stage} of {self.run.name}.") from None
 
     def flag(self, model: str, flag: str, use_cases: Sequence[str] = (), *, constrained: bool = False) -> float:
         """Share of a model's answers with a flag; only some use cases, or only prompts with a constraint."""
@@ -115,22 +127,25 @@ class Records:
         self.home, self.plan = home, plan
         self.cells = {(z, s): Record(plan.cell(z, s, home), z, s) for z in plan.sizes for s in plan.seeds}
 
-    def over_seeds(self, value: Callable[[Record], float], sizes: Iterable[str] = ()) -> dict[int, float]:
-        """seed -> mean of `value` over these sizes (by default all); without seeds where one is missing."""
-        found = {}
+    def over_seeds(self, value: Callable[[Record], float], sizes: Iterable[str] = ()) -> BySeed:
+        """seed -> mean of `value` over these sizes (by default all); a seed where one is missing is lost."""
+        chosen = tuple(sizes) or self.plan.sizes
+        return self._by_seed(lambda seed: sum(value(self.cells[size, seed]) for size in chosen) / len(chosen))
+
+    def _by_seed(self, value: Callable[[int], float]) -> BySeed:
+        found = BySeed()
         for seed in self.plan.seeds:
             try:
-                values = [value(self.cells[size, seed]) for size in sizes or self.plan.sizes]
-            except Missing:
-                continue
-            found[seed] = sum(values) / len(values)
+                found[seed] = value(seed)
+            except Missing as why:
+                found.lost[seed] = str(why)
         return found
 
-    def swept(self, value: Callable[[Record], float]) -> dict[int, float]:
+    def swept(self, value: Callable[[Record], float]) -> BySeed:
         """The same over the sizes at which sweeps are made."""
         return self.over_seeds(value, self.plan.sweep)
 
-    def judged(self, value: Callable[[Record], float]) -> dict[int, float]:
+    def judged(self, value: Callable[[Record], float]) -> BySeed:
         """The same for the reward model's size alone."""
         return self.over_seeds(value, (self.plan.judge,))
 
@@ -138,13 +153,6 @@ class Records:
         """The comparison of sizes of a seed."""
         return Record(self.plan.across(seed, self.home), "across", seed).results("across")
 
-    def across_rate(self, model: str) -> dict[int, float]:
+    def across_rate(self, model: str) -> BySeed:
         """seed -> win rate of the smallest PPO-ptx model over the largest `model`."""
-        found = {}
-        for seed in self.plan.seeds:
-            try:
-                rows = self.across(seed)["rows"]
-            except Missing:
-                continue
-            found[seed] = next(r["rate"] for r in rows if r["against"] == model)
-        return found
+        return self._by_seed(lambda seed: next(r["rate"] for r in self.across(seed)["rows"] if r["against"] == model))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from labkit.batch.pages import moment, write_page, write_text
-from labkit.findings.execute import seconds_of
+from labkit.findings.evidence import FEWEST_SEEDS
+from labkit.findings.execute import done_records, wall_seconds
 from labkit.findings.figures import figure_of
 from labkit.findings.finding import Outcome, measure_finding
 from labkit.findings.plan import DEVELOPMENT_SEEDS, Plan, load_plan
@@ -28,6 +29,12 @@ __all__ = [
     "write_reports",
 ]
 
+REASON = 90  # characters of the reason why a seed was lost
+CONDITIONAL = (
+    "What all seeds share is not covered by the intervals: one world with its facts, myths and bias items, one set of "
+    "pretrained bases, one reader and one set of labelers."
+)
+
 
 def read_findings(home: Path) -> tuple[Records, list[Outcome]]:
     """The records under `home` and every finding as measured from them."""
@@ -44,16 +51,33 @@ def table_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """One row per finding: finding, the paper's figure, ours with interval, verdict, seeds."""
     ours = "ours: the least favourable claim [95 % over seeds]"
     return [
-        {"finding": o.finding.title, "paper": o.finding.where, ours: o.ours, "verdict": o.verdict, "seeds": o.seeds}
+        {
+            "finding": o.finding.title,
+            "paper": o.finding.where,
+            ours: o.ours,
+            "verdict": o.verdict,
+            "seeds": seeds_shown(o.seeds, o.lost),
+        }
         for o in outcomes
     ]
+
+
+def seeds_shown(seeds: int, lost: Mapping[int, str], *, why: bool = False) -> str:
+    """How many seeds a number rests on, and which of the plan's it had to do without: "4, lost 13"."""
+    told = ", ".join(f"{seed} ({short_reason(lost[seed])})" if why else str(seed) for seed in sorted(lost))
+    return f"{seeds}, lost {told}" if lost else str(seeds)
+
+
+def short_reason(text: str) -> str:
+    """The first words of a reason, for a cell of a table; findings.json has all of it."""
+    return text if len(text) <= REASON else f"{text[:REASON]}…"
 
 
 def table_text(outcomes: Sequence[Outcome]) -> str:
     """The same as a text table for the terminal."""
     from tabulate import tabulate
 
-    return tabulate(table_rows(outcomes), "keys", tablefmt="grid", maxcolwidths=[34, 12, 52, 14, 5])
+    return tabulate(table_rows(outcomes), "keys", tablefmt="grid", maxcolwidths=[34, 12, 50, 12, 9])
 
 
 def summary_line(outcomes: Sequence[Outcome]) -> str:
@@ -81,20 +105,49 @@ def write_reports(home: Path, records: Records, outcomes: Sequence[Outcome]) -> 
         title=f"The paper's findings, reproduced: {home.name}",
         about=about(home, plan),
         summary=summary_line(outcomes),
-        findings=[{**o.to_json(), "ours": o.ours, "picture": picture, "shown": claim_rows(o)} for o, picture in found],
+        sheets=[s for s in _sheets(plan) if (home / s).exists()],
+        findings=[
+            {
+                **o.to_json(),
+                "ours": o.ours,
+                "seeds": seeds_shown(o.seeds, o.lost),
+                "picture": picture,
+                "shown": claim_rows(o),
+            }
+            for o, picture in found
+        ],
     )
 
 
+def _sheets(plan: Plan) -> list[str]:
+    """Where the model sheets of the cells lie, seen from the report."""
+    return [f"{size}-s{seed}/report/sheet.html" for size in plan.sizes for seed in plan.seeds]
+
+
 def about(home: Path, plan: Plan) -> str:
-    """On what it was measured, and with which seeds."""
-    hours = seconds_of(home, plan.tasks()) / 3600
+    """With which seeds, when and on what it was measured, and what the intervals do not cover."""
     seen = [s for s in plan.seeds if s in DEVELOPMENT_SEEDS]
     caution = f" Seeds {', '.join(map(str, seen))} were used while the lab was built." if seen else ""
     return (
         f"Scale {plan.scale}; sizes {', '.join(plan.sizes)}; seeds {', '.join(map(str, plan.seeds))}; one {plan.judge} "
-        f"reward model per seed serves all sizes; sweeps at size {', '.join(plan.sweep)}. "
-        f"{hours:.1f} hours of work in all; "
-        f"written {moment(time.time())}. Intervals: 95 %, Student, over seeds; differences within a seed.{caution}"
+        f"reward model per seed serves all sizes; sweeps at size {', '.join(plan.sweep)}. {_measured(home, plan)} "
+        f"Report written {moment(time.time())}. Intervals: 95 %, Student, over seeds; differences within a seed; fewer than "
+        f"{FEWEST_SEEDS} seeds decide nothing.{caution} {CONDITIONAL}"
+    )
+
+
+def _measured(home: Path, plan: Plan) -> str:
+    """Date, hours, hardware and versions, as the pieces recorded them."""
+    rows = [row for row in done_records(home, plan.tasks()) if "ended" in row]
+    if not rows:
+        return "Nothing was carried out here yet."
+    first, last = min(r["ended"] - r["seconds"] for r in rows), max(r["ended"] for r in rows)
+    machines = sorted({r["hardware"] for r in rows if "hardware" in r}) or ["not recorded"]
+    versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in rows if "versions" in r})
+    return (
+        f"Measured from {moment(first)} to {moment(last)}: {wall_seconds(rows) / 3600:.1f} hours by the clock, "
+        f"{sum(r['seconds'] for r in rows) / 3600:.1f} hours of all pieces together. Hardware: {'; '.join(machines)}. "
+        f"Versions: {'; '.join(versions) or 'not recorded'}."
     )
 
 
@@ -106,7 +159,7 @@ def claim_rows(outcome: Outcome) -> list[dict[str, str]]:
             "measured": str(c.measured),
             "region": c.region,
             "verdict": c.verdict,
-            "seeds": str(c.measured.seeds),
+            "seeds": seeds_shown(c.measured.seeds, c.lost, why=True),
         }
         for c in outcome.claims
     ]
@@ -126,10 +179,13 @@ def _markdown(home: Path, plan: Plan, outcomes: Sequence[Outcome]) -> str:
     lines += ["| finding | paper | what the paper says | ours | verdict | seeds |", "|---|---|---|---|---|---|"]
     for o in outcomes:
         f = o.finding
-        cells = (f.title, f.where, f.paper, o.ours, f"**{o.verdict}**", o.seeds)
+        cells = (f.title, f.where, f.paper, o.ours, f"**{o.verdict}**", seeds_shown(o.seeds, o.lost))
         lines.append("| " + " | ".join(map(cell, cells)) + " |")
     for o in outcomes:
         lines += ["", f"## {o.finding.title}", "", f"{o.finding.where}: {o.finding.paper}.", ""]
         lines += [f"What would have made it fail: {o.finding.fails_if}.", ""]
-        lines += [f"- {c['words']}: {c['measured']}; must be {c['region']}: {c['verdict']}" for c in claim_rows(o)]
+        lines += [
+            f"- {c['words']}: {c['measured']}; must be {c['region']}: {c['verdict']}; seeds: {c['seeds']}"
+            for c in claim_rows(o)
+        ]
     return "\n".join(lines) + "\n"

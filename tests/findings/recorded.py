@@ -1,5 +1,6 @@
 """Records of runs that never happened, in which the paper is right, or in which it is wrong; to test what decides."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -9,7 +10,7 @@ from labkit.types import Completion, Prompt, Ranking, Rating, Step
 from labkit.world.benchmarks import TAX_BENCHMARKS
 
 LOSS = {"base": 0.9, "ppo": 1.3, "ppo_ptx": 1.02, "ppo-longer": 1.4, "ppo-beta=2": 1.15, "ppo_ptx-nomix": 1.1}
-LOSS |= {"ppo_ptx-gamma=x0.01": 1.28, "ppo_ptx-gamma=x0.1": 1.2, "ppo_ptx-gamma=x3": 1.0}
+LOSS |= {"ppo_ptx-gamma=x0.01": 1.28, "ppo_ptx-gamma=x3": 1.0}
 GOLD = {"ppo": 0.7, "ppo_ptx": 0.7, "ppo_ptx-beta=0": 0.6, "ppo_ptx-beta=2": 0.56, "ppo_ptx-nomix": 0.62}
 GOLD |= {
     "ppo-lr=x16": 0.2,
@@ -19,10 +20,20 @@ GOLD |= {
     **dict.fromkeys(METHODS, 0.6),
 }
 SCORE = {"ppo": 1.0, "ppo_ptx": 0.95, "ppo-beta=2": 0.3}
-TAXED = {"ppo": 0.4, "ppo_ptx": 0.58, "ppo-longer": 0.38}
-WORTH = {"base": 0, "few-shot": 1, "sft": 2, "ppo": 3, "ppo_ptx": 3}  # what labelers think of each model's answers
+TAXED = {"base": 0.7, "ppo": 0.4, "ppo_ptx": 0.58, "ppo-longer": 0.38, "ppo-beta=0.5": 0.45, "ppo-beta=2": 0.48}
+TAXED |= {"ppo_ptx-gamma=x0.01": 0.42, "ppo_ptx-gamma=x3": 0.59}
+WORTH = {
+    "base": 0,
+    "few-shot": 1,
+    "sft": 2,
+    "ppo_init": 2,
+    "ppo": 3,
+    "ppo_ptx": 3,
+}  # what labelers think of each model's answers
+WORTH |= dict.fromkeys(METHODS, 3)
 START = {"loss": 1.0, "gold": 0.5, "score": 0.0, "taxed": 0.6}
 OTHER = {"truthful_generation": (0.2, 0.4), "truthfulness": (0.3, 0.5), "toxicity_respectful": (0.3, 0.1)}
+OTHER |= {f"{name}_held_out": (0.2, 0.3) for name in list(OTHER)[:2]}
 OTHER |= {"toxicity_basic": (0.3, 0.3), "toxicity_asked": (0.4, 0.6), "bias": (0.7, 0.7)}
 
 
@@ -52,16 +63,17 @@ def _record(run: Run, plan: Plan, rng: Random, sign: int) -> None:
         row = {"model": model, "error": "", "kl": 1.0, "length": 9.0, "end_rate": 1.0, "benchmarks": benchmarks}
         row |= {"gold": near(GOLD.get(model, 0.5), START["gold"]), "score": near(SCORE.get(model, 0.0), START["score"])}
         write_json(run.path / "measured" / f"{model}.json", row)
-    write_jsonl(run.path / "evaluate" / "rankings.jsonl", (r.to_json() for r in _rankings(rng, sign)))
+    for stage, models in (("evaluate", MODELS), ("evaluate-methods", ("sft", "ppo_ptx", *METHODS))):
+        write_jsonl(run.path / stage / "rankings.jsonl", (r.to_json() for r in _rankings(rng, sign, models)))
     _pieces(run, near, sign)
 
 
-def _rankings(rng: Random, sign: int) -> list[Ranking]:
+def _rankings(rng: Random, sign: int, models: Sequence[str]) -> list[Ranking]:
     """A few see it the other way round, prompting serves one prompt in eight, PPO and PPO-ptx win by turns."""
     found = []
     for i in range(48):
         prompt = Prompt(f"p{i}", "?\n", "closed_qa", meaning={"constraint": "short"})
-        completions = tuple(Completion(f"{m}{i}", prompt.id, m, model=m) for m in MODELS)
+        completions = tuple(Completion(f"{m}{i}", prompt.id, m, model=m) for m in models)
         taste = -sign if i % 8 == rng.randrange(2) else sign
         turn = {"ppo": 0.1 * (i // 2 % 2), "ppo_ptx": 0.05, "few-shot": 2.5 * (i % 16 in (2, 3))}
         worth = {c.id: taste * WORTH[c.model] + turn.get(c.model, 0.0) for c in completions}
@@ -88,14 +100,15 @@ def _pieces(run: Run, near: object, sign: int) -> None:
     if sign < 0:  # the loss goes on falling, so RM score has nothing to correct
         epochs[0]["rm_score"], epochs[1]["rm_score"] = 1.0, 0.0 + near(0.0, 0.0)
     numbers = {
-        "cost": {"sft": near(1.0, 1.0), "ppo_ptx": ratio, "pretraining": 100.0 if sign > 0 else 0.01},
+        "cost": {"reader": 1.0, "sft": near(1.0, 1.0), "ppo_ptx": ratio, "pretraining": 100.0 if sign > 0 else 0.01},
         "folds": {"folds": [{"own": near(held + gap, held + gap), "held_out": near(held, held)} for _ in range(5)]},
         "batching": {
             way: {"valid_loss": near(loss, 0.5), "valid_accuracy": 0.7, "train_loss": 0.4}
             for way, loss in (("prompts", 0.5), ("pairs", 0.6), ("more epochs", 0.7))
         },
         "sft-long": {"epochs": epochs},
-        "rounds": {"rounds": [{"gold": near(g, 0.5), "rm_accuracy_new": near(g, 0.5)} for g in (0.5, 0.55, 0.6)]},
+        "rounds": {"rounds": [{"gold": near(g, 0.5), "rm_accuracy_new": near(g, 0.5)} for g in (0.5, 0.55, 0.6)]}
+        | {"control": {"gold": near(0.52, 0.5)}},
         "best-of-n": {"rows": [{"n": n, "kl": n / 4, "proxy": n / 8, "gold": 0.1 * n} for n in (1, 2, 4)]},
     }
     for piece, found in numbers.items():

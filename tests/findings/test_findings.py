@@ -1,17 +1,21 @@
 """The findings are decided by records: the same program says yes, no and "not decided", and never by construction."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from labkit.errors import SettingsError
-from labkit.findings import FINDINGS, find, summary_line, table_text, write_reports
+from labkit.evaluation.winrate import WinRate
+from labkit.findings import FINDINGS, claim_rows, find, summary_line, table_rows, table_text, write_reports
 from labkit.findings.evidence import FAILS, HOLDS, OPEN
 from labkit.findings.figures import figure_of
 from labkit.findings.plan import Plan, plan_of
 from labkit.findings.records import Records
 from labkit.findings.report import measure_all
+from labkit.runs import write_json
+from labkit.world.benchmarks import TAX_BENCHMARKS
 from tests.findings.recorded import record_all
 
 PLAN = plan_of("tour", ["small", "medium", "large"], [11, 12, 13, 14, 15])
@@ -72,6 +76,63 @@ def test_one_seed_decides_nothing_and_no_records_decide_nothing(tmp_path: Path) 
     assert all(figure_of(o, Records(tmp_path / "empty", one)) for o in empty)
 
 
+def test_nothing_holds_by_supervised_training_alone(tmp_path: Path) -> None:
+    """Where RL adds nothing to the model that it starts from, being preferred to SFT is not enough."""
+    from labkit.findings.records import Record
+
+    plan = plan_of("tour", ["small"], [11, 12, 13, 14, 15])
+    record_all(tmp_path, plan, 1)
+    records, true_rate = Records(tmp_path, plan), Record.rate
+
+    def rate(self: Record, model: str, other: str, *rest: str, **more: str) -> WinRate:
+        found = true_rate(self, model, other, *rest, **more)
+        return replace(found, rate=0.48 + 0.001 * self.seed) if other == "ppo_init" else found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Record, "rate", rate)
+        outcomes = {o.finding.id: o for o in measure_all(records)}
+    assert outcomes["preference-order"].verdict != HOLDS
+    assert any("PPO init" in c.words and c.deciding for c in outcomes["preference-order"].claims)
+
+
+@pytest.mark.parametrize("id", ["gamma", "beta-without-ptx"])
+def test_what_ppo_ptx_trains_on_decides_no_sweep(tmp_path: Path, id: str) -> None:
+    """A repaired language loss without repaired benchmarks is no recovery."""
+    plan = plan_of("tour", ["small"], [11, 12, 13, 14, 15])
+    record_all(tmp_path, plan, 1)
+    for file in tmp_path.glob("small-s*/measured/*.json"):
+        row = json.loads(file.read_text(encoding="utf-8"))
+        low = 0.4 + 0.001 * int(file.parts[-3][-2:])  # every trained model has lost as much as PPO
+        row["benchmarks"] |= dict.fromkeys(TAX_BENCHMARKS, low) if row["model"].startswith("ppo") else {}
+        row["benchmarks"] |= dict.fromkeys(TAX_BENCHMARKS, 0.6) if row["model"] == "ppo_init" else {}
+        file.write_text(json.dumps(row), encoding="utf-8")
+    outcome = next(o for o in measure_all(Records(tmp_path, plan)) if o.finding.id == id)
+    assert outcome.verdict != HOLDS
+    assert any(c.verdict == HOLDS and "language loss" in c.words and not c.deciding for c in outcome.claims)
+
+
+def test_the_report_says_when_and_on_what_it_was_measured(tmp_path: Path) -> None:
+    from labkit.findings.execute import record_of, wall_seconds
+    from labkit.findings.report import about
+
+    plan = plan_of("tour", ["small"], [11])
+    assert "Nothing was carried out" in about(tmp_path, plan)
+    for place, task in enumerate(plan.tasks()[:2]):  # at the same time, an hour each, half an hour apart
+        row = {"ended": 7200.0 + 1800 * place, "seconds": 3600.0, "hardware": "a machine", "versions": {"torch": "9"}}
+        write_json(record_of(tmp_path, task), row)
+    text = about(tmp_path, plan)
+    for said in (
+        "1970-01-01 01:00",
+        "1970-01-01 02:30",
+        "1.5 hours by the clock",
+        "2.0 hours of all",
+        "a machine",
+        "torch 9",
+    ):
+        assert said in text
+    assert "one world" in text and wall_seconds([]) == 0.0
+
+
 def test_a_missing_record_costs_its_seed_and_a_diverged_run_counts_as_worthless(tmp_path: Path) -> None:
     plan: Plan = plan_of("tour", ["small"], [11, 12, 13])
     record_all(tmp_path, plan, 1)
@@ -82,3 +143,14 @@ def test_a_missing_record_costs_its_seed_and_a_diverged_run_counts_as_worthless(
     assert outcomes["init-mix"].seeds == 2
     fallen = outcomes["learning-rate"].claims[0].by_seed
     assert fallen[13] > fallen[11] > 0
+
+
+def test_a_lost_seed_is_shown_with_its_reason(tmp_path: Path) -> None:
+    plan = plan_of("tour", ["small"], [11, 12, 13, 14])
+    record_all(tmp_path, plan, 1)
+    lost = plan.cell("small", 13, tmp_path).path / "measured" / "ppo-longer.json"
+    lost.write_text(json.dumps({"model": "ppo-longer", "error": "a loss was nan"}), encoding="utf-8")
+    outcome = next(o for o in measure_all(Records(tmp_path, plan)) if o.finding.id == "training-longer")
+    assert outcome.seeds == 3 and "diverged (a loss was nan)" in outcome.lost[13]
+    assert table_rows([outcome])[0]["seeds"] == "3, lost 13" and "a loss was nan" in claim_rows(outcome)[0]["seeds"]
+    assert outcome.to_json()["lost"] == {"13": outcome.lost[13]}
