@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from labkit import knobs
 from labkit.batch.pages import duration, short, write_page
 from labkit.errors import RunError
-from labkit.runs import StageFolder, write_jsonl
+from labkit.runs import Run, StageFolder, write_jsonl
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -131,10 +131,10 @@ def comparison_figure(found: Sequence[Group], *, columns: int = 3) -> go.Figure 
 
 
 def write_comparison(folder: Path) -> Path:
-    """Write index.html and results.jsonl of the sweep in `folder`; return the page."""
+    """Write index.html and results.jsonl of the sweep in `folder`, and a model sheet per point; return the page."""
     from labkit.figures import bundle
 
-    rows = results(folder)
+    rows = [{**row, "sheet": _sheet(folder, row["point"])} for row in results(folder)]
     write_jsonl(folder / "results.jsonl", rows)
     found = groups(rows)
     header, body = comparison_table(found)
@@ -151,6 +151,14 @@ def write_comparison(folder: Path) -> Path:
         picture=picture,
         points=[{**r, "given": ", ".join(f"{k} {short(v)}" for k, v in r["parameters"].items())} for r in rows],
     )
+
+
+def _sheet(folder: Path, point: str) -> str:
+    """Where the model sheet of a point lies, seen from the comparison; empty where the point has no stage to show."""
+    from labkit.batch.sheet import write_sheet
+
+    run = Run(point, folder)
+    return str(write_sheet(run).relative_to(folder)) if run.stages() else ""
 
 
 def _families(found: Sequence[Group], names: Sequence[str]) -> dict[str, list[Group]]:
