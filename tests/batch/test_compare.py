@@ -57,6 +57,16 @@ def test_page_shows_means_spreads_and_failures_safely(folder: Path) -> None:
     assert (folder / "comparison.png").stat().st_size > 2000
 
 
+def test_a_point_that_trained_something_has_a_model_sheet_and_a_link_to_it(folder: Path) -> None:
+    stage = Run("kl_coef=0.1,seed=0", folder).stage("ppo_ptx")
+    stage.begin(settings={"steps": 1}, seed=0)
+    stage.finish()
+    page = compare.write_comparison(folder).read_text()
+    sheets = [r["sheet"] for r in map(json.loads, (folder / "results.jsonl").read_text().splitlines()) if r["sheet"]]
+    assert sheets == ["kl_coef=0.1,seed=0/report/sheet.html"] and (folder / sheets[0]).exists()
+    assert page.count("model sheet") == 1
+
+
 def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no sweep"):
         compare.results(tmp_path)

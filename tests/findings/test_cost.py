@@ -1,0 +1,23 @@
+"""The training of the reward model's base is counted where there was one."""
+
+import json
+
+import pytest
+
+from labkit.findings.cost import TRAINING, reader_cost
+from labkit.models import load_tokenizer
+from labkit.world.pretrain import base_path
+
+
+def test_the_reader_costs_more_than_its_corpus_and_grows_with_its_exercises() -> None:
+    path = base_path("reader")
+    told, tokenizer = json.loads((path / "recipe.json").read_text()), load_tokenizer(path)
+    corpus_only = reader_cost({**told, "exercises": 0}, tokenizer)
+    assert corpus_only == TRAINING * told["parameters"] * told["tokens"]
+    more = reader_cost(told, tokenizer) - corpus_only
+    twice = reader_cost({**told, "exercises": 2 * told["exercises"]}, tokenizer) - corpus_only
+    assert more > 0 and twice == pytest.approx(2 * more)
+
+
+def test_a_base_that_marked_nothing_has_no_such_cost() -> None:
+    assert reader_cost({}, None) is None and reader_cost({"parameters": 1, "tokens": 1}, None) is None
