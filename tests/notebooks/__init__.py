@@ -1,0 +1,1 @@
+"""The notebooks as a newcomer runs them, whole, at the smallest scale."""
