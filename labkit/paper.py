@@ -166,6 +166,7 @@ NOT_IN_PAPER: tuple[Gap, ...] = (
     Gap("ppo_init", "dropout", "0.2, as in SFT"),
     Gap("ppo_init", "choose_by", "the last epoch: nothing is said of choosing between two"),
     Gap("ppo_init", "pretrain_tokens", "short pieces, about as long as a demonstration; the paper counts examples"),
+    Gap("reward", "settle_head", "on: a random head bends the body out of shape (Kumar et al. 2022)"),
     Gap("reward", "dropout", "0: not stated for the RM; the value model starts from it without dropout"),
     Gap("reward", "adam_eps", "1e-8, torch's default"),
     Gap("reward", "weight_decay", "0, as plain Adam is named"),

@@ -104,7 +104,7 @@ def _tour() -> Preset:
         "tour",
         sft=base.sft.but(epochs=4, lr=2e-3, valid_samples=128),
         ppo_init=base.ppo_init.but(epochs=4, lr=2e-3),
-        reward=base.reward.but(batch_size=16, lr=1e-3, micro_batch=8),
+        reward=base.reward.but(batch_size=16, lr=5e-4, micro_batch=8, settle_head=True),
         ppo=base.ppo.but(steps=30, batch=256, max_new_tokens=32, ptx_tokens=8),
         ppo_knobs=base.ppo_knobs.turned(policy_lr=1e-3, value_lr=1e-3, kl_coef=0.2, ptx_coef=1.0),
     )

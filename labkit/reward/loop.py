@@ -25,6 +25,7 @@ from labkit.models import (
 )
 from labkit.models.loading import scalar_head
 from labkit.reward.data import Dropped, Ranked, elements_and_batch, encode_rankings
+from labkit.reward.head import settle_head
 from labkit.reward.report import accuracy_of
 from labkit.reward.settings import RewardSettings
 from labkit.stepwise import TrainState, steps_of, unpatch
@@ -42,6 +43,7 @@ class RewardState(TrainState):
 
     dropped: Dropped = field(default_factory=Dropped)
     shift: float | None = None  # what centring added to the bias
+    new_head: bool = True  # still random: no rankings have shaped it yet
 
     def facts(self) -> dict[str, Any]:
         return {"shift": self.shift}
@@ -55,7 +57,7 @@ def start(
 ) -> RewardState:
     """Begin a reward model from a language model's folder or hub name; with `trained`, go on from a reward model's."""
     model = load_reward_model(path, device=device) if trained else new_reward_model(path, seed, device=device)
-    return RewardState(model, load_tokenizer(path))
+    return RewardState(model, load_tokenizer(path), new_head=not trained)
 
 
 def total_steps(state: RewardState, rankings: Sequence[Ranking], settings: RewardSettings) -> int:
@@ -90,6 +92,8 @@ def loop(
         judged = accuracy_of(state.model, held_out)
         return {"valid_loss": judged.loss, "valid_accuracy": judged.overall.value}
 
+    if settings.settle_head and state.new_head and state.step == 0:
+        settle_head(state.model, found.rows)
     yield from _train(state, found.rows, schedule, settings, measure)
     if demonstrations:
         state.shift = centre(state.model, state.tokenizer, demonstrations) + (state.shift or 0.0)

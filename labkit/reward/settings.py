@@ -30,6 +30,11 @@ class RewardSettings(Settings):
         "many ties counts less. strict_pairs: pairs left after ties are dropped, so every prompt counts alike.",
         choices=("all_pairs", "strict_pairs"),
     )
+    settle_head: bool = setting(
+        False,
+        "Fit the new head to the rankings with the body at rest before the first step. Not in the paper; a random head "
+        "bends the body's features out of shape (Kumar et al. 2022).",
+    )
     dropout: float = setting(0.0, "Residual dropout while training (not in the paper; none).", low=0.0, high=0.9)
     max_prompt_tokens: int | None = setting(None, "Longer prompts are dropped; None: half the context.", low=1)
     max_response_tokens: int | None = setting(None, "Longer responses are cut; None: half the context.", low=1)
