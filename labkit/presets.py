@@ -52,6 +52,7 @@ WHY: dict[tuple[str, str], str] = {
     ("ppo", "minibatch"): "so that a batch still gives several steps",
     ("ppo", "max_new_tokens"): "answers of the world are short",
     ("ppo", "warmup"): "fewer iterations in all",
+    ("ppo", "ema_decay"): "spans the last tenth of the steps; 0.992 would still hold much of the init after 120 of them",
     ("ppo", "kl_coef"): "chosen on validation prompts",
     ("ppo", "ptx_coef"): "scaled to a mean over tokens; chosen on validation prompts",
     ("ppo", "value_lr"): "a model a thousand times smaller takes, and needs, larger steps",
@@ -105,7 +106,7 @@ def _tour() -> Preset:
         sft=base.sft.but(epochs=4, lr=2e-3, valid_samples=128),
         ppo_init=base.ppo_init.but(epochs=4, lr=2e-3),
         reward=base.reward.but(batch_size=16, lr=5e-4, micro_batch=8, settle_head=True),
-        ppo=base.ppo.but(steps=30, batch=256, max_new_tokens=32, ptx_tokens=8),
+        ppo=base.ppo.but(steps=30, batch=256, max_new_tokens=32, ptx_tokens=8, ema_decay=0.9),
         ppo_knobs=base.ppo_knobs.turned(policy_lr=1e-3, value_lr=1e-3, kl_coef=0.2, ptx_coef=1.0),
     )
 
