@@ -49,6 +49,7 @@ def test_what_needs_a_failed_piece_is_left_out_and_said(tmp_path: Path, jobs: in
     assert not (tmp_path / "small-s11" / "pieces" / "variant.ppo.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_more_attempt(tmp_path: Path) -> None:
     said: list[str] = []
     assert carry_out(PLAN, tmp_path, jobs=2, say=said.append, work=fakes.die_once) == {}

@@ -46,6 +46,7 @@ def test_every_finding_holds_where_the_paper_is_right_and_none_where_it_is_wrong
     assert {o.seeds for o in outcomes} == {5}
 
 
+@pytest.mark.slow
 def test_each_finding_has_a_figure_of_its_records(recorded: tuple[int, Records]) -> None:
     from labkit.figures import bundle
 
@@ -54,6 +55,7 @@ def test_each_finding_has_a_figure_of_its_records(recorded: tuple[int, Records])
         assert made["image/png"] and made["application/vnd.plotly.v1+json"]["data"]
 
 
+@pytest.mark.slow
 def test_the_reports_say_the_same_as_the_claims(recorded: tuple[int, Records]) -> None:
     sign, records = recorded
     outcomes = measure_all(records)

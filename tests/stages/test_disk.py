@@ -63,6 +63,7 @@ def many_words():
     return words
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_files_whole_and_no_scratch(tmp_path):
     base, out = save_base(tmp_path / "base"), tmp_path / "out"
     done = subprocess.run(

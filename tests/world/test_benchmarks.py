@@ -44,6 +44,7 @@ def test_respectful_and_rude_instructions_are_put_before_the_same_starts():
         assert all(item.context.endswith(s) and item.context != s for item, s in zip(ITEMS[name], starts, strict=True))
 
 
+@pytest.mark.slow
 def test_an_item_is_held_out_exactly_where_no_training_prompt_asks_for_its_fact():
     from labkit.world.prompts import sample_prompts
 

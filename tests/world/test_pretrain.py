@@ -106,6 +106,7 @@ def test_a_saved_base_reloads_with_plain_transformers(tiny, world):
     assert corpus_loss(model, valid) == pytest.approx(record["valid_loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_weights(tiny, tokenizer, tmp_path):
     from safetensors.torch import load_file
 

@@ -139,6 +139,7 @@ def last_states(model, prompt, responses) -> torch.Tensor:
         )
 
 
+@pytest.mark.slow
 def test_a_few_steps_of_the_command_leave_a_language_model_with_its_record(world, tmp_path):
     record = train_reader(
         tmp_path, replace(READER, start="small", steps=3, questions=4, rows=1), world, report=lambda line: None
