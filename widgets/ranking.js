@@ -26,7 +26,6 @@ class Board {
     this.client = Math.random().toString(36).slice(2, 12);
     this.seq = 0;
     this.turn = null;
-    this.gaps = new Map(); // where cards lay, gaps included, by the draft that was stored
     Object.assign(this, { chosen: null, panel: null, confirm: "", historyOpen: false, own: "" });
     this.root = h("section", { class: "lk rb", "aria-label": "Ranking board" });
     this.live = h("div", { class: "lk-spoken", "aria-live": "assertive", "aria-atomic": "true" });
@@ -94,10 +93,8 @@ class Board {
 
   takeDraft() {
     const draft = this.view.draft ?? { groups: [], likert: [], flags: [], comment: "" };
-    const slots =
-      this.gaps.get(this.gapKey(draft.groups, this.card.turn)) ?? slotsOf(draft.groups, this.letters.length);
     Object.assign(this, {
-      slots: [...slots],
+      slots: slotsOf(draft.groups, this.letters.length),
       likert: [...draft.likert],
       flags: draft.flags.map((f) => [...f]),
       comment: this.noting ? this.comment : draft.comment, // a note being typed is newer than any draft
@@ -107,7 +104,6 @@ class Board {
   newCard() {
     const first = this.turn === null;
     this.turn = this.card.turn;
-    this.gaps.clear();
     Object.assign(this, { chosen: null, panel: null, confirm: "", own: "" });
     const begun =
       this.slots.some((slot) => slot !== null) || (this.likert.length && this.likert.every((v) => v !== null));
@@ -208,12 +204,7 @@ class Board {
     if (this.noting && !this.drawing) this.sendCard("draft");
   }
 
-  gapKey(groups, turn) {
-    return `${turn}:${JSON.stringify(groups)}`;
-  }
-
   sendCard(kind) {
-    this.gaps.set(this.gapKey(groupsOf(this.slots), this.turn), [...this.slots]);
     if (kind === "submit") this.hadFocus = true;
     this.noting = false;
     this.send({ do: kind, turn: this.turn, draft: this.draft() });

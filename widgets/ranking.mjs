@@ -2,16 +2,17 @@
  * The logic of the ranking board, without a page: where cards lie, what a key means, what is spoken.
  *
  * A ranking in progress is `slots`: for each card (in shown order) its rank 1..K, or null in the unranked tray. Equal
- * ranks are a tie. Ranks may have gaps while a person works; `groupsOf` closes them, and that is what is stored.
+ * ranks are a tie. Ranks may have gaps while a person works, and a draft keeps them: cards come back where they were put.
+ * A submit closes them, for what is stored is an order.
  */
 
-/** Groups of card numbers, best first, gaps closed. */
+/** Groups of card numbers by rank from 1 to the worst that is taken; a rank that nobody has is an empty group. */
 export function groupsOf(slots) {
-  const ranks = [...new Set(slots.filter((s) => s !== null))].sort((a, b) => a - b);
-  return ranks.map((rank) => indices(slots, rank));
+  const worst = Math.max(0, ...slots.filter((s) => s !== null));
+  return Array.from({ length: worst }, (_, i) => indices(slots, i + 1));
 }
 
-/** Slots from groups of card numbers: the inverse of groupsOf, without gaps. */
+/** Slots from groups of card numbers: the inverse of groupsOf. */
 export function slotsOf(groups, count) {
   const slots = Array(count).fill(null);
   groups.forEach((group, place) => group.forEach((card) => (slots[card] = place + 1)));
@@ -89,6 +90,7 @@ export function list(words) {
 /** The ranking in one line: "B > A = C", with what is unranked. */
 export function formula(slots, letters) {
   const ranked = groupsOf(slots)
+    .filter((group) => group.length)
     .map((group) => group.map((card) => letters[card]).join(" = "))
     .join(" > ");
   const tray = indices(slots, null).map((card) => letters[card]);
@@ -101,9 +103,7 @@ export function difference(before, after, letters, names = {}) {
     (_, i) => before.likert[i] !== after.likert[i] || !same(before.flags[i], after.flags[i]),
   );
   if (card >= 0) return { card, part: "rate", text: `${letters[card]}: ${spokenRating(after, card, names)}` };
-  const ranks = (draft) => slotsOf(groupsOf(draft.slots), letters.length);
-  const [old, now] = [ranks(before), ranks(after)];
-  const moved = letters.findIndex((_, i) => old[i] !== now[i]);
+  const moved = letters.findIndex((_, i) => before.slots[i] !== after.slots[i]);
   return moved < 0 ? null : { card: moved, part: "rank", text: standing(after.slots, moved, letters) };
 }
 

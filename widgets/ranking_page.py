@@ -56,9 +56,7 @@ def read_draft(sent: Any, task: Task, modes: list[str]) -> Draft:
             raise DataError(f"The page rated {len(likert)} of {count} cards; reload the page.")
         pairs = zip(task.shown, likert, flags, strict=True)
         ratings = {i: _rating(value, chosen) for i, value, chosen in pairs if value is not None or chosen}
-    return Draft(
-        groups=tuple(g for g in placed if g), ratings=ratings, comment=text_of(sent.get("comment"), "comment")
-    ).check(task.shown)
+    return Draft(groups=placed, ratings=ratings, comment=text_of(sent.get("comment"), "comment")).check(task.shown)
 
 
 def draft_to_page(draft: Draft, task: Task) -> dict[str, Any]:

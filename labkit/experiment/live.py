@@ -13,6 +13,8 @@ from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource
 from labkit.jobs import Job
 from labkit.knobs import RewardKnobs, constant
+from labkit.labels.disagreement import worst_first
+from labkit.labels.reports import against_scores
 from labkit.models import encode_prompt, load_policy, load_reward_model, score
 from labkit.sampling import complete
 from labkit.seeds import derive_seed
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from labkit.labels.session import LabelSession
 
 __all__ = ["evaluate_now", "retrain_on_labels", "sample_now", "simulated_labelers", "tasks_by_hand"]
+
+
+BACK = 3  # cards that come back after "train the RM on these"
 
 
 def simulated_labelers(lab: Experiment, count: int) -> list[Any]:
@@ -68,12 +73,14 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
         )
         for r in rankings
     }
-    from labkit.labels.disagreement import worst_first
-
     worst = worst_first(rankings, lambda r: found[r.prompt.id])
+    report("Where it disagrees with you most:")
+    for ranking in worst[:BACK]:
+        report(against_scores(ranking, found[ranking.prompt.id]))
     tasks = {task.prompt.id: task.id for task in session.tasks}
-    session.revisit([tasks[r.prompt.id] for r in worst[:3] if r.prompt.id in tasks])
-    return f"Trained on {len(rankings)} rankings; held-out accuracy {accuracy:.2f}. The cards it disagrees with most come next."
+    session.revisit([tasks[r.prompt.id] for r in worst[:BACK] if r.prompt.id in tasks])
+    kept = f"{len(rankings)} rankings of yours, the newest fifth kept apart: held-out accuracy {accuracy:.2f}"
+    return f"{kept}. Those {min(BACK, len(worst))} cards come next: change what you now see differently, and submit."
 
 
 def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str, Any]]]:

@@ -23,6 +23,7 @@ __all__ = [
     "HistoryRow",
     "PositionBias",
     "Progress",
+    "against_scores",
     "contradictions",
     "echo",
     "history",
@@ -33,6 +34,8 @@ __all__ = [
 
 #: Flags that speak against a completion; the other two kinds (a constraint kept, opinions) say nothing about its rank.
 SERIOUS = frozenset(FLAGS) - {"satisfies_constraint", "opinion", "moral_judgment"}
+#: Characters of a prompt that stand in a sentence about its card.
+LONGEST_PROMPT = 60
 #: Pace is the median over this many newest cards.
 RECENT = 10
 
@@ -58,6 +61,16 @@ def echo(ranking: Ranking) -> str:
     parts += [f"flags {'; '.join(flags)}"] if flags else []
     parts += [f"{ranking.seconds:.0f} s"] if ranking.seconds is not None else []
     return f"Stored for prompt {ranking.prompt.id}: " + " | ".join(parts)
+
+
+def against_scores(ranking: Ranking, scores: Mapping[str, float]) -> str:
+    """The labeler's order beside the order of `scores` (by completion id), in the letters the labeler saw."""
+    name = labels_of(ranking)
+    yours = " > ".join("=".join(sorted(name[i] for i in group)) for group in ranking.groups)
+    theirs = " > ".join(name[i] for i in sorted(ranking.ranks, key=lambda i: -scores[i]))
+    prompt = " ".join(ranking.prompt.text.split())
+    prompt = prompt if len(prompt) <= LONGEST_PROMPT else prompt[: LONGEST_PROMPT - 1] + "…"
+    return f"{prompt}: you {yours}, the RM {theirs}"
 
 
 def contradictions(ranking: Ranking) -> list[str]:

@@ -235,7 +235,7 @@ class LabelSession:
         return Ranking(
             prompt=task.prompt,
             completions=task.completions,
-            groups=draft.groups,
+            groups=draft.order,
             labeler=self.labeler,
             ratings=dict(draft.ratings),
             seconds=round(self._log.seconds(task.id), 3),

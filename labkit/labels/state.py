@@ -23,9 +23,10 @@ IDLE_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Draft:
-    """A card as it stands: groups of completion ids best first (one group = a tie), ratings by id, a comment.
+    """A card as it stands: groups of completion ids by rank, best first (one group = a tie), ratings by id, a comment.
 
-    Ids in no group lie in the unranked tray.
+    An empty group is a rank that nobody has yet: it stays while the card is a draft, so that cards come back where they
+    were put; a ranking closes it. Ids in no group lie in the unranked tray.
     """
 
     groups: tuple[tuple[str, ...], ...] = ()
@@ -36,17 +37,22 @@ class Draft:
     def ranked(self) -> tuple[str, ...]:
         return tuple(i for group in self.groups for i in group)
 
+    @property
+    def order(self) -> tuple[tuple[str, ...], ...]:
+        """The groups without gaps: what a ranking stores."""
+        return tuple(group for group in self.groups if group)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Draft:
-        """Read `to_json`'s form, or what a view sends: empty groups are dropped, ratings may be partial."""
+        """Read `to_json`'s form, or what a view sends; ratings may be partial."""
         ratings = {
             str(i): Rating(likert=r.get("likert"), flags=tuple(r.get("flags") or ()))
             for i, r in (row.get("ratings") or {}).items()
         }
-        groups = tuple(tuple(str(i) for i in group) for group in row.get("groups") or () if group)
+        groups = tuple(tuple(str(i) for i in group) for group in row.get("groups") or ())
         return cls(groups=groups, ratings=ratings, comment=str(row.get("comment") or ""))
 
     def check(self, known: Iterable[str]) -> Draft:

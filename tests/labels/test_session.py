@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import DataError, SettingsError
+from labkit.labels.reports import against_scores, labels_of
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path, read_log, read_rankings
@@ -75,6 +76,22 @@ def test_undo_reaches_back_past_submits_and_restarts(path):
         assert session.redo()
     assert session.redo() is None and session.current.prompt.id == "p2"
     assert len(session.rankings) == 1 and session.state.aside.popitem()[1] == ("skip", "too long")
+
+
+def test_a_rank_that_nobody_has_yet_stays_in_the_draft_and_leaves_the_ranking(path):
+    session = LabelSession(tasks(1), "ann", path)
+    gap = draft("c1", "", "c0")  # typed: 1 and 3, with nothing at 2 so far
+    session.save_draft(gap)
+    session.close()
+    session = LabelSession(tasks(1), "ann", path)
+    assert session.draft == gap, "the card comes back as it was left"
+    session.save_draft(draft("c1", "c0"))
+    session.undo()
+    assert session.draft == gap, "closing the gap was a move like any other"
+    ranking = session.submit().ranking
+    assert ranking.groups == (("c1",), ("c0",)) and ranking.ranks == {"c1": 1, "c0": 2}
+    session.undo()
+    assert session.draft == gap
 
 
 def test_a_new_action_ends_redo(path):
@@ -202,6 +219,14 @@ def test_contradictions_are_told_and_nothing_is_refused(path):
     assert f"{name['c0']} is ranked above {name['c1']} but has the lower Likert (2 against 6)" in text
     assert "tied but their Likert" in text and "'Hallucination'" in text
     assert len(stored.warnings) == 4  # c0 above c1, c0 above c2, the tie, Likert 6 with a flag
+
+
+def test_a_labeler_sees_both_orders_in_the_letters_of_the_card(path):
+    session = LabelSession(tasks(1), "ann", path)
+    ranking = session.submit(draft("c1", "c0 c2")).ranking
+    a, b, c = (labels_of(ranking)[i] for i in ("c0", "c1", "c2"))
+    told = against_scores(ranking, {"c0": 2.0, "c1": -1.0, "c2": 0.5})
+    assert told == f"Question 0?: you {b} > {'='.join(sorted((a, c)))}, the RM {a} > {c} > {b}"
 
 
 def test_no_warning_where_all_agree(path):

@@ -32,20 +32,18 @@ function layouts() {
 test("the same rank is a tie, another digit moves, null unranks", () => {
   let slots = place(EMPTY, 2, 2);
   slots = place(slots, 0, 2);
-  assert.deepEqual(groupsOf(slots), [[0, 2]]);
+  assert.deepEqual(groupsOf(slots), [[], [0, 2]]);
   slots = place(slots, 0, 1);
   assert.deepEqual(groupsOf(slots), [[0], [2]]);
   slots = place(slots, 0, null);
-  assert.deepEqual(groupsOf(slots), [[2]]);
+  assert.deepEqual(groupsOf(slots), [[], [2]]);
   assert.deepEqual(EMPTY, Array(5).fill(null), "places are copied, never changed");
 });
 
-test("groups close gaps and come back as the same order", () => {
-  for (const slots of layouts()) {
-    const groups = groupsOf(slots);
-    assert.deepEqual(groupsOf(slotsOf(groups, 3)), groups);
-    assert.ok(groups.every((group) => group.length > 0));
-  }
+test("what is sent brings every card back to the rank where it was put, gaps and all", () => {
+  for (const slots of layouts()) assert.deepEqual(slotsOf(groupsOf(slots), 3), slots);
+  assert.deepEqual(groupsOf([1, 3, null]), [[0], [], [1]]);
+  assert.deepEqual(formula([1, 3, null], LETTERS), { ranked: "A > B", unranked: "C" }, "a gap means nothing in the order");
 });
 
 test("an insertion leaves the card alone at its rank and keeps everyone else's order", () => {
@@ -88,11 +86,11 @@ test("what is spoken names rank, number of ranks and ties", () => {
   assert.deepEqual(formula(slots, LETTERS), { ranked: "E > A = C = D", unranked: "B" });
 });
 
-test("two drafts differ in a rating or a rank, and gaps are no difference", () => {
+test("two drafts differ in a rating or in the place of a card", () => {
   const draft = (more) => ({ slots: [1, 2, null], likert: [null, 4, null], flags: [[], ["opinion"], []], ...more });
   const letters = ["A", "B", "C"];
   assert.equal(difference(draft({}), draft({}), letters), null);
-  assert.equal(difference(draft({}), draft({ slots: [1, 3, null] }), letters), null);
+  assert.equal(difference(draft({}), draft({ slots: [1, 3, null] }), letters).text, "B at rank 3 of 3");
   assert.deepEqual(difference(draft({}), draft({ slots: [1, 2, 2] }), letters), {
     card: 2,
     part: "rank",

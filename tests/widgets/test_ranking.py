@@ -132,6 +132,17 @@ def test_drafts_undo_and_redo_reach_past_a_submit(board: RankingBoard, log: Path
     assert again.card["prompt"] == "Question 1?\n", "a new kernel stands where the old one stood"
 
 
+def test_a_gap_between_ranks_is_there_again_in_a_new_kernel_and_not_in_what_is_stored(
+    board: RankingBoard, log: Path
+) -> None:
+    assert ask(board, "draft", draft=draft([[1], [], [0, 3]])) == ""
+    again = RankingBoard(LabelSession(tasks(), "ann", log))
+    assert again.view["draft"]["groups"] == [[1], [], [0, 3]]
+    shown = again.session.current.shown
+    assert ask(again, "submit", draft=draft([[1], [], [0, 3]])) == ""
+    assert read_rankings(log)[0].groups == ((shown[1],), (shown[0], shown[3]))
+
+
 def test_skip_and_cannot_judge_go_on(board: RankingBoard) -> None:
     assert ask(board, "skip", reason="") == ""
     assert ask(board, "cannot_judge", reason="needs a chemist") == ""

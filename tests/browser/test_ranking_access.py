@@ -1,0 +1,71 @@
+"""The ranking board for a screen reader, and an axe-core scan of it in both themes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.browser.axe import violations
+from tests.browser.cards import TEXTS, card, press, settle, start
+from tests.browser.lab import Lab
+
+
+def test_a_screen_reader_hears_every_move(lab: Lab) -> None:
+    board = start(lab, "spoken", more=", rate=False")
+    live = board.locator(".lk-spoken")
+    assert live.get_attribute("aria-live") == "assertive"
+
+    def hears(text: str) -> None:
+        live.filter(has_text=text).wait_for(state="attached")
+
+    box = board.get_by_role("listbox")
+    assert box.get_by_role("option").count() == 5
+    card(board, 0).focus()
+    press(lab, "2")
+    hears("A moved to rank 2 of 5")
+    card(board, 2).focus()
+    press(lab, "2")
+    hears("C moved to rank 2 of 5, tied with A")
+    assert card(board, 2).get_attribute("aria-label") == "Response C at rank 2 of 5, tied with A"
+    assert [card(board, n).get_attribute("aria-posinset") for n in (0, 2)] == ["1", "2"]
+    assert card(board, 2).get_attribute("aria-setsize") == "5"
+    assert box.get_by_role("group", name="Rank 2").get_by_role("option").count() == 2
+    assert card(board, 2).evaluate("(node) => node === document.activeElement"), "the focus follows the card"
+    press(lab, "ArrowUp")
+    hears("C moved to rank 1 of 5")
+    press(lab, "Backspace")
+    hears("C moved to the unranked tray")
+    press(lab, "9")
+    hears("There are 5 ranks; 9 is none of them")
+    described = card(board, 2).get_attribute("aria-describedby")
+    assert lab.page.locator(f"#{described}").inner_text(), "the text itself is the option's description"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_no_serious_accessibility_violation(lab: Lab, shots: Callable[[str], str], dark: bool) -> None:
+    name = f"axe-{'dark' if dark else 'light'}"
+    board = start(lab, name, texts=[*TEXTS[:4], "word " * 600], more=", actions={'Train the RM on these': print}")
+    lab.dark(dark)
+    found = violations(lab.page, ".rb")
+    card(board, 0).focus()
+    press(lab, "7", "h", "ArrowRight", "3", "c", "p", "ArrowRight", "4", "ArrowRight", "4", "ArrowRight", "2")
+    settle(lab)
+    board.screenshot(path=shots(f"ranking-rate-{name[4:]}"))
+    press(lab, "Enter")
+    for number, rank in [(1, "1"), (0, "2"), (2, "2")]:
+        card(board, number).focus()
+        press(lab, rank)
+    settle(lab)
+    found += violations(lab.page, ".rb")
+    board.screenshot(path=shots(f"ranking-rank-{name[4:]}"))
+    press(lab, "?")
+    found += violations(lab.page, ".rb")
+    board.screenshot(path=shots(f"ranking-help-{name[4:]}"))
+    press(lab, "Escape", "Enter", "Enter")
+    board.locator(".rb-echo").wait_for()
+    press(lab, "s")
+    found += violations(lab.page, ".rb")
+    board.screenshot(path=shots(f"ranking-echo-{name[4:]}"))
+    assert found == []
+    lab.dark(False)
