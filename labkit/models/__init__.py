@@ -1,5 +1,6 @@
 """Models as the method needs them: any causal LM of `transformers`, a scalar-head reward / value model, padding-free passes."""
 
+from labkit.models.fingerprint import model_hash
 from labkit.models.loading import (
     choose_device,
     context_of,
@@ -10,7 +11,6 @@ from labkit.models.loading import (
     load_policy,
     load_reward_model,
     load_tokenizer,
-    model_hash,
     new_reward_model,
     save_model,
 )

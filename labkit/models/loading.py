@@ -9,7 +9,6 @@ sequence-classification head has no bias and would lose it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -38,7 +37,6 @@ __all__ = [
     "load_policy",
     "load_reward_model",
     "load_tokenizer",
-    "model_hash",
     "new_reward_model",
     "save_model",
 ]
@@ -192,15 +190,6 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
     return folder
-
-
-def model_hash(model: PreTrainedModel) -> str:
-    """Twelve hex digits that name these very weights: the provenance of a completion."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
