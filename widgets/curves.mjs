@@ -80,17 +80,23 @@ export function extent(values, log = false) {
   return [low - air, high + air];
 }
 
-/** Round numbers inside [low, high], about `count` of them. */
+/** Round numbers inside [low, high], about `count` of them, and two at least: a scale with one number says nothing. */
 export function ticks(low, high, count = 4) {
   const raw = (high - low) / Math.max(count, 1);
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
+  const steps = [10, 5, 2, 1, 0.5, 0.2].map((m) => m * power);
+  const coarsest = steps.findLastIndex((step) => step >= raw * 0.999);
+  const found = steps.slice(coarsest).map((step) => multiples(low, high, step));
+  return found.find((some) => some.length > 1) ?? found.at(-1);
+}
+
+function multiples(low, high, step) {
   const found = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) found.push(Number((n * step).toPrecision(12)));
   return found;
 }
 
-/** Ticks of a log axis between exponents low and high: 1, 2, 5 of each decade, or whole decades when there are many. */
+/** Ticks of a log axis between exponents low and high: 1, 2, 5 of each decade, whole decades when there are many, any round numbers in a narrow span. */
 export function logTicks(low, high) {
   const found = [];
   const fine = high - low < 2.2 ? [1, 2, 5] : [1];
@@ -102,7 +108,7 @@ export function logTicks(low, high) {
       if (exponent >= low && exponent <= high) found.push(Number((m * 10 ** e).toPrecision(6)));
     }
   }
-  return found;
+  return found.length > 1 ? found : ticks(10 ** low, 10 ** high, 3);
 }
 
 /** A short label for a tick or a value. */

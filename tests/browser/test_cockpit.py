@@ -195,6 +195,8 @@ DRAWN = """(n) => document.querySelector('.lkc-chart[data-panel=reward] canvas')
 def test_two_thousand_points_on_ten_curves_draw_in_under_150_ms(lab: Lab) -> None:
     lab.open([FULL], "full.ipynb").run_all()
     lab.page.wait_for_function("() => document.querySelectorAll('.lkc-chart:not([hidden])').length >= 10")
+    full = "[k for k in board._feed.keys if sum(k in s.metrics for s in board._feed.live.steps) >= 2000]"
+    assert len(lab.python(full)) >= 10, "as many curves of as many points as the promise names"
     times, waits = [], []
     for n in range(2001, 2011):
         lab.python(f"job.steps.append(step({n}))")

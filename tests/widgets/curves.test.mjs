@@ -69,8 +69,10 @@ test("limits never collapse and ticks are round and inside", () => {
     assert.ok(high > low);
     const found = ticks(low, high);
     assert.ok(found.every((t) => t >= low - 1e-9 * Math.abs(low) && t <= high + 1e-9 * Math.abs(high)));
-    assert.ok(found.length >= 1 && found.length <= 12, `${found}`);
+    assert.ok(found.length >= 2 && found.length <= 12, `${found}`);
   }
+  for (const [low, high] of [[0.948, 1.02], [0.31, 0.52], [-0.27, 0.31], [1.76, 2.2]]) assert.ok(ticks(low, high, 2.9).length >= 2);
+  assert.deepEqual(logTicks(Math.log10(0.019), Math.log10(0.036)), [0.02, 0.03]);
   assert.deepEqual(ticks(0, 1), [0, 0.5, 1]);
   assert.deepEqual(logTicks(-2, 0), [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]);
   assert.ok(logTicks(-9, 9).length <= 8);
