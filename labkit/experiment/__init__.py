@@ -10,7 +10,7 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 
 from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
-from labkit.experiment.inspected import inspect_run
+from labkit.experiment.inspected import inspect_run, text_judge
 from labkit.experiment.lab import Experiment
 from labkit.experiment.live import (
     evaluate_now,
@@ -45,5 +45,6 @@ __all__ = [
     "sample_now",
     "simulated_labelers",
     "tasks_by_hand",
+    "text_judge",
     "worst_disagreements",
 ]

@@ -9,7 +9,7 @@ from labkit.evaluation.token_view import TokenView, token_view
 from labkit.experiment.live import scores_of
 from labkit.experiment.look import answers
 from labkit.models import load_policy, load_reward_model
-from labkit.reward.scorer import text_scorer
+from labkit.reward.scorer import Scorer, text_scorer
 from labkit.types import Completion, Prompt
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
     from labkit.runs import StageFolder
 
-__all__ = ["inspect_run"]
+__all__ = ["inspect_run", "text_judge"]
 
 STAGES = ("ppo", "ppo_ptx")
 TRAINED_BY = ("kl_coef", "gae_lambda", "temperature")  # the knobs that the token view's numbers depend on
@@ -41,6 +41,11 @@ def inspect_run(lab: Experiment, *, prompts: int = 24) -> dict[str, Any]:
         "explain": _explainer(lab, judge, trained, {(m, c.prompt_id): c for m in models for c in drawn[m]}),
         "rankings": lab.rankings("valid"),
     }
+
+
+def text_judge(lab: Experiment) -> Scorer:
+    """The run's reward model as a function of text, for `RewardInspector(scorer=...)`."""
+    return text_scorer(load_reward_model(lab.run.stage("reward").model), lab.tokenizer)
 
 
 def _rows(

@@ -20,7 +20,7 @@ PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget
 STEPS = ["01_prompts", "02_sft", "03_rank", "04_reward", "05_ppo_ptx", "06_evaluate"]
 FIGURES = {
     "00_tour": 6,
-    "01_prompts": 0,
+    "01_prompts": 2,
     "02_sft": 1,
     "03_rank": 1,
     "04_reward": 2,

@@ -1,0 +1,84 @@
+"""Figures of the prompts: what each step of the preparation took away, and which use cases came out beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import DataError
+from labkit.figures.theme import colour, plain, template
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["prompts_kept", "use_case_shares"]
+
+_TAKEN = "rgba(213,94,0,0.55)"
+
+
+def prompts_kept(counts: Mapping[str, int], *, title: str = "What the preparation kept") -> go.Figure:
+    """Prompts left after each step, and beside them what that step took; `counts` is a preparation report's `counts`."""
+    import plotly.graph_objects as go
+
+    if not counts:
+        raise DataError("There are no counts to draw; give `report.counts` of a preparation.")
+    left = list(counts.values())
+    taken = [0, *(before - after for before, after in zip(left, left[1:], strict=False))]
+    names = [
+        f"{plain(name, 40)} (−{gone:,})" if gone else plain(name, 40) for name, gone in zip(counts, taken, strict=True)
+    ]
+    fig = go.Figure()
+    for label, lengths, hue in (("kept", left, colour(0)), ("taken by this step", taken, _TAKEN)):
+        fig.add_bar(
+            y=names,
+            x=lengths,
+            orientation="h",
+            name=label,
+            marker={"color": hue},
+            hovertemplate=f"%{{y}}: {label} %{{x:,}}<extra></extra>",
+        )
+    fig.update_layout(
+        template=template(),
+        barmode="stack",
+        title=plain(title),
+        width=760,
+        height=150 + 34 * len(names),
+        margin={"t": 78, "l": 190},
+        xaxis={"title": {"text": "prompts"}, "rangemode": "tozero"},
+        yaxis={"autorange": "reversed", "showgrid": False},
+        showlegend=True,
+    )
+    return fig
+
+
+def use_case_shares(
+    rows: Sequence[Mapping[str, Any]], *, title: str = "Use cases, beside the paper's Table 1"
+) -> go.Figure:
+    """Per cent of the prompts by use case, here and in the paper; `rows` are those of `use_case_table`."""
+    import plotly.graph_objects as go
+
+    if not rows:
+        raise DataError("There are no use cases to draw; give the rows of `use_case_table`.")
+    names = [plain(row["title"] or "unknown", 40) for row in rows]
+    fig = go.Figure()
+    for label, key, hue in (("here", "percent", colour(0)), ("paper (Table 1)", "paper", "rgba(128,132,138,0.55)")):
+        fig.add_bar(
+            y=names,
+            x=[row[key] or 0 for row in rows],
+            orientation="h",
+            name=label,
+            marker={"color": hue},
+            hovertemplate=f"%{{y}}, {label}: %{{x:.1f}} %<extra></extra>",
+        )
+    fig.update_layout(
+        template=template(),
+        barmode="group",
+        title=plain(title),
+        width=760,
+        height=150 + 30 * len(names),
+        margin={"t": 78, "l": 130},
+        xaxis={"title": {"text": "per cent of the prompts"}, "rangemode": "tozero"},
+        yaxis={"autorange": "reversed", "showgrid": False},
+        showlegend=True,
+    )
+    return fig
