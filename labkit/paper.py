@@ -184,6 +184,9 @@ NOT_IN_PAPER: tuple[Gap, ...] = (
     Gap("ppo", "ptx_tokens", "length of a pretraining example; the paper counts examples"),
     Gap("ppo", "ptx_row", "packing of pretraining examples"),
     Gap("ppo", "ptx_reduction", "mean over tokens, which gives γ its scale; sum or mean is not stated"),
+    Gap("ppo", "lora_rank", "adapters in place of the weights (Hu et al. 2021); the paper trains the weights"),
+    Gap("ppo", "lora_alpha", "16, from QLoRA (Dettmers et al. 2023)"),
+    Gap("ppo", "lora_targets", "every linear layer but the head, from QLoRA"),
     Gap("ppo", "missing_end_penalty", "a fixed penalty; what a response without end token gets is not stated"),
     Gap("ppo", "kl_target", "6 nats, from lm-human-preferences; the paper keeps β fixed"),
 )

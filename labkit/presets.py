@@ -28,7 +28,7 @@ SCALES = ("smoke", "tour", "full")
 COLUMNS = ("setting", "paper", "here", "why")
 #: Settings that change memory, speed or what is measured, not what is learnt: no rows of the table.
 HOUSEKEEPING = ("seed", "micro_batch", "micro_tokens", "score_tokens", "samples", "exact_kl", "recompute_logprobs")
-HOUSEKEEPING += ("valid_samples", "valid_response_tokens", "valid_every")
+HOUSEKEEPING += ("valid_samples", "valid_response_tokens", "valid_every", "gradient_checkpointing")
 
 #: Why a number departs from the paper, by stage and setting; a preset may say more.
 WHY: dict[tuple[str, str], str] = {
@@ -148,9 +148,9 @@ def paper_table(
     if unknown:
         raise SettingsError(f"{stage} has no setting {unknown[0]!r}; it has {', '.join(values)}.")
     facts = paper.stage_facts(stage)
-    rows = []
-    for name, value in {**values, **changed}.items():
-        if name in HOUSEKEEPING:
+    rows, here = [], {**values, **changed}
+    for name, value in here.items():
+        if name in HOUSEKEEPING or (name.startswith("lora_") and not here["lora_rank"]):  # adapters are off
             continue
         fact, yours = facts.get(name), name in changed and changed[name] != values[name]
         stated = f"{_show(fact.value)} ({fact.where})" if fact else "not stated"

@@ -30,8 +30,10 @@ class Settings:
     def __post_init__(self) -> None:
         for f in fields(self):
             value, meta = getattr(self, f.name), f.metadata
-            if f.default is None and value is None:
+            if value is None and "None" in str(f.type):
                 continue
+            if str(f.type) == "bool" and not isinstance(value, bool):
+                raise SettingsError(f"{f.name} is {value!r}; it must be True or False. {meta['doc']}")
             if meta["choices"] and value not in meta["choices"]:
                 raise SettingsError(f"{f.name} is {value!r}; it must be {' or '.join(meta['choices'])}. {meta['doc']}")
             if meta["low"] is not None or meta["high"] is not None:

@@ -151,7 +151,7 @@ def test_eight_pretraining_examples_per_episode_reach_the_policy(state, monkeypa
     packed_logits = update.packed_logits
 
     def counted(model, sequences, **options):
-        reached.extend(tuple(s) for s in sequences if model is state.policy)
+        reached.extend(tuple(map(int, s)) for s in sequences if model is state.policy)
         return packed_logits(model, sequences, **options)
 
     monkeypatch.setattr(update, "packed_logits", counted)

@@ -209,13 +209,13 @@ def test_a_rolled_back_state_forgets_the_gradients_of_a_broken_iteration(folder,
     assert [numbers(s) for s in again] == [numbers(s) for s in fresh]
 
 
-def test_no_limit_on_the_gradient_norm_is_zero_or_a_very_high_one(folder):
+def test_no_limit_on_the_gradient_norm_is_zero_none_or_a_very_high_one(folder):
     ends = []
-    for limit in (0.0, 1e9, 1e-9):
+    for limit in (0.0, 1e9, 1e-9, None):
         state, steps = run(folder, replace(SETTINGS, max_grad_norm=limit, adam_eps=1.0), steps=2)
         assert steps[0].metrics["grad_norm_value"] > 0
         ends.append(torch.cat([p.detach().flatten() for p in state.policy.parameters()]))
-    assert torch.equal(ends[0], ends[1]) and not torch.allclose(ends[0], ends[2])
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[3]) and not torch.allclose(ends[0], ends[2])
 
 
 def test_a_batch_of_one_episode_is_not_stopped_by_chance(folder):

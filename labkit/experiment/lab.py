@@ -239,18 +239,20 @@ class Experiment:
         steps: int | None = None,
         init: str = "ppo_init",
         score: ppo.Reward | None = None,
-        **knobs: float,
+        **changes: Any,
     ) -> Job:
-        """PPO (ptx=False: γ = 0) or PPO-ptx from the PPO init model against the reward model; `knobs` change single knobs.
+        """PPO (ptx=False: γ = 0) or PPO-ptx from the PPO init model against the reward model.
 
         init: the stage to start from, which is also the reference of the KL penalty. score: a reward in place of the
-        reward model (which the value model still starts from), such as an ensemble.
+        reward model (which the value model still starts from), such as an ensemble. changes: single knobs (kl_coef=0.1)
+        and settings (lora_rank=8, gradient_checkpointing=True); no name is both.
         """
         name = name or ("ppo_ptx" if ptx else "ppo")
-        changes: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "seed": self.seed} | (
+        own = {k: v for k, v in changes.items() if k in ppo.PPOSettings.__dataclass_fields__} | (
             {"steps": steps} if steps else {}
         )
-        settings = self.preset.ppo.but(**changes)
+        knobs = {k: v for k, v in changes.items() if k not in own}
+        settings = self.preset.ppo.but(**{"max_new_tokens": self.max_new_tokens, "seed": self.seed, **own})
         start = self.preset.ppo_knobs.turned(**({} if ptx else {"ptx_coef": 0.0}) | knobs)
         folder, judged = self.run.stage(name), self.run.stage("reward").model
         state = ppo.State(load_policy(self.run.stage(init).model), load_reward_model(judged), self.tokenizer, settings)
@@ -261,7 +263,11 @@ class Experiment:
         prompts = self.prompts("train", "ppo")
 
         def finish(to: StageFolder) -> ppo.State:
-            save_model(state.averaged_policy(), self.tokenizer, to.model)
+            averaged = state.averaged_policy()  # by every process: each may hold a share of the weights
+            if state.accelerator.is_main_process:
+                save_model(averaged, self.tokenizer, to.model)
+                if state.uses_adapters:  # merged in `model`, and by themselves here
+                    state.save_adapters(to.path / "adapters")
             return state
 
         return Job(

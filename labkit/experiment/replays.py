@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["replay_job", "replay_of"]
 
+#: Settings of a run that no scale decides, so its replay takes them from its record.
+OPTIONS = ("gradient_checkpointing", "lora_rank", "lora_alpha", "lora_targets")
+
 
 def replay_of(folder: str | Path) -> tuple[Schedule, dict[str, float]]:
     """The schedule that re-applies an earlier run's ledger, and the knobs that run started from."""
@@ -40,7 +43,8 @@ def replay_job(lab: Experiment, folder: str | Path, *, name: str = "") -> tuple[
     steps = stage.steps()
     if not steps:
         raise RunError(f"{stage.path} has no recorded step to replay; choose a run that trained.")
-    job = lab.ppo_job(name=name, schedule=schedule, steps=steps[-1].number, **knobs)
+    asked = {k: v for k, v in stage.manifest["settings"].items() if k in OPTIONS}
+    job = lab.ppo_job(name=name, schedule=schedule, steps=steps[-1].number, **asked, **knobs)
     found = next(_differences(stage.manifest, job), None)
     if found:
         what, was, now = found

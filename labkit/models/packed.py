@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from labkit.errors import DataError, ModelError
+from labkit.models.checkpointing import recomputing
 from labkit.models.last_layer import only_needed
 from labkit.models.layout import Layout
 
@@ -80,15 +81,15 @@ AttentionMaskInterface.register(LAB_ATTENTION, sdpa_mask)
 
 
 def packed_logits(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], keep: torch.Tensor | None = None, **kwargs
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]] | torch.Tensor, keep: torch.Tensor | None = None, **kwargs
 ) -> torch.Tensor:
-    """One forward pass over `sequences` (lists of token ids, no padding) laid end to end.
+    """One forward pass over `sequences` (lists of token ids, or a tensor of rows of one length; no padding) laid end to end.
 
     keep: (N,) positions in the packed row whose outputs are wanted; all T by default. A causal LM runs its head on
     those alone. Returns (N, vocabulary) logits of a causal LM, or (N,) values of a one-label token classifier.
     Models loaded without the lab's attention are run on a right-padded grid instead: same numbers, more work.
     """
-    if not sequences or not all(len(s) for s in sequences):
+    if len(sequences) == 0 or not all(len(s) for s in sequences):
         raise DataError(
             "There is nothing to score: the batch is empty or holds an empty sequence. Drop empty rows before scoring."
         )
@@ -97,9 +98,10 @@ def packed_logits(
     lengths = [len(s) for s in sequences]
     _check_context(plain, max(lengths))
     if plain.config._attn_implementation != LAB_ATTENTION:
-        return _padded_logits(model, sequences, lengths, keep, device)
+        with recomputing(model):
+            return _padded_logits(model, sequences, lengths, keep, device)
     arguments = {
-        "input_ids": torch.tensor([t for s in sequences for t in s], device=device)[None],  # (1, T)
+        "input_ids": _end_to_end(sequences, device)[None],  # (1, T)
         "position_ids": torch.cat([torch.arange(n) for n in lengths])[None].to(device),  # (1, T)
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # prepared: the library builds none
         "layout": Layout.of(lengths, device),
@@ -108,7 +110,7 @@ def packed_logits(
     }
     if keep is not None and not is_scalar(model):
         arguments["logits_to_keep"] = keep
-    with only_needed(model, keep):
+    with only_needed(model, keep), recomputing(model):
         out = model(**arguments).logits[0]  # (T or N, V), or (T, 1)
     if is_scalar(model):
         return out[:, 0] if keep is None else out[keep, 0]
@@ -120,12 +122,19 @@ def is_scalar(model: torch.nn.Module) -> bool:
     return "ForTokenClassification" in type(getattr(model, "module", model)).__name__
 
 
+def _end_to_end(sequences: Sequence[Sequence[int]] | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """(T,) ids; a tensor that lies on the device already does not pass through the host again."""
+    if isinstance(sequences, torch.Tensor):
+        return sequences.reshape(-1).to(device)
+    return torch.tensor([t for s in sequences for t in s], device=device)
+
+
 def _padded_logits(model, sequences, lengths, keep, device) -> torch.Tensor:
     """The plain path: right-padded rows, an attention mask, the full head; what the packed path must equal."""
     longest = max(lengths)
     mask = torch.arange(longest) < torch.tensor(lengths)[:, None]  # (B, L)
     ids = torch.zeros(len(sequences), longest, dtype=torch.long)
-    ids[mask] = torch.tensor([t for s in sequences for t in s])
+    ids[mask] = _end_to_end(sequences, ids.device)
     mask = mask.to(device)
     logits = model(input_ids=ids.to(device), attention_mask=mask.long(), use_cache=False).logits[
         mask

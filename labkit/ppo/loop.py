@@ -10,17 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.errors import DataError
 from labkit.knobs import PPOKnobs, Schedule
 from labkit.models import encode_prompt
 from labkit.ppo import checks
 from labkit.ppo.measure import metrics_of, of_processes, sample_rows
-from labkit.ppo.rollout import addressed_rows, generate, reward_episodes, score_episodes
-from labkit.ppo.sharding import dot, total_norm
+from labkit.ppo.pretraining import Pretraining
+from labkit.ppo.rollout import generate, reward_episodes, score_episodes
+from labkit.ppo.sharding import agreed, dot, total_norm, use_device
 from labkit.ppo.update import Tally, apply_gradients, policy_gradient, ppo_gradients, ptx_gradients
 from labkit.types import Prompt, Step
 
@@ -56,8 +56,10 @@ def loop(
     checks.check_prompts(
         prompts, [len(encode_prompt(state.tokenizer, p.text)) for p in prompts], context, settings.max_new_tokens
     )
+    use_device(state.accelerator)
+    ahead = Pretraining(pretraining, settings, state.accelerator)
     for number in range(state.step + 1, settings.steps + 1):
-        knobs = schedule(number)
+        knobs = agreed(state.accelerator, schedule(number))
         clock = Clock(state.accelerator.device)
         _set_learning_rates(state, knobs, settings.warmup_factor(number))
 
@@ -78,17 +80,13 @@ def loop(
                 with clock("update"):
                     ppo_gradients(state, rollout, rows, knobs, settings, tally, first=first)
                 with clock("ptx"):
-                    examples = _pretraining_rows(pretraining, settings, number, inner, place)
+                    examples = ahead.rows_of(number, inner, place, knobs, watch=first is not None)
                     if knobs.ptx_coef > 0:
                         gradients.before_ptx(state)
-                        gradients.ptx_losses.append(ptx_gradients(state, _needed(examples), knobs, settings))
+                        gradients.ptx_losses.append(ptx_gradients(state, examples, knobs, settings))
                         gradients.after_ptx(state)
-                    elif (
-                        examples is not None and first is not None
-                    ):  # no gradient: watch what PPO does to the language model
-                        gradients.ptx_losses.append(
-                            ptx_gradients(state, examples[: max(16, state.accelerator.num_processes)], knobs, settings, backward=False)
-                        )
+                    elif examples is not None:  # no gradient: watch what PPO does to the language model
+                        gradients.ptx_losses.append(ptx_gradients(state, examples, knobs, settings, backward=False))
                 with clock("update"):
                     gradients.without_ptx(state, knobs)
                     losses = {name: tally.sums[name] for name in ("policy_loss", "value_loss")}
@@ -116,7 +114,7 @@ class Clock:
         started = time.perf_counter()
         yield
         if self.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
         self.phases[phase] = self.phases.get(phase, 0.0) + time.perf_counter() - started
 
     def seconds(self) -> dict[str, float]:
@@ -169,24 +167,3 @@ def _minibatches(episodes: int, count: int) -> list[list[int]]:
     """The batch in `count` stretches. Its prompts come in random order already, so nothing needs shuffling."""
     size = episodes // count
     return [list(range(i * size, (i + 1) * size)) for i in range(count)]
-
-
-def _pretraining_rows(
-    pretraining: torch.Tensor | None, settings: PPOSettings, number: int, inner: int, place: int
-) -> torch.Tensor | None:
-    """(ptx_rows, ptx_row) fresh pretraining rows for this minibatch, addressed by its number."""
-    if pretraining is None:
-        return None
-    minibatch = ((number - 1) * settings.inner_epochs + inner) * (settings.batch // settings.minibatch) + place
-    rows = addressed_rows(
-        len(pretraining), minibatch * settings.ptx_rows, settings.ptx_rows, settings.seed, "pretraining"
-    )
-    return pretraining[rows]
-
-
-def _needed(examples: Any) -> torch.Tensor:
-    if examples is None:
-        raise DataError(
-            "ptx_coef is above 0 but no pretraining rows were given; pass `pretraining`, or set ptx_coef to 0 for plain PPO."
-        )
-    return examples

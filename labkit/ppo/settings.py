@@ -50,14 +50,27 @@ class PPOSettings(Settings):
     adam_beta2: float = setting(0.95, "Adam's second decay (paper: 0.95).", low=0.0, high=1.0)
     adam_eps: float = setting(1e-8, "Adam's epsilon (not in the paper; torch's default).", low=0.0)
     weight_decay: float = setting(0.0, "Decoupled weight decay (not in the paper; none).", low=0.0)
-    max_grad_norm: float = setting(
-        1.0, "Gradient norm limit of either model; 0: no limit (not in the paper; 1 by lineage).", low=0.0
+    max_grad_norm: float | None = setting(
+        1.0, "Gradient norm limit of either model; 0 or None: no limit (not in the paper; 1 by lineage).", low=0.0
     )
     whiten_advantages: bool = setting(True, "Mean 0, variance 1 over the batch's tokens. Not in the paper; by lineage.")
     whiten_rewards: bool = setting(False, "Scale rewards to variance 1, mean kept. Not in the paper; off.")
     recompute_logprobs: bool | None = setting(
         None,
         "Score the old policy again instead of trusting what was recorded while sampling; None: where passes are not fp32.",
+    )
+    gradient_checkpointing: bool = setting(
+        False, "Keep each layer's input alone and compute the rest again in the backward pass; saves memory, costs time."
+    )
+    lora_rank: int = setting(
+        0,
+        "Rank of the adapters that are trained in place of the policy's weights (Hu et al. 2021); 0 trains the weights, as the "
+        "paper does. The reference of the KL penalty is then the same weights with the adapters off.",
+        low=0,
+    )
+    lora_alpha: float = setting(16.0, "Scale of the adapters: their output is multiplied by lora_alpha / lora_rank.", low=0.0)
+    lora_targets: str = setting(
+        "all-linear", "Which layers get adapters: all-linear (all but the head), or names with commas, such as q_proj,v_proj."
     )
     exact_kl: bool = setting(False, "Also measure KL summed over the whole vocabulary, at the cost of two passes.")
     score_tokens: int = setting(16384, "Tokens per scoring batch; changes memory and speed, not results.", low=1)

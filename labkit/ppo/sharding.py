@@ -7,14 +7,58 @@ data parallelism, everything here does nothing.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import broadcast_object_list
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-__all__ = ["copy_whole", "dot", "is_sharded", "summed", "total_norm", "whole", "whole_weights"]
+from labkit.errors import SettingsError
+
+__all__ = [
+    "accelerator_on",
+    "agreed",
+    "copy_whole",
+    "dot",
+    "is_sharded",
+    "summed",
+    "total_norm",
+    "use_device",
+    "whole",
+    "whole_weights",
+]
+
+
+def accelerator_on(device: torch.device) -> Accelerator:
+    """Accelerate as its launcher was told. FSDP means version 2; version 1 keeps its weights in another form.
+
+    Where processes run on CPUs accelerate leaves FSDP out, whatever its configuration says. Here it is put back, from
+    that configuration, so that a sharded run can be tried before GPUs are paid for.
+    """
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    accelerator.native_amp = False  # `State.forward_precision` alone decides, whatever a Trainer before this one has set
+    wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if wanted and accelerator.distributed_type == DistributedType.MULTI_CPU:
+        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise SettingsError("Weights are sharded by FSDP version 2 only; launch with --fsdp_version 2.")
+    return accelerator
+
+
+def use_device(accelerator: Accelerator) -> None:
+    """Let this thread work on this process's GPU: every new thread begins on the first one, and a job's loop has its own."""
+    if accelerator.device.type == "cuda":
+        torch.cuda.set_device(accelerator.device)
+
+
+def agreed(accelerator: Accelerator, value: Any) -> Any:
+    """What the first process says, on all of them."""
+    return value if accelerator.num_processes == 1 else broadcast_object_list([value])[0]
 
 
 def is_sharded(model: torch.nn.Module) -> bool:

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from labkit.errors import RunError
+from labkit.errors import RunError, SettingsError
 from labkit.models import choose_device
+from labkit.models.adapters import merged, with_adapters
+from labkit.models.checkpointing import checkpoint_layers
 from labkit.models.files import new_folder, read_snapshot
-from labkit.ppo.sharding import copy_whole, is_sharded, whole, whole_weights
+from labkit.ppo.sharding import accelerator_on, copy_whole, is_sharded, whole, whole_weights
 from labkit.runs import write_json
+from labkit.seeds import derive_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,9 +36,10 @@ __all__ = ["State"]
 class State:
     """The state of one PPO run.
 
-    policy: the causal LM to train, as the PPO init model. reference: the frozen model of the KL penalty, a copy of the
-    policy by default; for a PEFT policy it is the same weights with the adapters off. value: a one-label token
-    classifier, given as a copy of the reward model (paper, appendix C.4). ema: the averaged policy, the run's result.
+    policy: the causal LM to train, as the PPO init model; with `lora_rank` in the settings it gets adapters here.
+    reference: the frozen model of the KL penalty, a copy of the policy by default; for a policy with adapters it is the
+    same weights with the adapters off. value: a one-label token classifier, given as a copy of the reward model (paper,
+    appendix C.4). ema: the averaged policy, the run's result.
     """
 
     def __init__(
@@ -49,11 +52,15 @@ class State:
         reference: PreTrainedModel | None = None,
     ) -> None:
         device, self.dtype = choose_device()
-        self.accelerator = Accelerator(cpu=device.type == "cpu")
+        self.accelerator = accelerator_on(device)
         self.tokenizer = tokenizer
+        if settings.lora_rank and not hasattr(policy, "disable_adapter"):
+            policy = _adapted(policy, settings)
         self.uses_adapters = hasattr(policy, "disable_adapter")
         frozen = reference if reference is not None else None if self.uses_adapters else copy.deepcopy(policy)
         self.reference = frozen and frozen.to(self.accelerator.device).eval().requires_grad_(False)
+        if settings.gradient_checkpointing:  # after the copy: the reference has no backward pass
+            policy, value = checkpoint_layers(policy), checkpoint_layers(value)
         adam: dict[str, Any] = {
             "lr": 0.0,
             "betas": (settings.adam_beta1, settings.adam_beta2),
@@ -66,6 +73,8 @@ class State:
         value_optimizer = torch.optim.AdamW([p for p in value.parameters() if p.requires_grad], **adam)
         self.policy, self.policy_optimizer = self.accelerator.prepare(policy.eval(), policy_optimizer)
         self.value, self.value_optimizer = self.accelerator.prepare(value.eval(), value_optimizer)
+        if self.uses_adapters and is_sharded(self.plain_policy):
+            raise SettingsError("Adapters cannot be sharded; set lora_rank to 0, or launch without FSDP: they need little memory.")
         self.ema = [p.detach().clone() for p in self.trained()]
         self.step = 0
         self.knobs: dict[str, float] = {}  # in force at the last step
@@ -108,10 +117,20 @@ class State:
         torch._foreach_lerp_(self.ema, [p.detach() for p in self.trained()], 1.0 - decay)
 
     def averaged_policy(self) -> PreTrainedModel:
-        """A copy of the policy that holds the averaged weights: what the paper keeps as the trained model.
+        """A plain model that holds the averaged weights, adapters merged in: what the paper keeps as the trained model.
 
         With sharded weights every process must call this, and each gets a whole model.
         """
+        return merged(self._averaged()) if self.uses_adapters else self._averaged()
+
+    def save_adapters(self, folder: Path) -> Path:
+        """Write the averaged adapters alone, for `peft.PeftModel.from_pretrained(base, folder)`; returns the folder."""
+        with new_folder(Path(folder), "adapters") as scratch:
+            self._averaged().save_pretrained(scratch)
+        return Path(folder)
+
+    def _averaged(self) -> PreTrainedModel:
+        """A copy of the policy with the averaged weights in place of its own."""
         sharded = is_sharded(self.plain_policy)  # then the reference is the one whole copy at hand
         model = copy.deepcopy(self.reference).requires_grad_() if sharded else copy.deepcopy(self.plain_policy)
         with torch.no_grad():
@@ -135,7 +154,7 @@ class State:
         folder = Path(folder)
         facts, saved = read_snapshot(folder, ("policy", "value", "ema", "policy_optimizer", "value_optimizer"))
         targets = {
-            "policy": dict(self.plain_policy.named_parameters()),
+            "policy": self._policy_weights(),
             "value": dict(self.plain_value.named_parameters()),
             "ema": {str(i): t for i, t in enumerate(self.ema)},
         }
@@ -152,14 +171,26 @@ class State:
         self.step, self.knobs, self.rollout = facts["step"], facts["knobs"], None
         return self
 
+    def _policy_weights(self) -> dict[str, torch.nn.Parameter]:
+        """The policy's weights by name; of one with adapters only these: the rest never changes."""
+        return {n: p for n, p in self.plain_policy.named_parameters() if p.requires_grad or not self.uses_adapters}
+
     def _tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         return {
-            "policy": {n: whole(p.detach()).contiguous() for n, p in self.plain_policy.named_parameters()},
+            "policy": {n: whole(p.detach()).contiguous() for n, p in self._policy_weights().items()},
             "value": {n: whole(p.detach()).contiguous() for n, p in self.plain_value.named_parameters()},
             "ema": {str(i): whole(t).contiguous() for i, t in enumerate(self.ema)},
             "policy_optimizer": _optimizer_tensors(self.policy_optimizer),
             "value_optimizer": _optimizer_tensors(self.value_optimizer),
         }
+
+
+def _adapted(policy: PreTrainedModel, settings: PPOSettings) -> PreTrainedModel:
+    """The policy with adapters as the settings ask for them."""
+    return with_adapters(
+        policy, rank=settings.lora_rank, alpha=settings.lora_alpha, targets=settings.lora_targets,
+        seed=derive_seed(settings.seed, "lora"),
+    )  # fmt: skip
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

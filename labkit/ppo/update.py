@@ -107,7 +107,7 @@ def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, sett
         scope = _backward_scope(state, last=place + 1 == len(parts), models="policy") if backward else torch.no_grad()
         with scope:
             with state.forward_precision():
-                logits = packed_logits(state.policy, part.tolist(), keep=keep).float()  # (n(L - 1), V)
+                logits = packed_logits(state.policy, part, keep=keep).float()  # (n(L - 1), V)
             loss = F.cross_entropy(logits, part[:, 1:].flatten().to(logits.device), reduction="sum")
             if backward:
                 accelerator.backward(loss * (knobs.ptx_coef * accelerator.num_processes / total))

@@ -39,12 +39,15 @@ class RewardSettings(Settings):
     max_prompt_tokens: int | None = setting(None, "Longer prompts are dropped; None: half the context.", low=1)
     max_response_tokens: int | None = setting(None, "Longer responses are cut; None: half the context.", low=1)
     micro_batch: int | None = setting(None, "Prompts per forward pass; changes memory, not results.", low=1)
+    gradient_checkpointing: bool = setting(
+        False, "Keep each layer's input alone and compute the rest again in the backward pass; saves memory, costs time."
+    )
     valid_every: int = setting(0, "Steps between validations; 0 validates after each epoch only.", low=0)
     adam_beta1: float = setting(0.9, "Adam's first decay (paper: 0.9).", low=0.0, high=1.0)
     adam_beta2: float = setting(0.95, "Adam's second decay (paper: 0.95).", low=0.0, high=1.0)
     adam_eps: float = setting(1e-8, "Adam's epsilon (not in the paper; torch's default).", low=0.0)
     weight_decay: float = setting(0.0, "Decoupled weight decay (not in the paper; none).", low=0.0)
-    max_grad_norm: float | None = setting(1.0, "Gradient norm limit (not in the paper; 1 as in GPT-3).", low=0.0)
+    max_grad_norm: float | None = setting(1.0, "Gradient norm limit; 0 or None: no limit (not in the paper; 1 as in GPT-3).", low=0.0)
     seed: int = setting(0, "Seed of the head's first weights and of the order of prompts.", low=0)
 
     def __post_init__(self) -> None:

@@ -33,11 +33,14 @@ class SFTSettings(Settings):
     valid_samples: int = setting(64, "Validation prompts whose samples the RM scores after each epoch.", low=1)
     valid_response_tokens: int = setting(32, "Length limit of those samples, in tokens.", low=1)
     micro_batch: int | None = setting(None, "Examples per forward pass; changes memory, not results.", low=1)
+    gradient_checkpointing: bool = setting(
+        False, "Keep each layer's input alone and compute the rest again in the backward pass; saves memory, costs time."
+    )
     adam_beta1: float = setting(0.9, "Adam's first decay (paper: 0.9).", low=0.0, high=1.0)
     adam_beta2: float = setting(0.95, "Adam's second decay (paper: 0.95).", low=0.0, high=1.0)
     adam_eps: float = setting(1e-8, "Adam's epsilon (not in the paper; torch's default).", low=0.0)
     weight_decay: float = setting(0.0, "Decoupled weight decay (not in the paper; none).", low=0.0)
-    max_grad_norm: float | None = setting(1.0, "Gradient norm limit (not in the paper; 1 as in GPT-3).", low=0.0)
+    max_grad_norm: float | None = setting(1.0, "Gradient norm limit; 0 or None: no limit (not in the paper; 1 as in GPT-3).", low=0.0)
     seed: int = setting(0, "Seed of the order of examples, of dropout and of validation samples.", low=0)
 
     def __post_init__(self) -> None:

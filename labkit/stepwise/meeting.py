@@ -125,7 +125,7 @@ class _Meeting(TrainerCallback):
             return
         numbers = {k: v for k, v in logs.items() if k not in _DROPPED and isinstance(v, (int, float))}
         self.pending = {_RENAMED.get(k, k): float(v) for k, v in numbers.items()}
-        self.pending["time_total"] = time.perf_counter() - self.began
+        self.pending["time_update"] = self.pending["time_total"] = time.perf_counter() - self.began
         if self.on_step:
             self.pending.update(self.on_step(state.global_step))
 

@@ -47,7 +47,7 @@ def quiet_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
-        "activation_checkpointing": False,
+        "activation_checkpointing": settings.gradient_checkpointing,
         "remove_unused_columns": False,
     }
 
@@ -107,5 +107,7 @@ class SteppedTrainer:
 def unpatch(trainer: SteppedTrainer) -> None:
     """Give the model its own forward back: trl and accelerate replace it, and a copy would call the original's."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if trainer.args.activation_checkpointing:
+        model.activation_checkpointing_disable()
     model.__dict__.pop("forward", None)
     model.eval()

@@ -1,7 +1,6 @@
 """Some steps of PPO-ptx on the toy, in as many processes as the launcher starts; the first writes what came out.
 
-Run by test_distributed.py under `accelerate launch`. With ACCELERATE_USE_FSDP the models are sharded. Accelerate leaves
-FSDP out where processes run on CPUs, so here it is switched on by hand; the lab's own code is the same.
+Run by test_distributed.py under `accelerate launch`, which says in the environment whether the models are sharded.
 """
 
 import json
@@ -12,29 +11,17 @@ from pathlib import Path
 
 os.environ["LABKIT_DEVICE"] = "cpu"
 import torch
-from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 
 from labkit.knobs import PPOKnobs, constant
 from labkit.ppo import PPOSettings, loop
-from labkit.ppo import state as state_module
 from tests.toy import even_share, toy_prompts, toy_state
 
 SETTINGS = PPOSettings(steps=3, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32, micro_tokens=48)
 KNOBS = PPOKnobs(policy_lr=1e-3, value_lr=1e-3, ptx_coef=0.3)
 
 
-def sharding_accelerator(cpu: bool) -> Accelerator:
-    accelerator = Accelerator(cpu=cpu)
-    shared = accelerator.state._shared_state
-    shared["distributed_type"] = DistributedType.FSDP
-    shared["fsdp_plugin"] = FullyShardedDataParallelPlugin(fsdp_version=2)
-    return accelerator
-
-
 def main(model: Path, out: Path) -> None:
     torch.set_num_threads(1)
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        state_module.Accelerator = sharding_accelerator
     state = toy_state(model, SETTINGS)
     rows = torch.randint(3, 40, (64, 32), generator=torch.Generator().manual_seed(0))
     steps = list(islice(loop(state, toy_prompts(50), even_share, constant(KNOBS), SETTINGS, pretraining=rows), 2))

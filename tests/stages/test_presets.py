@@ -82,8 +82,25 @@ def test_unknown_scales_and_stages_are_one_sentence():
         ({"choose_by": "luck"}, "choose_by is 'luck'; it must be rm_score or valid_loss or last"),
         ({"lrr": 1.0}, "There is no setting 'lrr'; the settings are epochs"),
         ({"batch_size": 10, "micro_batch": 4}, "batch_size 10 is not a multiple of micro_batch 4"),
+        ({"gradient_checkpointing": "no"}, "gradient_checkpointing is 'no'; it must be True or False"),
+        ({"batch_size": None}, "batch_size is None; it must be a whole number"),
     ],
 )
 def test_bad_settings_are_one_sentence(change, sentence):
     with pytest.raises(SettingsError, match=sentence):
         preset("smoke").sft.but(**change)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_limit_on_the_gradient_norm_may_be_none(stage):
+    settings = getattr(preset("smoke"), stage)
+    assert settings.but(max_grad_norm=None).max_grad_norm is None
+    with pytest.raises(SettingsError, match="max_grad_norm is -1; .* 0 or None: no limit"):
+        settings.but(max_grad_norm=-1)
+
+
+def test_adapters_are_in_the_table_when_they_are_used():
+    assert not [name for name in rows("ppo") if name.startswith("lora_")]
+    shown = rows("ppo", changed={"lora_rank": 8})
+    assert (shown["lora_rank"]["here"], shown["lora_rank"]["why"]) == ("8", "your choice")
+    assert {"lora_alpha", "lora_targets"} <= set(shown)
