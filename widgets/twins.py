@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from labkit.alerts import alerts, failure
-from labkit.figures import bundle, training_curves
+from labkit.figures import bundle, time_profile, training_curves
 from labkit.figures.records import Record, number
 from labkit.figures.text import visible
 from widgets import display
@@ -87,7 +87,13 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
         keys = list(dict.fromkeys(k for row in steps[-1].samples[: board._count] for k in row if k != "prompt_id"))
         rows = [[_cell(row.get(k)) for k in keys] for row in steps[-1].samples[: board._count]]
         tables.append((f"Samples of step {steps[-1].number}", keys, rows))
-    return [bundle(fig, text="\n".join(lines)), tables_bundle(lines, tables)]
+    return [bundle(fig, text="\n".join(lines)), *_times(name, steps), tables_bundle(lines, tables)]
+
+
+def _times(name: str, steps: Sequence[Any]) -> list[dict[str, Any]]:
+    """Where the time of an iteration went; only PPO times its parts, and a bar of snapshots alone would mislead."""
+    timed = any("time_update" in step.metrics for step in steps)
+    return [bundle(time_profile({name: steps}))] if timed else []
 
 
 def _numbers(steps: Sequence[Any]) -> str:

@@ -68,15 +68,16 @@ def _results(stage: StageFolder) -> dict[str, Any]:
 
 
 def _pictures(stage: StageFolder, steps: list[Step], results: dict[str, Any]) -> list[dict[str, str]]:
-    """The stage's figures as PNG in base64, and in words: training curves, win rates, benchmarks."""
+    """The stage's figures as PNG in base64, and in words: training curves, times, win rates, benchmarks."""
     from labkit.errors import DataError
-    from labkit.figures import alignment_tax, bundle, training_curves, win_rates
+    from labkit.figures import alignment_tax, bundle, time_profile, training_curves, win_rates
 
     preferences = [{"name": r["model"], **r} for r in results.get("preferences", ())]
     benchmarks = [r for r in results.get("benchmarks", ()) if r["benchmark"] != "lm_loss"]  # nats, not a share
     drawn = []
     for draw, data in (
         (lambda: training_curves(stage, columns=3), steps),
+        (lambda: time_profile(stage), steps),
         (lambda: win_rates(preferences, title=f"Preferred to {results['baseline']}"), preferences),
         (lambda: alignment_tax(benchmarks, title="Benchmarks"), benchmarks),
     ):

@@ -137,6 +137,13 @@ _PPO = (
         "Responses that ended by themselves; the rest were cut and get no honest score.",
         span=(0.0, 1.05),
     ),
+    Panel(
+        "time",
+        "Seconds",
+        (("time_generation", "generate"), ("time_scoring", "score"), ("time_update", "update"), ("time_ptx", "ptx")),
+        "Where the time of an iteration goes: drawing answers, scoring them, the two gradients. The profile has the rest.",
+        span=(0.0, None),
+    ),
 )
 _SFT = (
     Panel(

@@ -14,9 +14,12 @@ from labkit.figures.theme import COLOURS, DASHES, INK, QUIET, colour, coloured, 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["TIMES", "time_profile", "training_curves"]
+    from labkit.types import Step
 
-#: Parts of an iteration by metric name; what `time_total` holds beyond them is drawn as idle.
+__all__ = ["TIMES", "profile", "time_profile", "training_curves"]
+
+#: Parts of an iteration by metric name; what `time_total` holds beyond them is drawn as idle. A snapshot belongs to the
+#: iteration that had to wait for it.
 TIMES: dict[str, str] = {
     "time_generation": "generation",
     "time_scoring": "scoring",
@@ -255,7 +258,7 @@ def time_profile(sources: Any, *, title: str = "Where the time of a step goes", 
     import plotly.graph_objects as go
 
     found = [r for r in records(sources) if len(r.steps)]
-    parts = {r.name: _seconds(r, last) for r in found}
+    parts = {r.name: profile(list(r.steps)[-last:]) for r in found}
     if not any(parts.values()):
         raise DataError("These steps hold no time_* metrics, so there is no time to draw.")
     fig = go.Figure()
@@ -285,8 +288,10 @@ def time_profile(sources: Any, *, title: str = "Where the time of a step goes", 
     return fig
 
 
-def _seconds(record: Record, last: int) -> dict[str, float]:
-    steps = list(record.steps)[-last:]
+def profile(steps: Sequence[Step]) -> dict[str, float]:
+    """Mean seconds of an iteration by part; what its parts leave of it is idle. Empty where nothing was timed."""
+    if not steps:
+        return {}
     sums = {label: sum(s.metrics.get(key, 0.0) for s in steps) / len(steps) for key, label in TIMES.items()}
     idle = sum(s.metrics.get("time_total", 0.0) for s in steps) / len(steps) - sum(sums.values())
     return {k: v for k, v in {**sums, "idle": max(idle, 0.0)}.items() if v > 0}

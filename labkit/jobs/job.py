@@ -13,9 +13,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Protocol
 
 from labkit.errors import LabError, RunError
+from labkit.figures.training import profile
 from labkit.jobs import history
 from labkit.jobs.waiting import StillRunning, nobody_there, wait_for
 from labkit.knobs import Dial, Replay, Schedule
@@ -76,6 +78,7 @@ class Job:
         self._wake = threading.Condition()
         self._paused, self._stopping, self._credit = False, False, 0
         self._restart = False
+        self._saving = 0.0  # seconds that snapshots took since the last Step
         self._thread: threading.Thread | None = None
 
     @property
@@ -183,7 +186,8 @@ class Job:
             self._value = self.finish(self.folder) if self.finish else None
             if self.state is not None and self.snapshot_every:
                 self._snapshot(pin=False)
-            self.folder.finish(self.status, seconds=time.time() - started, steps=len(self.steps))
+            facts = {"seconds": time.time() - started, "steps": len(self.steps), "profile": profile(self.steps)}
+            self.folder.finish(self.status, **facts)
         except BaseException as error:  # kept, and raised where somebody waits
             self._failure, self.status = error, "failed"
             self.error = (
@@ -229,6 +233,7 @@ class Job:
             return True
 
     def _record(self, step: Step) -> None:
+        step = self._waited(step)
         self.steps.append(step)
         self.folder.append_step(step)
         if self.dial:
@@ -236,6 +241,14 @@ class Job:
         if self.state is not None and self.snapshot_every and step.number % self.snapshot_every == 0:
             self._snapshot(pin=False)
         self._notify(step)
+
+    def _waited(self, step: Step) -> Step:
+        """The step; the seconds of a snapshot that was written since the last one belong to its time."""
+        seconds, self._saving = self._saving, 0.0
+        if self.state is None:
+            return step
+        total = step.metrics.get("time_total", 0.0) + seconds
+        return replace(step, metrics={**step.metrics, "time_snapshot": seconds, "time_total": total})
 
     def _notify(self, step: Step | None) -> None:
         for callback in list(self._listeners):
@@ -248,8 +261,9 @@ class Job:
         self.folder.append_ledger(row)
 
     def _snapshot(self, *, pin: bool) -> int:
-        number = self.stateful().step
+        number, started = self.stateful().step, time.perf_counter()
         self.stateful().save(self.folder.snapshot(number))
+        self._saving += time.perf_counter() - started
         if pin:
             self.pinned.add(number)
         self.folder.prune(self.keep_snapshots, self.pinned)
