@@ -34,8 +34,8 @@ def test_all_boards_leave_figures_and_tables_in_a_small_notebook(
         book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}, store_widget_state=True
     ).execute()
     outputs = [[o.get("data", {}) for o in cell.outputs if o.output_type == "display_data"] for cell in book.cells]
-    assert [len(o) for o in outputs] == [0, 2, 2, 2, 2, 1, 7]
-    assert [sum("image/png" in d for d in o) for o in outputs] == [0, 0, 1, 0, 1, 0, 6]
+    assert [len(o) for o in outputs] == [0, 2, 2, 2, 3, 1, 7]
+    assert [sum("image/png" in d for d in o) for o in outputs] == [0, 0, 1, 0, 2, 0, 6]
     everything = json.dumps(book)
     assert "widget-view" not in everything and "widgets" not in book.metadata
     assert len(everything) < 1_000_000, f"{len(everything)} bytes"
