@@ -140,8 +140,8 @@ _PPO = (
     Panel(
         "time",
         "Seconds",
-        (("time_generation", "generate"), ("time_scoring", "score"), ("time_update", "update"), ("time_ptx", "ptx")),
-        "Where the time of an iteration goes: drawing answers, scoring them, the two gradients. The profile has the rest.",
+        (("time_generation", "draw"), ("time_scoring", "score"), ("time_update", "PPO"), ("time_ptx", "ptx")),
+        "Where the time of an iteration goes: drawing answers, scoring them, the PPO and the ptx gradient. The profile has the rest.",
         span=(0.0, None),
     ),
 )
