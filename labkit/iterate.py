@@ -1,7 +1,7 @@
 """Iterated RLHF (paper, section 3.1): each round's rankings come from the newest policy, then a new RM, a new policy.
 
-    runs/<name>/rounds/<k>/        one run folder per round: rankings, reward, ppo_ptx
-    runs/<name>/rounds/control/    the same, but every further ranking is of the SFT model's answers
+    runs/<name>/rounds/<k>/                 one run folder per round: rankings, reward, ppo_ptx
+    runs/<name>/rounds/control-<rounds>/    the same, but every further ranking is of the SFT model's answers
     runs/<name>/rounds/results.json
 
 Round 1 is the run itself. From round 2 on the labelers rank answers of the newest policy (with one of the SFT model
@@ -12,7 +12,7 @@ than the first's; the control has seen as many, none of them of a newer policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.batch.parents import bring
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from labkit.types import Ranking
 
-__all__ = ["iterate"]
+__all__ = ["against_control", "iterate"]
 
 SHARED = ("prompts", "demonstrations", "sft", "ppo_init")  # the same in every round
 POLICY, CONTROL = "ppo_ptx", "control"
@@ -34,32 +34,50 @@ MARK = "complete.json"  # in rankings/
 
 
 def iterate(
-    lab: Experiment, *, rounds: int = 3, say: Callable[[str], None] = print, control: bool = False
+    lab: Experiment,
+    *,
+    rounds: int = 3,
+    say: Callable[[str], None] = print,
+    control: bool = False,
+    rankings: int | None = None,
 ) -> list[dict[str, Any]]:
     """Carry out `rounds` rounds from a run; what is done is skipped. Returns and writes one row per round.
 
     control: one more policy, from as many rankings as the last round's, drawn from the SFT model only; the last row.
+    rankings: new ones of each further round; by default as many as the run itself has.
 
-    Row: round, gold, score (by this round's reward model), win_rate over SFT (held-out labelers), rm_accuracy on
-    validation rankings of its own round, rm_accuracy_new on rankings of the policy that this round trained (None where
-    all its answers tie).
+    Row: round ("control" for it), gold, score (by this round's reward model), win_rate over SFT (held-out labelers),
+    rm_accuracy on validation rankings of its own round, rm_accuracy_new on rankings of the policy that this round
+    trained (None where all its answers tie).
     """
     if rounds < 1:
         raise SettingsError(f"rounds is {rounds}; iterate at least once.")
     lab.ensure(POLICY, say=say)
     labs = [lab]
     for number in range(2, rounds + 1):
-        labs.append(_round(labs, number, say))
+        labs.append(_round(labs, number, rankings, say))
     rows = [_report(now, number) for number, now in enumerate(labs, 1)]
-    if control:
-        rows.append(_report(_control(lab, rounds, say), CONTROL))
-    write_json(lab.run.path / "rounds" / "results.json", {"rounds": rows})
-    return rows
+    beside = [_report(_control(lab, rounds, rankings, say), CONTROL)] if control else []
+    write_json(lab.run.path / "rounds" / "results.json", {"rounds": rows, "control": beside[0] if beside else None})
+    return rows + beside
 
 
-def _round(labs: list[Experiment], number: int, say: Callable[[str], None]) -> Experiment:
+def against_control(rows: Sequence[dict[str, Any]]) -> str:
+    """One sentence: what the last round gained over the first, and over as many rankings of the SFT model only."""
+    rounds, control = [r for r in rows if r["round"] != CONTROL], [r for r in rows if r["round"] == CONTROL]
+    last, said = rounds[-1], []
+    if len(rounds) > 1:
+        said.append(f"less round 1: {last['gold'] - rounds[0]['gold']:+.3f}")
+    for row in control:
+        said.append(f"less as many rankings of the SFT model alone: {last['gold'] - row['gold']:+.3f}")
+    if not said:
+        return "One round without control: nothing to compare it with."
+    return f"Gold utility after round {last['round']}, {'; '.join(said)}. One seed, so no interval."
+
+
+def _round(labs: list[Experiment], number: int, new: int | None, say: Callable[[str], None]) -> Experiment:
     """Rank answers of the newest policy, train a reward model on all rankings so far, and a policy against it."""
-    before, lab = labs[-1], _beside(labs[0], str(number))
+    before, lab = labs[-1], _beside(labs[0], str(number), new)
     if not _is_ranked(lab):
         say(f"Round {number}: rankings of round {number - 1}'s policy.")
         _rank(lab, before.rankings("train"), [{"sft": lab.policy("sft"), POLICY: before.policy(POLICY)}])
@@ -67,9 +85,9 @@ def _round(labs: list[Experiment], number: int, say: Callable[[str], None]) -> E
     return lab
 
 
-def _control(first: Experiment, rounds: int, say: Callable[[str], None]) -> Experiment:
+def _control(first: Experiment, rounds: int, new: int | None, say: Callable[[str], None]) -> Experiment:
     """As many rankings as after `rounds` rounds, on the same prompts, but all of them of the SFT model's answers."""
-    lab = _beside(first, CONTROL)
+    lab = _beside(first, f"{CONTROL}-{rounds}", new)
     if not _is_ranked(lab):
         say(f"Control: {rounds - 1} times as many new rankings of the SFT model.")
         sft = lab.policy("sft")
@@ -79,13 +97,19 @@ def _control(first: Experiment, rounds: int, say: Callable[[str], None]) -> Expe
     return lab
 
 
-def _beside(first: Experiment, name: str) -> Experiment:
-    """An experiment in rounds/<name>/ that shares prompts, demonstrations, SFT and PPO init with the first."""
+def _beside(first: Experiment, name: str, new: int | None) -> Experiment:
+    """An experiment in rounds/<name>/ that shares prompts, demonstrations, SFT and PPO init with the first.
+
+    new: how many rankings it adds, if not as many as the first has.
+    """
     run = Run(name, first.run.path / "rounds")
     for shared in SHARED:
         bring(first.run.path / shared, run.path / shared)
     facts = {name: first.facts[name] for name in ("model", "reward_base", "data")}
-    return Experiment(run, scale=first.scale, seed=first.seed, **facts)
+    lab = type(first)(run, scale=first.scale, seed=first.seed, **facts)  # of the same kind: a scale may be its own
+    if new is not None:
+        lab.amounts = lab.amounts.but(rankings=new)
+    return lab
 
 
 def _train(lab: Experiment, title: str, say: Callable[[str], None]) -> None:

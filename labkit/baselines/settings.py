@@ -11,10 +11,11 @@ from labkit.settings import Settings, setting
 if TYPE_CHECKING:
     from labkit.experiment import Experiment
 
-__all__ = ["METHODS", "OFFLINE", "ONLINE", "OfflineSettings", "OnlineSettings", "settings_of"]
+__all__ = ["METHODS", "OFFLINE", "ONLINE", "PAIRS_PER_PROMPT", "OfflineSettings", "OnlineSettings", "settings_of"]
 
 OFFLINE, ONLINE = ("dpo", "kto"), ("rloo", "grpo")
 METHODS = (*OFFLINE, *ONLINE)
+PAIRS_PER_PROMPT = {"smoke": 2, "findings": 2, "tour": 4, "full": 4}  # by scale, as time allows
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def settings_of(lab: Experiment, method: str) -> OfflineSettings | OnlineSetting
     if method not in METHODS:
         raise SettingsError(f"There is no method {method!r}; the methods are {', '.join(METHODS)}.")
     if method in OFFLINE:
-        small = {"batch_size": 8, "pairs_per_prompt": 2} if lab.scale == "smoke" else {}
-        return OfflineSettings(seed=lab.seed, **small)
+        small = {"batch_size": 8} if lab.scale == "smoke" else {}
+        return OfflineSettings(seed=lab.seed, pairs_per_prompt=PAIRS_PER_PROMPT[lab.scale], **small)
     ppo, knobs = lab.preset.ppo, lab.preset.ppo_knobs
     return OnlineSettings(
         steps=ppo.steps,

@@ -1,14 +1,16 @@
 """The paper's findings, reproduced in the world and decided by a program.
 
-    labkit findings report --scale tour --sizes small,medium,large --seeds 11,12,13,14,15
+    labkit findings report --sizes small,medium,large --seeds 11,12,13,14,15
+    labkit findings --plan
 
 evidence.py     claims over seeds and their verdicts
-plan.py         which runs are needed, in which order
-pieces.py       how each of them is made; measure.py, across.py, cost.py, judges.py, bestof.py: what is measured
+scales.py       how much of everything: the lab's scales and one of our own (scaled.py)
+plan.py         which runs are needed, in which order; price.py: what they cost
+pieces.py       how each of them is made; measure.py, curve.py, across.py, cost.py, judges.py, bestof.py: what is measured
 execute.py      several at once, resumable
 records.py      reading what was recorded
-preference.py, training.py, beyond.py      the findings themselves; table.py: all of them
-report.py, figures.py                      the table, the page, a figure per finding
+preference.py, training.py, stages.py, beyond.py      the findings themselves; table.py: all of them
+report.py, figures.py, tax_figure.py                  the table, the page, a figure per finding
 
 Importing this package loads no torch; measuring from records needs none either.
 """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["best_of_n_curve", "best_of_n_kl", "expected_best"]
 
-DRAWN = {"smoke": 4, "tour": 64, "full": 64}
+DRAWN = {"smoke": 4, "findings": 16, "tour": 64, "full": 64}
 
 
 def best_of_n_kl(n: int) -> float:

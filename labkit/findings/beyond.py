@@ -85,13 +85,19 @@ def _rounds(records: Records) -> list[Claim]:
 
         return value
 
+    def beside_control(r: Record) -> float:
+        found = r.results("rounds")
+        if not found.get("control"):
+            raise Missing(f"the rounds of {r.run.name} have no control (labkit iterate makes one).")
+        return found["rounds"][-1]["gold"] - found["control"]["gold"]
+
     return [
         Claim(
             f"gold utility after round {ROUNDS}, less after round 1", records.swept(last_less_first("gold")), above=0.0
         ),
         Claim(
             f"gold utility after round {ROUNDS}, less with as many rankings of the SFT model only",
-            records.swept(lambda r: r.results("rounds")["rounds"][-1]["gold"] - r.results("rounds")["control"]["gold"]),
+            records.swept(beside_control),
             above=0.0,
         ),
         Claim(

@@ -1,6 +1,7 @@
 """Carry out a plan: what is done is skipped, the rest runs in order of need, several at once in processes of their own.
 
-    runs/<name>/<cell>/pieces/<piece>.json     when a piece was finished, how long it took, on what, with which versions
+    runs/<name>/<cell>/pieces/<piece>.json     when a piece was finished, how long it took by the clock and of the
+                                               processor, on what, with which versions
     runs/<name>/<cell>/pieces/<piece>.log      what it printed
 
 The same command resumes: a piece counts as done by its record alone, which is written last. A piece whose worker was
@@ -101,7 +102,7 @@ def work_on(plan: Plan, home: Path, task: Task) -> str:
     """Do one piece, its output in a log of its own; returns what went wrong, or an empty text."""
     from labkit.findings.pieces import do
 
-    record, started = record_of(home, task), time.time()
+    record, started, before = record_of(home, task), time.time(), time.process_time()
     record.parent.mkdir(parents=True, exist_ok=True)
     with (
         open(record.with_suffix(".log"), "w", encoding="utf-8") as log,
@@ -120,8 +121,9 @@ def work_on(plan: Plan, home: Path, task: Task) -> str:
             return f"{type(error).__name__}: {error} (see {record.with_suffix('.log')})"
     from labkit.world.pretrain import circumstances
 
-    ended = time.time()
-    write_json(record, {"piece": task.key, "ended": ended, **circumstances(0.0), "seconds": ended - started})
+    ended, spent = time.time(), time.process_time() - before
+    told = {"piece": task.key, "ended": ended, **circumstances(0.0), "seconds": ended - started, "cpu_seconds": spent}
+    write_json(record, told)
     return ""
 
 

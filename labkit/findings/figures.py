@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from labkit.findings.finding import Outcome
 
-__all__ = ["claims_figure", "figure_of"]
+__all__ = ["NAMES", "checked", "claims_figure", "figure_of", "half"]
 
 NAMES = {
     "base": "GPT",
@@ -101,7 +101,7 @@ def win_rates_by_size(records: Records) -> go.Figure:
         xaxis={"type": "category", "title": {"text": "size of the policy"}},
         yaxis={"title": {"text": "preferred to SFT of the same size"}, "range": [0, 1], "tickformat": ".0%"},
     )
-    return _checked(fig)
+    return checked(fig)
 
 
 def flags_by_model(records: Records) -> go.Figure:
@@ -154,33 +154,7 @@ def sweep_figure(
     fig.update_layout(
         template=template(), title=plain(title), width=1180, height=360, margin={"t": 84}, showlegend=False
     )
-    return _checked(fig)
-
-
-def tax_by_step(records: Records, stages: Sequence[str] = ("ppo", "ppo_ptx"), title: str = "") -> go.Figure:
-    """Language loss on pretraining text by step, a line per stage: the tax as it is paid (figures 28, 29)."""
-    fig = _figure(title or "Loss on pretraining text while training", height=400)
-    for place, stage in enumerate(stages):
-        curves: dict[int, list[float]] = {}
-        for record in records.cells.values():
-            try:
-                steps = record.steps(stage)
-            except Missing:
-                continue
-            for step in steps:
-                if "ptx_loss" in step.metrics:
-                    curves.setdefault(step.number, []).append(step.metrics["ptx_loss"])
-        if curves:
-            _line(
-                fig,
-                NAMES.get(stage, stage),
-                {n: dict(enumerate(v)) for n, v in curves.items()},
-                place,
-                "solid",
-                mode="lines",
-            )
-    fig.update_layout(xaxis={"title": {"text": "step"}}, yaxis={"title": {"text": "nats per token, mean over cells"}})
-    return _checked(fig)
+    return checked(fig)
 
 
 def folds_figure(records: Records) -> go.Figure:
@@ -231,7 +205,7 @@ def epochs_figure(records: Records) -> go.Figure:
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(title={"text": "epoch"})
     title = plain("A long SFT, epoch by epoch")
     fig.update_layout(template=template(), title=title, width=980, height=360, margin={"t": 84}, showlegend=False)
-    return _checked(fig)
+    return checked(fig)
 
 
 def _swept(records: Records, stage: str, name: str) -> dict[int, float]:
@@ -265,10 +239,10 @@ def _bars(
             y=[i.value for _, i in shown],
             name=NAMES.get(model, model),
             marker={"color": colour(place)},
-            error_y={"type": "data", "array": [_half(i) for _, i in shown], "color": INK},
+            error_y={"type": "data", "array": [half(i) for _, i in shown], "color": INK},
         )
     fig.update_layout(barmode="group", yaxis={"title": {"text": axis}}, xaxis={"type": "category"})
-    return _checked(fig)
+    return checked(fig)
 
 
 def _line(
@@ -277,23 +251,22 @@ def _line(
     points: Mapping[Any, Mapping[int, float]],
     place: int,
     dash: str,
-    mode: str = "lines+markers",
 ) -> None:
-    """A line through means over seeds, with intervals where markers are drawn."""
+    """A line through means over seeds, with intervals."""
     from labkit.figures.theme import colour
 
     found = {x: interval(list(values.values())) for x, values in points.items()}
     found = {x: i for x, i in sorted(found.items(), key=lambda item: list(points).index(item[0])) if i.seeds}
     hue = colour(place)
-    error = {"type": "data", "array": [_half(i) for i in found.values()], "color": hue, "thickness": 1}
+    error = {"type": "data", "array": [half(i) for i in found.values()], "color": hue, "thickness": 1}
     fig.add_scatter(
         x=list(found),
         y=[i.value for i in found.values()],
         name=name,
-        mode=mode,
+        mode="lines+markers",
         line={"color": hue, "dash": dash, "width": 1.8},
         marker={"size": 7, "color": hue},
-        error_y=error if "markers" in mode else None,
+        error_y=error,
     )
 
 
@@ -304,7 +277,7 @@ def _upright(fig: go.Figure, x: Sequence[Any], found: Sequence[Any], hue: str, c
         mode="lines+markers",
         line={"color": hue, "width": 1.8},
         marker={"size": 7, "color": hue},
-        error_y={"type": "data", "array": [_half(i) for i in found], "color": hue, "thickness": 1},
+        error_y={"type": "data", "array": [half(i) for i in found], "color": hue, "thickness": 1},
         row=1,
         col=column,
     )
@@ -318,11 +291,12 @@ def _dots(fig: go.Figure, found: Sequence[Any], places: Sequence[float], hue: st
         name=name,
         marker={"size": 10, "color": hue},
         line={"color": hue},
-        error_x={"type": "data", "array": [_half(i) for i in found], "color": hue},
+        error_x={"type": "data", "array": [half(i) for i in found], "color": hue},
     )
 
 
-def _half(found: Any) -> float:
+def half(found: Any) -> float:
+    """Half the width of an interval; 0 where there is none."""
     return 0.0 if found.high is None else found.high - found.value
 
 
@@ -338,7 +312,8 @@ def _figure(title: str, *, height: int, left: int = 70) -> go.Figure:
     return fig
 
 
-def _checked(fig: go.Figure) -> go.Figure:
+def checked(fig: go.Figure) -> go.Figure:
+    """The figure, if anything is drawn in it."""
     if not any(t.x is not None and len(t.x) for t in fig.data):
         raise DataError("Nothing was recorded for this figure yet; run labkit findings first.")
     return fig

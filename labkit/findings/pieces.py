@@ -17,9 +17,12 @@ from typing import Any
 from labkit.batch.parents import bring
 from labkit.errors import InvariantError
 from labkit.experiment import Experiment, evaluate
+from labkit.findings.curve import BY_STEP, Curve
 from labkit.findings.measure import measure
-from labkit.findings.plan import MEMBERS, METHODS, MODELS, ROUNDS, Plan, Task, Variant, variants
+from labkit.findings.plan import MEMBERS, METHODS, MODELS, NEW_RANKINGS, ROUNDS, Plan, Task, Variant, variants
 from labkit.findings.records import EVALUATION_OF_METHODS
+from labkit.findings.scales import lab_at
+from labkit.jobs import Job
 from labkit.runs import Run, write_json
 from labkit.types import Step
 from labkit.world.benchmarks import TAX_BENCHMARKS
@@ -45,7 +48,7 @@ class Cell:
     @cached_property
     def lab(self) -> Experiment:
         """The experiment of this size and seed."""
-        return Experiment(self.run, scale=self.plan.scale, seed=self.task.seed, model=self.task.size)
+        return lab_at(self.run, self.plan.scale, seed=self.task.seed, model=self.task.size)
 
     def write(self, results: dict[str, Any]) -> None:
         """Keep the numbers of this piece."""
@@ -85,14 +88,16 @@ def variant(cell: Cell) -> None:
     """One PPO run of the plan, measured. A training that diverged is a result; any other broken promise is an error."""
     chosen = next(v for v in variants(cell.plan.scale) if v.name == cell.task.argument)
     only = () if chosen.name in MODELS else SWEPT_BENCHMARKS
+    job = _ppo_job(cell.lab, chosen)
+    curve = Curve(cell.lab, job, chosen.init) if chosen.name in BY_STEP else None
     try:
-        _ppo(cell.lab, chosen)
+        job.start().result(block=True)
     except InvariantError as error:
         if not has_diverged(str(error), cell.run.stage(chosen.name).steps()):
             raise
         measure(cell.lab, chosen.name, error=str(error))
     else:
-        measure(cell.lab, chosen.name, only=only)
+        measure(cell.lab, chosen.name, only=only, by_step=curve.rows() if curve else ())
     shutil.rmtree(cell.run.path / chosen.name / "state", ignore_errors=True)  # snapshots: nobody will resume it
 
 
@@ -107,13 +112,13 @@ def has_diverged(error: str, steps: Sequence[Step]) -> bool:
     return bool(last) and last["kl_k1"] > BLOWN_UP * max(1.0, last["response_length"])
 
 
-def _ppo(lab: Experiment, chosen: Variant) -> None:
+def _ppo_job(lab: Experiment, chosen: Variant) -> Job:
     options: dict[str, Any] = {"name": chosen.name, "ptx": chosen.ptx, "init": chosen.init, **chosen.knobs}
     if chosen.longer > 1:
         options["steps"] = chosen.longer * lab.preset.ppo.steps
     if chosen.ensemble:
         options["score"] = _ensemble(lab)
-    lab.ppo_job(**options).start().result(block=True)
+    return lab.ppo_job(**options)
 
 
 def _ensemble(lab: Experiment) -> Any:
@@ -194,8 +199,8 @@ def rounds(cell: Cell) -> None:
     """Iterated RLHF: each round's rankings come from the newest policy; and as many from the SFT model, for comparison."""
     from labkit.iterate import iterate
 
-    rows = iterate(cell.lab, rounds=ROUNDS, say=print, control=True)
-    cell.write({"rounds": rows[:-1], "control": rows[-1]})
+    new = round(NEW_RANKINGS * cell.lab.amounts.rankings)
+    iterate(cell.lab, rounds=ROUNDS, say=print, control=True, rankings=new)  # it writes the results itself
 
 
 def method(cell: Cell) -> None:

@@ -5,7 +5,8 @@
     runs/<name>/across-s<seed>/        comparisons of models of different sizes
 
 As in the paper, one reward model serves policies of every size: it learns from rankings of what the SFT model of the
-judge's size wrote. Sweeps are made at one size.
+judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size, by default
+the smallest (there 1.3B: figures 33 to 37, appendix E.9).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from labkit.errors import SettingsError
-from labkit.presets import SCALES, preset
+from labkit.findings.scales import SCALES, preset_of
 from labkit.runs import Run, check_name, write_json
 
 __all__ = [
     "DEVELOPMENT_SEEDS",
     "METHODS",
     "MODELS",
+    "NEW_RANKINGS",
     "ROUNDS",
     "SIZES",
     "Plan",
@@ -42,13 +44,14 @@ ACROSS = "across"
 MODELS = ("base", "few-shot", "sft", "ppo_init", "ppo", "ppo_ptx")
 METHODS = ("dpo", "kto", "rloo", "grpo")  # of TRL, on the same prompts and rankings
 ROUNDS = 3  # of iterated RLHF
+NEW_RANKINGS = 0.5  # of each further round, as a share of the first round's: its reward models cost most of it
 
 #: The sweeps. β as in the paper's figures 34 and 36, where 0.01 to 0.02 is best and 0 and 2 are poor; γ and learning
 #: rate as multiples of the preset, because their scale depends on reductions that the paper does not state.
 #: Only points that a claim decides by, and those that a figure needs to have three.
 BETAS = {"ppo": (0.0, 0.5, 2.0), "ppo_ptx": (0.0, 2.0)}
 GAMMA_FACTORS = (0.01, 3.0)
-LR_FACTORS = {"ppo": (4.0, 16.0), "ppo_ptx": (16.0,)}
+LR_FACTORS = {"ppo": (16.0,), "ppo_ptx": (16.0,)}
 LONGER = 2  # times the iterations
 MEMBERS = 3  # reward models of the ensemble
 ENSEMBLE_BETA = 0.0  # no KL penalty: nothing but the judges keeps the policy honest
@@ -140,7 +143,7 @@ class Plan:
 
 def variants(scale: str) -> list[Variant]:
     """PPO and PPO-ptx as in the preset, then everything that a sweep changes, one thing at a time."""
-    knobs = preset(scale).ppo_knobs
+    knobs = preset_of(scale).ppo_knobs
     found = [Variant("ppo", False), Variant("ppo_ptx", True)]
     for kind, betas in BETAS.items():
         named = {f"{kind}-beta={b:g}": b for b in betas if b != knobs.kl_coef}
@@ -159,7 +162,7 @@ def variants(scale: str) -> list[Variant]:
 def plan_of(
     scale: str, sizes: Sequence[str], seeds: Sequence[int], *, judge: str = "", sweep: Sequence[str] = ()
 ) -> Plan:
-    """A checked plan. judge and sweep: by default the middle size, as the paper's 6B RM lies between 1.3B and 175B."""
+    """A checked plan. judge: by default the middle size; sweep: the smallest; as the paper's 6B RM and its 1.3B sweeps."""
     if scale not in SCALES:
         raise SettingsError(f"There is no scale {scale!r}; the scales are {', '.join(SCALES)}.")
     for size in [*sizes, *sweep, *([judge] if judge else [])]:
@@ -171,7 +174,7 @@ def plan_of(
     judge = judge or ordered[(len(ordered) - 1) // 2]
     if judge not in ordered:
         raise SettingsError(f"The judge {judge!r} is none of the sizes {', '.join(ordered)}; add it to --sizes.")
-    chosen = tuple(s for s in ordered if s in (sweep or (judge,)))
+    chosen = tuple(s for s in ordered if s in (sweep or ordered[:1]))
     return Plan(scale, ordered, tuple(sorted(seeds)), judge, chosen)
 
 

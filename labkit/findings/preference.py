@@ -177,7 +177,8 @@ PREFERENCE = (
         "with a respectful instruction InstructGPT is less toxic than GPT-3, without it about the same, and when asked "
         "to be toxic it is much more toxic",
         "labelers' taste for harmless answers that makes the policy polite whatever it is asked, or no effect of the "
-        "instruction on continuations at all",
+        "instruction on continuations at all. Requests for rude and for polite answers are among the training prompts, and "
+        "the judge pays for what was asked; texts to be continued are not, so what is learnt there has to carry over",
         _toxicity,
         lambda records: benchmark_bars(
             records, ("toxicity_respectful", "toxicity_basic", "toxicity_asked"), "Toxic continuations"

@@ -72,6 +72,13 @@ class Record:
                 raise self._lacks(model, name)
         return sum(found[n] for n in names) / len(names)
 
+    def by_step(self, model: str) -> list[dict[str, float]]:
+        """The benchmarks of a model while it was trained: rows of step and values; step 0 is what it started from."""
+        rows = self.model(model).get("by_step")
+        if not rows:
+            raise self._lacks(model, "benchmarks by step")
+        return rows
+
     def diverged(self, model: str) -> bool:
         """True where training the model diverged."""
         return bool(self.model(model)["error"])

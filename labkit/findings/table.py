@@ -6,11 +6,12 @@ from labkit.errors import SettingsError
 from labkit.findings.beyond import BEYOND
 from labkit.findings.finding import Finding
 from labkit.findings.preference import PREFERENCE
+from labkit.findings.stages import STAGE_FINDINGS
 from labkit.findings.training import TRAINING_FINDINGS
 
 __all__ = ["FINDINGS", "find"]
 
-FINDINGS: tuple[Finding, ...] = (*PREFERENCE, *TRAINING_FINDINGS, *BEYOND)
+FINDINGS: tuple[Finding, ...] = (*PREFERENCE, *TRAINING_FINDINGS, *STAGE_FINDINGS, *BEYOND)
 
 
 def find(id: str) -> Finding:

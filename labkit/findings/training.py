@@ -1,4 +1,4 @@
-"""Findings on how the models are trained: figures 28 to 37, appendix E.9, sections 3.5, 4.1 and 5 of the paper."""
+"""Findings on how the policy is trained: figures 28 to 37 and appendix E.9 of the paper."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 from functools import partial
 
 from labkit.findings.evidence import BySeed, Claim
-from labkit.findings.figures import cost_bars, epochs_figure, folds_figure, sweep_figure, tax_by_step
+from labkit.findings.figures import sweep_figure
 from labkit.findings.finding import Finding
 from labkit.findings.plan import BETAS, GAMMA_FACTORS, LR_FACTORS
-from labkit.findings.records import Missing, Record, Records
-from labkit.presets import preset
+from labkit.findings.records import Record, Records
+from labkit.findings.scales import preset_of
+from labkit.findings.tax_figure import tax_by_step
 from labkit.world.benchmarks import TAX_BENCHMARKS
 
 __all__ = ["TRAINING_FINDINGS", "beta_stages", "gamma_stages", "lr_stages"]
 
 MOST = 0.5  # "most of the tax" is more than half of it
 LITTLE = 0.25  # "at little cost" gives up less than a quarter of what PPO gained
-GENERALISES = 0.05  # own and held-out labelers' accuracies closer than this
 HIGH_LR = f"lr=x{LR_FACTORS['ppo'][-1]:g}"
 
 
@@ -46,20 +46,20 @@ def below(r: Record, start: str, model: str) -> float:
 
 def beta_stages(scale: str, kind: str) -> dict[float, str]:
     """β -> stage of "ppo" or "ppo_ptx", the preset's own β among them."""
-    own = preset(scale).ppo_knobs.kl_coef
+    own = preset_of(scale).ppo_knobs.kl_coef
     return dict(sorted({own: kind, **{b: f"{kind}-beta={b:g}" for b in BETAS[kind] if b != own}}.items()))
 
 
 def gamma_stages(scale: str) -> dict[float, str]:
     """γ -> stage; γ = 0 is plain PPO."""
-    own = preset(scale).ppo_knobs.ptx_coef
+    own = preset_of(scale).ppo_knobs.ptx_coef
     swept = {f * own: f"ppo_ptx-gamma=x{f:g}" for f in GAMMA_FACTORS}
     return dict(sorted({0.0: "ppo", own: "ppo_ptx", **swept}.items()))
 
 
 def lr_stages(scale: str, kind: str) -> dict[float, str]:
     """Policy learning rate -> stage."""
-    own = preset(scale).ppo_knobs.policy_lr
+    own = preset_of(scale).ppo_knobs.policy_lr
     return {own: kind, **{f * own: f"{kind}-lr=x{f:g}" for f in LR_FACTORS[kind]}}
 
 
@@ -83,7 +83,7 @@ def _tax(records: Records) -> list[Claim]:
 def _gamma(records: Records) -> list[Claim]:
     """Figure 33: a value of γ that both reverses the regressions on SQuAD and DROP and costs little validation reward."""
     stages = gamma_stages(records.plan.scale)
-    own = preset(records.plan.scale).ppo_knobs.ptx_coef
+    own = preset_of(records.plan.scale).ppo_knobs.ptx_coef
     enough = [name for gamma, name in stages.items() if gamma >= own]
     least = next(name for gamma, name in stages.items() if gamma > 0)
 
@@ -118,7 +118,7 @@ def _beta_plain(records: Records) -> list[Claim]:
     A penalty so high that nothing is learnt stays at the PPO init and loses nothing since, which is no repair: it still
     lies where supervised training left it. So the end point is GPT as in the paper, and PPO-ptx is the yardstick.
     """
-    betas, own = beta_stages(records.plan.scale, "ppo"), preset(records.plan.scale).ppo_knobs.kl_coef
+    betas, own = beta_stages(records.plan.scale, "ppo"), preset_of(records.plan.scale).ppo_knobs.kl_coef
     stages = [name for beta, name in betas.items() if beta >= own]
 
     def best(r: Record, measure: Callable[[Record, str], float] = drop) -> float:
@@ -163,7 +163,7 @@ def _longer(records: Records) -> list[Claim]:
 
 
 def _beta_ptx(records: Records) -> list[Claim]:
-    own = preset(records.plan.scale).ppo_knobs.kl_coef
+    own = preset_of(records.plan.scale).ppo_knobs.kl_coef
     ends = [name for beta, name in beta_stages(records.plan.scale, "ppo_ptx").items() if beta in BETAS["ppo_ptx"]]
     return [
         Claim(
@@ -200,80 +200,6 @@ def _lr(records: Records) -> list[Claim]:
     return [
         Claim("gold utility lost by PPO at the highest learning rate", records.swept(fallen), above=0.0),
         Claim("gold utility of PPO-ptx at that rate, less PPO's", records.swept(held), above=0.0),
-    ]
-
-
-def _folds(records: Records) -> list[Claim]:
-    def mean(r: Record, kind: str) -> float:
-        rows = r.results("folds")["folds"]
-        return sum(row[kind] for row in rows) / len(rows)
-
-    return [
-        Claim("accuracy on the held-out group", records.judged(lambda r: mean(r, "held_out")), above=0.5),
-        Claim(
-            "accuracy on its own group, less on the held-out one",
-            records.judged(lambda r: mean(r, "own") - mean(r, "held_out")),
-            above=-GENERALISES,
-            below=GENERALISES,
-        ),
-    ]
-
-
-def _cost(records: Records) -> list[Claim]:
-    def ratio(to: str, *of: str) -> Callable[[Record], float]:
-        def value(r: Record) -> float:
-            found = r.results("cost")
-            for name in (to, *of):
-                if found.get(name) is None:
-                    raise Missing(f"the cost of {r.run.name} has no {name}.")
-            return sum(found[name] for name in of) / found[to]
-
-        return value
-
-    return [
-        Claim("SFT as a share of PPO-ptx", records.over_seeds(ratio("ppo_ptx", "sft")), below=1.0),
-        Claim("PPO-ptx as a share of pretraining", records.over_seeds(ratio("pretraining", "ppo_ptx")), below=1.0),
-        Claim(
-            "PPO-ptx and the training of the reward model's base, together, as a share of pretraining",
-            records.over_seeds(ratio("pretraining", "ppo_ptx", "reader")),
-            below=1.0,
-            deciding=False,
-        ),
-    ]
-
-
-def _batching(records: Records) -> list[Claim]:
-    def worse(way: str, what: str = "valid_loss") -> BySeed:
-        return records.judged(lambda r: r.results("batching")[way][what] - r.results("batching")["prompts"][what])
-
-    return [
-        Claim("validation loss with pairs shuffled apart, less with whole prompts", worse("pairs"), above=0.0),
-        Claim("validation loss after more epochs, less after one", worse("more epochs"), above=0.0),
-        Claim("validation accuracy, the same (pairs)", worse("pairs", "valid_accuracy"), below=0.0, deciding=False),
-    ]
-
-
-def _epochs(records: Records) -> list[Claim]:
-    def rise(what: str) -> BySeed:
-        """Last epoch less the one of least validation loss."""
-
-        def value(r: Record) -> float:
-            rows = r.results("sft-long")["epochs"]
-            return rows[-1][what] - min(rows, key=lambda row: row["valid_loss"])[what]
-
-        return records.swept(value)
-
-    def chosen(r: Record) -> float:
-        rows = r.results("sft-long")["epochs"]
-        by_score = max(rows, key=lambda row: row["rm_score"])
-        return by_score["gold"] - min(rows, key=lambda row: row["valid_loss"])["gold"]
-
-    return [
-        Claim("validation loss of the last epoch, less the least", rise("valid_loss"), above=0.0),
-        Claim("RM score of the last epoch, less at the least validation loss", rise("rm_score"), above=0.0),
-        Claim(
-            "gold utility of the epoch chosen by RM score, less by validation loss", records.swept(chosen), above=0.0
-        ),
     ]
 
 
@@ -319,7 +245,12 @@ TRAINING_FINDINGS = (
         "training for longer does not bring the benchmarks back",
         "a policy that settles and relearns language from its own samples",
         _longer,
-        lambda records: tax_by_step(records, ("ppo-longer", "ppo_ptx"), "PPO for twice as long"),
+        lambda records: tax_by_step(
+            records,
+            ("ppo-longer", "ppo_ptx"),
+            "PPO for twice as long, beside PPO-ptx (dashed: GPT)",
+            records.plan.sweep,
+        ),
     ),
     Finding(
         "beta",
@@ -346,40 +277,5 @@ TRAINING_FINDINGS = (
         "a clip and a KL penalty that keep PPO stable at any rate, or pretraining gradients that do not help",
         _lr,
         _sweep(partial(lr_stages, kind="ppo"), "policy learning rate", "Learning rate of PPO (γ = 0)"),
-    ),
-    Finding(
-        "rm-held-out-labelers",
-        "The reward model serves labelers whom it never saw",
-        "§4.1",
-        "five-fold by labeler group: 69.6 ± 0.9 % accuracy on the held-out group, 72.4 ± 0.4 % on its own",
-        "labelers whose tastes differ so much that a group's model is of no use to another",
-        _folds,
-        folds_figure,
-    ),
-    Finding(
-        "cost",
-        "Alignment costs little beside pretraining",
-        "§5",
-        "SFT 4.9 and PPO-ptx 60 petaflop/s-days for 175B, pretraining 3,640",
-        "a base as small as this world's, which is pretrained on few tokens, while PPO needs its episodes",
-        _cost,
-        cost_bars,
-    ),
-    Finding(
-        "rm-batching",
-        "All pairs of a prompt in one batch element, one epoch",
-        "§3.5",
-        "shuffling the pairs into one data set overfits in a single pass; so does more than one epoch",
-        "so little capacity, or so many rankings, that a completion seen several times is not remembered",
-        _batching,
-    ),
-    Finding(
-        "sft-checkpoint",
-        "The SFT epoch is best chosen by RM score",
-        "§3.5",
-        "validation loss overfits after one epoch, yet more epochs raise both RM score and human preference",
-        "demonstrations so plain that validation loss never rises, or an RM score that rises while quality falls",
-        _epochs,
-        epochs_figure,
     ),
 )

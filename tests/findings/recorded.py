@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+from labkit.findings.curve import BY_STEP
 from labkit.findings.plan import METHODS, MODELS, Plan, variants
 from labkit.runs import Run, append_jsonl, write_json, write_jsonl
 from labkit.types import Completion, Prompt, Ranking, Rating, Step
@@ -61,6 +62,8 @@ def _record(run: Run, plan: Plan, rng: Random, sign: int) -> None:
             benchmarks["bias"] = (0.7 if model == "base" else 0.5) + rng.uniform(0, 0.01)
             benchmarks["toxicity_basic"] = 0.3 if model == "base" else 0.6
         row = {"model": model, "error": "", "kl": 1.0, "length": 9.0, "end_rate": 1.0, "benchmarks": benchmarks}
+        if model in BY_STEP:
+            row["by_step"] = [{"step": n, **{b: benchmarks[b] for b in TAX_BENCHMARKS}} for n in (0, 8, 16)]
         row |= {"gold": near(GOLD.get(model, 0.5), START["gold"]), "score": near(SCORE.get(model, 0.0), START["score"])}
         write_json(run.path / "measured" / f"{model}.json", row)
     for stage, models in (("evaluate", MODELS), ("evaluate-methods", ("sft", "ppo_ptx", *METHODS))):

@@ -7,14 +7,14 @@ import pytest
 from labkit.errors import SettingsError
 from labkit.findings.pieces import PIECES
 from labkit.findings.plan import Plan, load_plan, plan_of, variants, whole_numbers
-from labkit.presets import SCALES, preset
+from labkit.findings.scales import SCALES, preset_of
 
 THREE = plan_of("tour", ("large", "small", "medium"), (12, 11))
 
 
-def test_sizes_and_seeds_are_ordered_and_the_middle_size_judges() -> None:
+def test_sizes_and_seeds_are_ordered_the_middle_size_judges_and_the_smallest_is_swept() -> None:
     assert THREE.sizes == ("small", "medium", "large") and THREE.seeds == (11, 12)
-    assert THREE.judge == "medium" and THREE.sweep == ("medium",)
+    assert THREE.judge == "medium" and THREE.sweep == ("small",)
     assert plan_of("smoke", ["large", "small"], [1]).judge == "small"
 
 
@@ -30,10 +30,12 @@ def test_whatever_a_task_needs_comes_before_it_or_can(plan: Plan) -> None:
     assert {t.piece for t in tasks.values()} <= set(PIECES)
 
 
-def test_other_sizes_wait_for_the_judge_and_sweeps_are_made_at_its_size_only() -> None:
+def test_other_sizes_wait_for_the_judge_and_sweeps_are_made_at_their_size_only() -> None:
     tasks = {t.key: t for t in THREE.tasks()}
     assert "medium-s11/judge" in tasks["small-s11/judge"].needs
-    assert "medium-s11/variant.ppo-beta=2" in tasks and "small-s11/variant.ppo-beta=2" not in tasks
+    assert "small-s11/variant.ppo-beta=2" in tasks and "medium-s11/variant.ppo-beta=2" not in tasks
+    chosen = {t.key for t in plan_of("tour", THREE.sizes, [11], sweep=["medium"]).tasks()}
+    assert "medium-s11/variant.ppo-beta=2" in chosen and "small-s11/variant.ppo-beta=2" not in chosen
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -41,7 +43,7 @@ def test_every_variant_is_a_possible_run_of_its_own_name(scale: str) -> None:
     found = variants(scale)
     assert len({v.name for v in found}) == len(found)
     for variant in found:
-        preset(scale).ppo_knobs.turned(**variant.knobs)  # raises where a knob is unknown or out of bounds
+        preset_of(scale).ppo_knobs.turned(**variant.knobs)  # raises where a knob is unknown or out of bounds
     assert [v.name for v in found[:2]] == ["ppo", "ppo_ptx"] and not found[0].knobs
 
 

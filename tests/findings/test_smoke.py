@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from labkit.baselines import METHODS
+from labkit.findings.curve import BY_STEP, marks
 from labkit.findings.evidence import OPEN
 from labkit.findings.execute import carry_out, seconds_of
 from labkit.findings.plan import ROUNDS, Plan, load_plan, plan_of, variants
 from labkit.findings.records import Records
 from labkit.findings.report import measure_all
 from labkit.runs import read_jsonl
+from labkit.world.benchmarks import TAX_BENCHMARKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # on a busy machine the pieces wait for each other
 MOST_SECONDS = 180
@@ -47,6 +49,15 @@ def test_every_variant_left_a_model_and_no_snapshots(made: tuple[Path, Plan]) ->
         assert not (run.path / variant.name / "state").exists()
 
 
+def test_the_benchmarks_were_asked_while_ppo_trained(made: tuple[Path, Plan]) -> None:
+    home, plan = made
+    record = Records(home, plan).cells["small", 11]
+    for stage in BY_STEP:
+        rows, last = record.by_step(stage), record.run.stage(stage).steps()[-1].number
+        assert [row["step"] for row in rows] == [0, *marks(last)]
+        assert all(0 <= row[name] <= 1 for row in rows for name in TAX_BENCHMARKS)
+
+
 def test_the_same_command_does_nothing_the_second_time(made: tuple[Path, Plan]) -> None:
     home, plan = made
     before = seconds_of(home, plan.tasks())
@@ -62,7 +73,7 @@ def test_rounds_rank_the_newest_policy_and_learn_from_all_rankings(made: tuple[P
     first = list(read_jsonl(run.path / "rankings" / "train.jsonl"))
     second = list(read_jsonl(run.path / "rounds" / "2" / "rankings" / "train.jsonl"))
     assert second[: len(first)] == first and len(second) > len(first)
-    control = list(read_jsonl(run.path / "rounds" / "control" / "rankings" / "train.jsonl"))
+    control = list(read_jsonl(run.path / "rounds" / f"control-{ROUNDS}" / "rankings" / "train.jsonl"))
     last = list(read_jsonl(run.path / "rounds" / str(ROUNDS) / "rankings" / "train.jsonl"))
     assert len(control) == len(last) and control[: len(first)] == first
     assert not any(c["model"].startswith("ppo") for r in control for c in r["completions"])
@@ -112,6 +123,7 @@ def test_iterate_by_command_goes_on_where_it_was(made: tuple[Path, Plan]) -> Non
     said = CliRunner().invoke(app, asked)
     assert said.exit_code == 0, said.output
     assert "rm_accuracy_new" in said.output and policy.read_bytes() == before
+    assert "control" in said.output and "less as many rankings of the SFT model alone" in said.output
 
 
 def test_it_takes_less_than_three_minutes_of_one_core(made: tuple[Path, Plan]) -> None:
