@@ -166,15 +166,18 @@ def winrate(
 @app.command()
 def findings(
     name: Annotated[str, typer.Argument(help="Name of the set of runs: runs/NAME.")] = "findings",
-    scale: Annotated[str, typer.Option(help="How much of everything: smoke, tour or full.")] = "tour",
+    scale: Annotated[str, typer.Option(help="How much of everything: findings, smoke, tour or full.")] = "findings",
     sizes: Annotated[str, typer.Option(help="Policy sizes, comma-separated.")] = "small,medium,large",
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated; 0 to 9 were used in development.")] = (
         "11,12,13,14,15"
     ),
     judge: Annotated[str, typer.Option(help="Size whose answers are ranked for the reward model; by default the middle one.")] = "",
-    sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the judge's.")] = "",
+    sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the smallest.")] = "",
     jobs: Annotated[int | None, typer.Option(help="Pieces at once; default: one per GPU, else per core.")] = None,
     only_read: Annotated[bool, typer.Option("--read", help="Run nothing: only measure what is recorded.")] = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Run nothing: print each run with what it costs, and the total.")
+    ] = False,
     as_json: AsJson = False,
     root: Root = Path("runs"),
 ) -> None:
@@ -186,10 +189,15 @@ def findings(
     from labkit.runs import check_name
 
     home, errors = Path(root) / check_name(name), {}
+    wanted = plan_of(scale, _split(sizes), whole_numbers(seeds), judge=judge, sweep=_split(sweep_sizes))
+    if only_plan:
+        from labkit.findings.price import price_list
+
+        print(price_list(wanted, home))
+        return
     if not only_read:
         from labkit.findings.execute import carry_out
 
-        wanted = plan_of(scale, _split(sizes), whole_numbers(seeds), judge=judge, sweep=_split(sweep_sizes))
         say = (lambda line: print(line, file=sys.stderr)) if as_json else print
         errors = carry_out(load_plan(home, wanted), home, jobs=jobs, say=say)
     records, outcomes = read_findings(home)
@@ -208,17 +216,23 @@ def iterate(
     scale: Annotated[str, typer.Option(help="How much of everything: smoke, tour or full.")] = "tour",
     seed: Annotated[int, typer.Option(help="Every random draw comes from it.")] = 0,
     model: Annotated[str | None, typer.Option(help="What the policy starts from; default: what the run says.")] = None,
+    control: Annotated[
+        bool, typer.Option(help="Also a policy from as many rankings of the SFT model alone, to compare with.")
+    ] = True,
     root: Root = Path("runs"),
 ) -> None:
     """Iterated RLHF: each round's rankings come from the newest policy, then a new reward model, then a new policy."""
     from tabulate import tabulate
 
     from labkit.experiment import Experiment
+    from labkit.iterate import against_control
     from labkit.iterate import iterate as run_rounds
     from labkit.runs import Run
 
-    rows = run_rounds(Experiment(Run(name, root), scale=scale, seed=seed, model=model), rounds=rounds)
+    lab = Experiment(Run(name, root), scale=scale, seed=seed, model=model)
+    rows = run_rounds(lab, rounds=rounds, control=control)
     print("\n" + tabulate(rows, "keys", floatfmt=".3f", missingval="-"))
+    print(f"\n{against_control(rows)}")
     print(f"\nRecord: {Path(root) / name / 'rounds' / 'results.json'}")
 
 
