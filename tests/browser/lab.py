@@ -132,9 +132,11 @@ class LabServer:
 class Lab:
     """One browser page on one notebook of the server."""
 
-    def __init__(self, server: LabServer, browser: Any, *, width: int = 1280, height: int = 1000) -> None:
+    def __init__(
+        self, server: LabServer, browser: Any, *, width: int = 1280, height: int = 1000, scale: float = 1
+    ) -> None:
         self.server = server
-        self.context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=1)
+        self.context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=scale)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.console: list[str] = []
