@@ -23,12 +23,13 @@ KNOBS = PPOKnobs(policy_lr=1e-3, value_lr=1e-3, ptx_coef=0.3)
 def main(model: Path, out: Path) -> None:
     torch.set_num_threads(1)
     state = toy_state(model, SETTINGS)
+    mine = KNOBS if state.accelerator.is_main_process else KNOBS.turned(policy_lr=1e-2)  # the first one's word counts
     rows = torch.randint(3, 40, (64, 32), generator=torch.Generator().manual_seed(0))
-    steps = list(islice(loop(state, toy_prompts(50), even_share, constant(KNOBS), SETTINGS, pretraining=rows), 2))
+    steps = list(islice(loop(state, toy_prompts(50), even_share, constant(mine), SETTINGS, pretraining=rows), 2))
     state.save(out / "snapshot")
     resumed = toy_state(model, SETTINGS).load(out / "snapshot")
     for at in (state, resumed):
-        steps += loop(at, toy_prompts(50), even_share, constant(KNOBS), SETTINGS, pretraining=rows)
+        steps += loop(at, toy_prompts(50), even_share, constant(mine), SETTINGS, pretraining=rows)
     average = {n: p.tolist() for n, p in state.averaged_policy().named_parameters() if "ln_f" in n}
     if state.accelerator.is_main_process:
         facts = {"processes": state.accelerator.num_processes, "kind": type(state.policy).__name__, "average": average}
