@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from labkit.models.last_layer import only_needed
 from labkit.models.packed import LAB_ATTENTION
-from labkit.sft.data import collate_packed
+from labkit.sft.data import IGNORED, collate_packed
 from labkit.stepwise import SteppedTrainer, quiet_arguments
 
 if TYPE_CHECKING:
@@ -31,9 +33,34 @@ class LabSFTTrainer(SteppedTrainer, SFTTrainer):
     tokens = 0  # real tokens of the optimiser step in hand
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **kwargs: Any) -> torch.Tensor:
-        mask = inputs["attention_mask"]
-        self.tokens += inputs["input_ids"].numel() if "layout" in inputs else int(mask.sum())
+        packed = "layout" in inputs
+        self.tokens += inputs["input_ids"].numel() if packed else int(inputs["attention_mask"].sum())
+        if packed and not kwargs.get("return_outputs"):
+            return self._packed_loss(model, inputs, kwargs.get("num_items_in_batch"))
         return super().compute_loss(model, inputs, **kwargs)
+
+    def _packed_loss(self, model: Any, inputs: dict[str, Any], count: torch.Tensor | int | None) -> torch.Tensor:
+        """The mean loss of the labeled tokens, their entropy and accuracy, with the head at their positions only.
+
+        Without Triton, trl's fused head scores every position: a third of a small model's step on a CPU.
+        """
+        targets = inputs["labels"][0, 1:]  # (T - 1,)
+        keep = (targets != IGNORED).nonzero().squeeze(1)  # (N,) positions whose next token has a label
+        passed = {name: value for name, value in inputs.items() if name != "labels"}
+        with only_needed(model, keep):
+            logits = model(**passed, use_cache=False, logits_to_keep=keep).logits[0].float()  # (N, V)
+        logprobs = logits.log_softmax(-1)
+        loss = F.nll_loss(logprobs, targets[keep], reduction="sum") / (len(keep) if count is None else count)
+        if self.args.average_tokens_across_devices and count is not None:
+            loss = loss * self.accelerator.num_processes
+        with torch.no_grad():
+            measured = {
+                "entropy": -(logprobs.exp() * logprobs).sum(-1),
+                "mean_token_accuracy": (logits.argmax(-1) == targets[keep]).float(),
+            }
+            for name, values in measured.items():
+                self._metrics["train"][name].append(self.accelerator.gather(values.mean()).mean().item())
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         logs["tokens"], self.tokens = self.tokens, 0
