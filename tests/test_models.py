@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from labkit.errors import DataError, ModelError
 from labkit.models import (
     batches_by_tokens,
+    choose_device,
     load_policy,
     load_reward_model,
     load_tokenizer,
@@ -132,6 +133,18 @@ def test_an_added_token_is_never_likely(tmp_path):
     assert after.shape[-1] == known + 3 and after[..., known:].amax() <= 1 / known
     twice = load_policy(tmp_path / "low", tokenizer=range(known + 3), device="cpu")
     assert all(torch.equal(a, b) for a, b in zip(grown.parameters(), twice.parameters(), strict=True))
+
+
+def test_every_process_of_a_launcher_loads_onto_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setenv("LABKIT_DEVICE", "cuda")
+    assert choose_device()[0] == torch.device("cuda")
+    for rank, index in (("0", 0), ("3", 3), ("5", 1)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert choose_device()[0] == torch.device("cuda", index)
+    monkeypatch.setenv("LABKIT_DEVICE", "cpu")
+    assert choose_device()[0] == torch.device("cpu")
 
 
 def test_errors_teach(tmp_path):

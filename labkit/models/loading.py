@@ -55,6 +55,8 @@ def choose_device() -> tuple[torch.device, torch.dtype]:
     wanted = os.environ.get("LABKIT_DEVICE")
     if wanted is None:
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:  # a launcher started one process per GPU: each loads onto its own
+        wanted = f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
     half = wanted.startswith("cuda") and torch.cuda.is_bf16_supported()
     dtype = os.environ.get("LABKIT_DTYPE", "bfloat16" if half else "float32")
     if dtype not in ("float32", "bfloat16"):
