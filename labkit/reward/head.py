@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.models import batches_by_tokens, packed_logits
+from labkit.models import batches_by_tokens, completion_scores
 from labkit.models.loading import scalar_head
 from labkit.reward.data import Ranked
 from labkit.reward.loss import kwise_loss
@@ -53,22 +53,32 @@ def settle_head(model: PreTrainedModel, rows: Sequence[Ranked], *, max_tokens: i
 
 def last_states(model: PreTrainedModel, rows: Sequence[Ranked], max_tokens: int) -> torch.Tensor:
     """(N, d) fp32 inputs of the head at the last token of each completion, on the CPU, without gradients."""
-    texts = [[*row.prompt, *response] for row in rows for response in row.responses]
-    states: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+    states: list[torch.Tensor] = [torch.empty(0)] * len(rows)
     seen: list[torch.Tensor] = []
     watch = scalar_head(model).register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     model.eval()
     try:
         with torch.no_grad():
-            for batch in batches_by_tokens([len(t) for t in texts], max_tokens):
-                packed_logits(model, [texts[i] for i in batch])
-                lengths, hidden = torch.tensor([len(texts[i]) for i in batch]), seen.pop().float().cpu()
-                if len(hidden) == 1:  # (1, T, d): rows end to end
-                    ends = hidden[0, lengths.cumsum(0) - 1]
-                else:  # (B, L, d): padded on the right, for models without the lab's attention
-                    ends = hidden[torch.arange(len(batch)), lengths - 1]
-                for i, state in zip(batch, ends, strict=True):
-                    states[i] = state
+            for batch in batches_by_tokens([_tokens(row) for row in rows], max_tokens):
+                completion_scores(model, [rows[i].prompt for i in batch], [rows[i].responses for i in batch])
+                ends = _at_ends(seen.pop().float().cpu(), [rows[i] for i in batch])
+                for i, found in zip(batch, ends.split([len(rows[i].responses) for i in batch]), strict=True):
+                    states[i] = found
     finally:
         watch.remove()
-    return torch.stack(states)
+    return torch.cat(states)
+
+
+def _tokens(row: Ranked) -> int:
+    return len(row.prompt) + sum(map(len, row.responses))
+
+
+def _at_ends(hidden: torch.Tensor, rows: Sequence[Ranked]) -> torch.Tensor:
+    """(N, d) states at the last tokens, from how `completion_scores` lays rows out."""
+    if len(hidden) == 1:  # (1, T, d): each prompt once, its responses behind it
+        sizes = [len(r) + (len(row.prompt) if k == 0 else 0) for row in rows for k, r in enumerate(row.responses)]
+        return hidden[0, torch.tensor(sizes).cumsum(0) - 1]
+    lengths = torch.tensor([len(row.prompt) + len(r) for row in rows for r in row.responses])
+    return hidden[
+        torch.arange(len(lengths)), lengths - 1
+    ]  # (B, L, d): padded on the right, without the lab's attention
