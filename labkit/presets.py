@@ -106,8 +106,8 @@ def _tour() -> Preset:
         sft=base.sft.but(epochs=4, lr=2e-3, valid_samples=128),
         ppo_init=base.ppo_init.but(epochs=4, lr=2e-3),
         reward=base.reward.but(batch_size=16, lr=5e-4, micro_batch=8, settle_head=True),
-        ppo=base.ppo.but(steps=30, batch=256, max_new_tokens=32, ptx_tokens=8, ema_decay=0.9),
-        ppo_knobs=base.ppo_knobs.turned(policy_lr=1e-3, value_lr=1e-3, kl_coef=0.2, ptx_coef=1.0),
+        ppo=base.ppo.but(steps=30, batch=256, max_new_tokens=32, warmup=3, ptx_tokens=8, ema_decay=0.9),
+        ppo_knobs=base.ppo_knobs.turned(policy_lr=5e-4, value_lr=2e-3, kl_coef=0.1, ptx_coef=1.0),
     )
 
 
@@ -130,7 +130,7 @@ def _full() -> Preset:
         sft=tour.sft.but(epochs=base.sft.epochs),
         ppo_init=tour.ppo_init,
         reward=tour.reward.but(batch_size=base.reward.batch_size),
-        ppo=tour.ppo.but(steps=base.ppo.steps, batch=base.ppo.batch, ptx_tokens=base.ppo.ptx_tokens),
+        ppo=base.ppo.but(max_new_tokens=tour.ppo.max_new_tokens),
         ppo_knobs=tour.ppo_knobs,
     )
 
