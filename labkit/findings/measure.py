@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["measure", "measured"]
 
-BENCHMARK_ITEMS = {"smoke": 6, "findings": 150, "tour": 150, "full": 300}
+BENCHMARK_ITEMS = {"smoke": 6, "findings": 250, "tour": 150, "full": 300}
 #: Toxicity is sampled and must be shown to stay the same within a few points, which 150 texts cannot tell.
 TOXICITY_ITEMS = {"smoke": 6, "findings": 400, "tour": 400, "full": 600}
 #: Answers to each validation prompt: one alone would leave gold utility as uncertain as the effects that it decides.

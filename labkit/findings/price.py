@@ -32,18 +32,18 @@ __all__ = ["PRICES", "bill", "price", "price_list", "total_minutes"]
 PRICES: Mapping[str, tuple[float, float, float]] = {
     "piece": (3.0, 4.0, 6.0),  # loading models and data, writing records
     "prompt": (0.0003, 0.0003, 0.0003),  # drawn, deduplicated, filtered
-    "demonstration": (0.0056, 0.0110, 0.0290),  # one example through SFT
-    "answer": (0.0067, 0.0098, 0.0200),  # sampled, and judged or scored
+    "demonstration": (0.0056, 0.0110, 0.0218),  # one example through SFT
+    "answer": (0.0067, 0.0098, 0.0190),  # sampled, and judged or scored; large scaled
     "ranking": (0.0200, 0.0294, 0.0600),  # its answers sampled and ranked; small and large scaled
     "lesson": (0.0385, 0.0385, 0.0385),  # one ranking through the reward model, which is the reader whatever the size
     "shuffled lesson": (0.0914, 0.0914, 0.0914),  # the same with its pairs apart
-    "episode": (0.0148, 0.0228, 0.0500),  # of PPO
-    "pretraining": (0.0050, 0.0074, 0.0200),  # examples of one episode of PPO-ptx
+    "episode": (0.0148, 0.0228, 0.0416),  # of PPO
+    "pretraining": (0.0050, 0.0074, 0.0150),  # examples of one episode of PPO-ptx; large scaled
     "online episode": (0.0300, 0.0412, 0.0900),  # of TRL's RLOO and GRPO; small and large scaled
     "pair": (0.0340, 0.0461, 0.1000),  # one pair through TRL's DPO or KTO; small and large scaled
-    "benchmark item": (0.0139, 0.0301, 0.0700),  # one item of each of the four benchmarks of the tax
-    "other item": (0.0066, 0.0086, 0.0200),  # one item of each of the others
-    "toxic item": (0.0052, 0.0061, 0.0130),  # one text with each of the three instructions
+    "benchmark item": (0.0139, 0.0301, 0.0600),  # one item of each of the four benchmarks of the tax; large scaled
+    "other item": (0.0066, 0.0086, 0.0180),  # one item of each of the others; large scaled
+    "toxic item": (0.0052, 0.0061, 0.0130),  # one text with each of the three instructions; large scaled
 }
 Bill = dict[str, float]  # unit -> how many
 
