@@ -1,8 +1,10 @@
 """What a live cockpit costs the training under it, decided by many short turns inside one process.
 
 One PPO-ptx job at tour scale is trained for a while, then goes on from the same snapshot again and again, in turns with
-and without a board (ABBA), so that both sides do the very same work and a neighbour's load falls on both alike. Compared
-is the processor time of the whole process. Runs inside a kernel, where the board's messages really leave the process.
+and without a board (ABBA), so that both sides do the very same work and a neighbour's load falls on both alike. A crowded
+machine makes the same arithmetic dearer by turns, and a ratio of whole turns shows little else. But threads have clocks of
+their own: what the process did outside the training thread is the board, its sending and the kernel's own business, and the
+last is the same on both sides. Runs inside a kernel, where the board's messages really leave the process.
 """
 
 from __future__ import annotations
@@ -21,16 +23,19 @@ import numpy as np
 __all__ = ["interval", "measure"]
 
 NEEDED = ("ppo_init", "reward")
+TAIL = 1.0  # seconds after a turn in which the board shows its last step
 
 
 def measure(
-    root: str | Path, name: str = "board-cost", *, pairs: int = 40, steps: int = 1, warm: int = 20
+    root: str | Path, name: str = "board-cost", *, pairs: int = 40, steps: int = 1, warm: int = 12
 ) -> dict[str, Any]:
-    """Turns with ("board") and without ("bare") a cockpit, and the ratio of their processor times with its interval.
+    """Turns with ("board") and without ("bare") a cockpit, and what they say, with intervals.
+
+    cpu, wall: with / without, the whole process. beside: processor time outside the training thread as a share of that
+    inside it, with minus without. share: what the board's own thread took of the process's processor time.
 
     root, name: a run folder; where it is a finished tour its models are used, else small stand-ins are trained first.
-    warm: iterations before the snapshot, whose curves the board draws as well. share: what the board's own thread took
-    of the process's processor time, which other programs do not blur.
+    warm: iterations before the snapshot, whose curves the board draws as well.
     """
     job = _job(root, name, warm + steps + 1)
     job.start(paused=True)
@@ -47,6 +52,8 @@ def measure(
         clock: interval([b[clock] / a[clock] for a, b in zip(rows["bare"], rows["board"], strict=True)])
         for clock in ("cpu", "wall")
     }
+    beside = [b["beside"] - a["beside"] for a, b in zip(rows["bare"], rows["board"], strict=True)]
+    ratios["beside"] = interval(beside)
     ratios["share"] = interval([row["own"] / row["cpu"] for row in rows["board"]])
     return {"turns": rows, "ratios": ratios, "messages": sum(row["messages"] for row in rows["board"])}
 
@@ -80,10 +87,14 @@ def _turn(job: Any, start: int, steps: int, *, board: bool) -> dict[str, float]:
     """From the snapshot of `start` so many steps on: processor and wall seconds, the board's own, its messages."""
     job.rollback(start).result()
     with _board(job) if board else contextlib.nullcontext({}) as seen:
-        cpu, wall = time.process_time(), time.perf_counter()
+        training = time.pthread_getcpuclockid(job._thread.ident)
+        cpu, inside, wall = time.process_time(), time.clock_gettime(training), time.perf_counter()
         own, sent = _own(seen), seen.get("messages", 0)
         _advance(job, steps)
-        spent = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+        wall = time.perf_counter() - wall
+        time.sleep(TAIL)
+        cpu, inside = time.process_time() - cpu, time.clock_gettime(training) - inside
+        spent = {"cpu": cpu, "wall": wall, "beside": (cpu - inside) / inside}
         return {**spent, "own": _own(seen) - own, "messages": seen.get("messages", 0) - sent}
 
 

@@ -16,7 +16,12 @@ from tests.benchmarks.board_cost import interval
 
 pytestmark = [pytest.mark.bench, pytest.mark.kernel, pytest.mark.timeout(3600)]
 
-NAMES = {"cpu": "with / without, processor", "wall": "with / without, wall", "share": "the board's own thread"}
+NAMES = {
+    "cpu": "with / without, processor",
+    "wall": "with / without, wall",
+    "beside": "outside the training thread, with minus without",
+    "share": "the board's own thread",
+}
 
 
 def in_a_kernel(code: str, repository: Path) -> None:
@@ -50,7 +55,7 @@ def test_a_live_board_costs_little(tmp_path: Path, repository: Path) -> None:
         print(f"{NAMES[clock]}: {ratio['median']:.4f} [{ratio['low']:.4f} to {ratio['high']:.4f}]")
     print(f"{ratio['count']} pairs of turns; {found['messages']} packets of curves left the kernel")
     assert found["messages"] >= pairs, "the board was not alive, so nothing was measured"
-    assert found["ratios"]["share"]["high"] < 0.02, "the board's own thread alone breaks the promise"
+    assert found["ratios"]["beside"]["high"] < 0.02, "what runs beside the training thread breaks the promise"
     assert found["ratios"]["cpu"]["low"] < 1.02, "the pairs say that the board costs more than 2 %"
 
 

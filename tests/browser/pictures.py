@@ -170,7 +170,7 @@ def inspector(lab: Lab, to: Path) -> None:
     run_cells(lab, 1, 2, 12)
     page = lab.page
     page.wait_for_selector(".lki-token")
-    page.get_by_label("source").select_option("ppo_ptx")
+    page.locator(".lki").get_by_label("source", exact=True).select_option("ppo_ptx")
     page.locator(".lki-list tbody tr").nth(2).click()
     page.wait_for_function("() => document.querySelectorAll('.lki-token').length > 5")
     page.locator(".lki-token").nth(3).hover()
