@@ -229,6 +229,8 @@ def test_a_minibatch_that_the_processes_cannot_share_is_refused():
     check_processes(SETTINGS, 4)
     with pytest.raises(SettingsError, match="8 episodes .* by 3 processes; choose a minibatch that is a multiple of 3"):
         check_processes(SETTINGS, 3)
+    with pytest.raises(SettingsError, match="1 pretraining rows .* for 2 processes, .* choose a ptx_row below 1024"):
+        check_processes(replace(SETTINGS, ptx_row=1024), 2)
 
 
 def test_moments_over_the_batch_need_no_float64_on_the_device():

@@ -31,7 +31,7 @@ def with_adapters(policy: PreTrainedModel, *, rank: int, alpha: float, targets: 
         import peft
     except ImportError as error:
         raise ModelError(
-            f"lora_rank is {rank}, but adapters need the package peft: pip install 'labkit[peft]', or set lora_rank to 0."
+            f"lora_rank is {rank}, but adapters need the package peft: pip install peft, or set lora_rank to 0."
         ) from error
     names = [t.strip() for t in targets.split(",") if t.strip()]
     config = peft.LoraConfig(

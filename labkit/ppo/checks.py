@@ -38,10 +38,15 @@ def check_prompts(prompts: Sequence[Prompt], lengths: Sequence[int], context: in
 
 def check_processes(settings: PPOSettings, processes: int) -> None:
     """Every process takes an equal share of each minibatch, so that no episode is left out."""
-    if settings.minibatch % processes or settings.ptx_rows < processes:
+    if settings.minibatch % processes:
         raise SettingsError(
-            f"A minibatch of {settings.minibatch} episodes and {settings.ptx_rows} pretraining rows cannot be shared evenly by {processes} "
-            f"processes; choose a minibatch that is a multiple of {processes} (and a batch that is one of the minibatch), or start fewer."
+            f"A minibatch of {settings.minibatch} episodes cannot be shared evenly by {processes} processes; "
+            f"choose a minibatch that is a multiple of {processes} (and a batch that is one of the minibatch), or start fewer."
+        )
+    if settings.ptx_rows < processes:
+        raise SettingsError(
+            f"{settings.ptx_rows} pretraining rows per minibatch are too few for {processes} processes, each of which needs one; "
+            f"choose a ptx_row below {settings.ptx_row}, so that there are more of them, or start fewer."
         )
 
 
