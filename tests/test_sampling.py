@@ -7,8 +7,9 @@ from transformers import AutoModelForCausalLM
 
 from labkit.errors import DataError
 from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
-from labkit.sampling import best_of_n, complete, engine, sample
-from labkit.types import Completion
+from labkit.sampling import best_of_n, complete, sample, steps
+from labkit.sampling.lean import lean
+from labkit.types import Completion, Prompt
 from tests.toy import ARCHITECTURES, END, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
 
@@ -39,7 +40,7 @@ def test_asking_seldom_who_has_ended_changes_nothing(folder, monkeypatch, every)
     """The path of accelerators, forced on a CPU: rows go on past their end until somebody looks."""
     model, prompts = load_policy(folder, device="cpu"), toy_rows(24, 1, 12) * 2
     at_once = draw(model, prompts)
-    monkeypatch.setattr(engine, "_ask_every", lambda device: every)
+    monkeypatch.setattr(steps, "ask_every", lambda device: every)
     seldom = draw(model, prompts)
     assert [(s.ids, s.finished) for s in at_once] == [(s.ids, s.finished) for s in seldom]
     assert {s.finished for s in seldom} == {True, False} and len({len(s.ids) for s in seldom}) > 3
@@ -61,7 +62,7 @@ class Waits(TorchDispatchMode):
 
 def test_between_two_looks_the_host_never_waits(tmp_path, monkeypatch):
     model = load_policy(save_toy(tmp_path / "m"), device="cpu")
-    monkeypatch.setattr(engine, "_ask_every", lambda device: 100)
+    monkeypatch.setattr(steps, "ask_every", lambda device: 100)
     counts = []
     for tokens in (2, 20):
         with Waits() as waits:
@@ -110,8 +111,25 @@ def test_errors_teach(tmp_path):
         draw(model, [])
     with pytest.raises(DataError, match="one seed per prompt"):
         draw(model, [[3]], seeds=[1, 2])
-    with pytest.raises(DataError, match="context of 64"):
-        draw(model, [[3] * 60])
+    with pytest.raises(DataError, match=r"Prompt 1 \(ids 3 3 .* has 60 tokens: .* context of 64; shorten the prompt to 48"):
+        draw(model, [[3], [3] * 60])
+    with pytest.raises(DataError, match=r'Prompt 0 \("4 4 4 4 4 4 4 4 \.\.\."\) has 60 tokens \(1 more'):
+        complete(model, NumberTokenizer(), [Prompt("a", "4 " * 60), Prompt("b", "5 " * 60)], max_new_tokens=16)
+    with pytest.raises(DataError, match="sample fewer tokens"):
+        draw(model, [[3]], max_new_tokens=64)
+    for stop, why in (([""], "is empty"), ("x", "give a list"), (["x"], "tokenizer=")):
+        with pytest.raises(DataError, match=why):
+            draw(model, [[3]], stop=stop)
+
+
+def test_the_cheaper_gelu_is_the_same_function_and_is_taken_back(tmp_path):
+    model = load_policy(save_toy(tmp_path / "m"), device="cpu")
+    gelu, x = next(m for m in model.modules() if isinstance(m, torch.nn.GELU)), torch.linspace(-30, 30, 10001)
+    expected = gelu(x)
+    with torch.no_grad(), lean(model):
+        assert type(gelu) is not torch.nn.GELU and torch.allclose(gelu(x), expected, atol=2e-6)
+        assert torch.equal(gelu(x.bfloat16()), torch.nn.GELU(approximate="tanh")(x.bfloat16()))
+    assert type(gelu) is torch.nn.GELU
 
 
 def test_completions_carry_their_provenance_and_best_of_n_picks_the_highest(tmp_path):

@@ -1,6 +1,7 @@
 """The one sampling engine of the lab: labeling, evaluation, best-of-n and PPO all draw from here."""
 
+from labkit.sampling.choice import Sampled
 from labkit.sampling.completions import best_of_n, complete
-from labkit.sampling.engine import Sampled, sample
+from labkit.sampling.engine import Engine, sample
 
-__all__ = ["Sampled", "best_of_n", "complete", "sample"]
+__all__ = ["Engine", "Sampled", "best_of_n", "complete", "sample"]

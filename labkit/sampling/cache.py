@@ -1,7 +1,8 @@
 """The key/value cache of the sampling engine: preallocated, right-aligned, and able to drop rows.
 
 All prompts end at the same slot, so every row of a step writes to one and the same slot and attention reads one
-contiguous stretch; shorter prompts are masked on their left.
+contiguous stretch; shorter prompts are masked on their left. Where nothing may change its shape or address (CUDA
+graphs), the same cache is `static`: the slot is a tensor, and attention always reads all slots.
 """
 
 from __future__ import annotations
@@ -19,39 +20,49 @@ class _Layer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, lengths: Sequence[int], new_slots: int) -> None:
+    def __init__(self, lengths: Sequence[int], new_slots: int, static: bool) -> None:
         super().__init__()
         self.lengths, self.longest = lengths, max(lengths)
-        self.slots = self.longest + new_slots
+        self.slots, self.static = self.longest + new_slots, static
         self.filled = 0
-        self.reading: Sequence[int] = ()  # rows whose packed prompts the next update brings
+        self.next: torch.Tensor | None = None  # (1,) the slot of the next token, of a static cache
+        self.reading: tuple[Sequence[int], torch.Tensor] | None = None  # rows whose packed prompts the next update brings
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         shape = (len(self.lengths), key_states.shape[1], self.slots)
-        self.keys = key_states.new_zeros(*shape, key_states.shape[3])
-        self.values = value_states.new_zeros(*shape, value_states.shape[3])
+        make = torch.Tensor.new_zeros if self.static else torch.Tensor.new_empty  # a static cache reads empty slots, too
+        self.keys = make(key_states, (*shape, key_states.shape[3]))
+        self.values = make(value_states, (*shape, value_states.shape[3]))
         self.is_initialized = True
 
     def update(self, key_states, value_states, *args, **kwargs):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        if self.reading:
-            self._store_prompts(key_states, value_states)
+        if self.reading is not None:
+            self._store_prompts(self.keys, key_states)
+            self._store_prompts(self.values, value_states)
+            self.filled, self.reading = self.longest, None
             return key_states, value_states
+        if self.static:
+            self.keys.index_copy_(2, self.next, key_states)
+            self.values.index_copy_(2, self.next, value_states)
+            return self.keys, self.values
         self.keys[:, :, self.filled] = key_states[:, :, 0]
         self.values[:, :, self.filled] = value_states[:, :, 0]
         self.filled += 1
         return self.keys[:, :, : self.filled], self.values[:, :, : self.filled]
 
-    def _store_prompts(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+    def _store_prompts(self, cached: torch.Tensor, states: torch.Tensor) -> None:
         """Packed (1, H, T, d) states -> each prompt at the right end of its row's first `longest` slots."""
-        lengths = torch.tensor([self.lengths[i] for i in self.reading])
-        row = torch.repeat_interleave(torch.tensor(self.reading), lengths)
-        slot = torch.cat([torch.arange(self.longest - n, self.longest) for n in lengths.tolist()])
-        row, slot = row.to(key_states.device), slot.to(key_states.device)
-        self.keys[row, :, slot] = key_states[0].transpose(0, 1)
-        self.values[row, :, slot] = value_states[0].transpose(0, 1)
-        self.filled, self.reading = self.longest, ()
+        rows, places = self.reading
+        _, heads, tokens, width = states.shape
+        flat = states[0].transpose(0, 1).reshape(tokens, heads * width)
+        grid = flat.index_select(0, places).view(len(rows), self.longest, heads, width).transpose(1, 2)
+        first, last = min(rows), max(rows) + 1
+        if list(rows) == list(range(first, last)):  # sorted prompts lie side by side
+            cached[first:last, :, : self.longest] = grid
+        else:
+            cached[torch.tensor(rows, device=cached.device), :, : self.longest] = grid
 
     def repeat(self, rows: torch.Tensor) -> None:
         """Row i becomes a copy of what row rows[i] was."""
@@ -60,8 +71,9 @@ class _Layer(CacheLayerMixin):
     def move(self, sources: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
         """Copy rows `sources` over rows `targets`, then forget all but the first `rows`; nothing else is touched."""
         if len(targets):
-            self.keys.index_copy_(0, targets, self.keys.index_select(0, sources))
-            self.values.index_copy_(0, targets, self.values.index_select(0, sources))
+            for cached in (self.keys, self.values):
+                used = cached if self.static else cached[:, :, : self.filled]
+                used.index_copy_(0, targets, used.index_select(0, sources))
         self.keys, self.values = self.keys[:rows], self.values[:rows]
 
     def get_seq_length(self) -> int:
@@ -71,27 +83,33 @@ class _Layer(CacheLayerMixin):
         return self.slots
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.filled + query_length, 0
+        return self.slots if self.static else self.filled + query_length, 0
 
 
 class RightAlignedCache(Cache):
     """A `transformers` cache for prompts of these lengths and up to `new_slots` further tokens each.
 
-    Unfilled and masked slots hold zeros, never garbage: a weight of zero times NaN would still be NaN.
+    Masked slots hold the row's own first token, never garbage: a weight of zero times NaN would still be NaN.
     """
 
-    def __init__(self, config, lengths: Sequence[int], new_slots: int) -> None:
+    def __init__(self, config, lengths: Sequence[int], new_slots: int, static: bool = False) -> None:
         count = config.get_text_config(decoder=True).num_hidden_layers
-        super().__init__(layers=[_Layer(lengths, new_slots) for _ in range(count)])
-        longest = max(lengths)
-        slots = torch.arange(longest + new_slots)
-        real = slots >= longest - torch.tensor(lengths)[:, None]  # (rows, slots), True on real tokens
+        super().__init__(layers=[_Layer(lengths, new_slots, static) for _ in range(count)])
+        self.lengths, self.longest, self.static = lengths, max(lengths), static
+        slots = torch.arange(self.longest + new_slots)
+        real = slots >= self.longest - torch.tensor(lengths)[:, None]  # (rows, slots), True on real tokens
+        if static:
+            real &= slots < self.longest  # each further slot is opened when its token comes
         self._mask = torch.zeros(real.shape).masked_fill(~real, float("-inf"))  # what is added to attention scores
 
-    def read_next(self, rows: Sequence[int]) -> None:
+    def read_next(self, rows: Sequence[int], device: torch.device) -> None:
         """The next forward pass brings the packed prompts of these rows."""
+        lengths = torch.tensor([self.lengths[i] for i in rows])[:, None]
+        starts = lengths.cumsum(0) - lengths
+        within = (torch.arange(self.longest) - (self.longest - lengths)).clamp(min=0)
+        places = (starts + within).flatten().to(device)  # of each slot, the token of the packed row
         for layer in self.layers:
-            layer.reading = rows
+            layer.reading = (rows, places)
 
     def start_steps(self, rows: torch.Tensor | None) -> None:
         """After the prompts were read: repeat them as `rows` says (None: one row each) and move the mask to the device."""
@@ -100,6 +118,10 @@ class RightAlignedCache(Cache):
             self._mask = self._mask.index_select(0, rows)
             for layer in self.layers:
                 layer.repeat(rows)
+        if self.static:
+            self._next = torch.tensor([self.longest], device=self._mask.device)
+            for layer in self.layers:
+                layer.next = self._next
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Row i becomes row rows[i], and the rest is forgotten. Cheap where most rows stay in place."""
@@ -110,6 +132,12 @@ class RightAlignedCache(Cache):
             layer.move(sources, targets, len(rows))
 
     def step_mask(self) -> torch.Tensor:
-        """(rows, 1, 1, filled + 1) of 0 and -inf: what the next token may look at."""
-        filled = self.layers[0].filled + 1
-        return self._mask[:, None, None, :filled]
+        """(rows, 1, 1, slots) of 0 and -inf: what the next token may look at. A static cache opens the token's own slot."""
+        if self.static:
+            return self._mask.index_fill_(1, self._next, 0.0)[:, None, None]
+        return self._mask[:, None, None, : self.layers[0].filled + 1]
+
+    def stepped(self) -> None:
+        """After a forward pass of one token each: a static cache goes on to the next slot."""
+        if self.static:
+            self._next.add_(1)

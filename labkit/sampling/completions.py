@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from labkit.models import decode, encode_prompt, model_hash
-from labkit.sampling.engine import sample
+from labkit.sampling.engine import Engine, check_context, context_of_model, sample
+from labkit.sampling.stops import Stops
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Prompt
 
@@ -19,7 +21,7 @@ __all__ = ["best_of_n", "complete"]
 
 
 def complete(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Engine,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     *,
@@ -29,16 +31,22 @@ def complete(
     seed: int = 0,
     name: str = "",
     prefix: str = "",
+    stop: Sequence[str | Sequence[int]] = (),
 ) -> list[list[Completion]]:
     """Sample n completions for each prompt, each with model, sampling parameters, seed and token ids.
 
     name: shown as the completion's model; the weights' hash by default, which `sampling` holds in any case.
     prefix: text put before every prompt (few-shot examples).
+    stop: strings or lists of token ids that end a response besides the end token. The ids go on to the token that
+    completes the stop; the text ends right before a stop string.
     """
-    weights = model_hash(model)  # a name says which stage, the hash which weights: a stage may be trained again
+    # a name says which stage, the hash which weights: a stage may be trained again
+    weights = model.name if isinstance(model, Engine) else model_hash(model)
     name = name or weights
     seeds = [derive_seed(seed, "complete", p.id, i) for p in prompts for i in range(n)]
     ids = [encode_prompt(tokenizer, prefix + p.text) for p in prompts]
+    check_context(context_of_model(model), ids, max_new_tokens, [p.text for p in prompts])
+    stops = Stops.of(tokenizer.eos_token_id, stop, partial(decode, tokenizer))
     drawn = sample(
         model,
         [row for row in ids for _ in range(n)],
@@ -46,13 +54,17 @@ def complete(
         eos_id=tokenizer.eos_token_id,
         temperature=temperature,
         seeds=seeds,
+        stop=stop,
+        tokenizer=tokenizer,
     )
     sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens, "weights": weights}
+    if stop:
+        sampling["stop"] = [s if isinstance(s, str) else list(s) for s in stop]
     flat = [
         Completion(
             id=f"{name}-{prompts[k // n].id}-{k % n}",
             prompt_id=prompts[k // n].id,
-            text=decode(tokenizer, s.ids),
+            text=stops.shown(decode(tokenizer, s.ids)),
             token_ids=tuple(s.ids),
             finished=s.finished,
             model=name,

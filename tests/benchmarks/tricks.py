@@ -15,7 +15,7 @@ import torch
 from labkit.models import fused, packed_logits, response_logprobs, response_values, score
 from labkit.models.packed import LAB_ATTENTION
 from labkit.models.scoring import response_positions
-from labkit.sampling import engine
+from labkit.sampling import Sampled, sample, steps
 from tests.benchmarks.peers.lab_ppo import scalar_model
 from tests.benchmarks.referee import spread
 from tests.benchmarks.workload import END, PAD, Workload, make_policy, make_prompts
@@ -26,10 +26,10 @@ Rows = Sequence[Sequence[int]]
 GRID_TOKENS = 16384  # of a padded batch, as many as the lab's own scoring batches have
 
 
-def sample_without_dropping(policy: Any, prompts: Rows, **options: Any) -> list[engine.Sampled]:
+def sample_without_dropping(policy: Any, prompts: Rows, **options: Any) -> list[Sampled]:
     """Every row takes part in every step, also when it has long ended."""
-    with mock.patch.object(engine, "_ask_every", lambda device: 10**9):
-        return engine.sample(policy, prompts, **options)
+    with mock.patch.object(steps, "ask_every", lambda device: 10**9):
+        return sample(policy, prompts, **options)
 
 
 def padded_batches(prompts: Rows, responses: Rows):
@@ -105,9 +105,9 @@ def _parts(work: Workload) -> dict[str, Callable[[], Any]]:
     scalar = scalar_model(policy, work)
     prompts = make_prompts(work, work.batch)
     options = {"max_new_tokens": work.max_response, "eos_id": END, "seeds": range(work.batch)}
-    responses = [s.ids for s in engine.sample(policy, prompts, **options)]
+    responses = [s.ids for s in sample(policy, prompts, **options)]
     return {
-        "sampling": lambda: engine.sample(policy, prompts, **options),
+        "sampling": lambda: sample(policy, prompts, **options),
         "sampling without dropping": lambda: sample_without_dropping(policy, prompts, **options),
         "logprobs": lambda: response_logprobs(policy, prompts, responses),
         "values": lambda: response_values(scalar, prompts, responses),

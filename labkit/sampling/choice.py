@@ -1,0 +1,50 @@
+"""How a token is chosen: by inverting the CDF at a uniform number of the request's own, so that nothing else decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from labkit.sampling.stops import Stops
+
+__all__ = ["Sampled", "choose", "cut", "noise_of"]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One sampled response: its ids (with what ended it, if that came), their log-probabilities, whether it ended by itself."""
+
+    ids: list[int]
+    logprobs: list[float]
+    finished: bool
+
+
+def noise_of(seeds: Sequence[int], steps: int) -> torch.Tensor:
+    """(rows, steps) uniform numbers in [0, 1), each row from its own seed."""
+    generator = torch.Generator()
+    return torch.stack([torch.rand(steps, generator=generator.manual_seed(seed)) for seed in seeds])
+
+
+def choose(logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, V) logits and (B,) uniform numbers -> (B,) token ids and (B,) their log-probabilities."""
+    logits = logits.float()
+    if temperature > 0:
+        logprobs = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+        cdf = logprobs.exp().cumsum(dim=-1)
+        ids = torch.searchsorted(cdf, (noise.to(cdf.device) * cdf[:, -1])[:, None], right=True).squeeze(1)
+        ids = ids.clamp_(max=logits.shape[-1] - 1)
+    else:
+        logprobs = torch.log_softmax(logits, dim=-1)
+        ids = logprobs.argmax(dim=-1)
+    return ids, logprobs.gather(1, ids[:, None]).squeeze(1)
+
+
+def cut(ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]], stops: Stops) -> list[Sampled]:
+    """Each row to where it ended: what came after, before anyone looked, never was."""
+    found = []
+    for row, row_logprobs in zip(ids, logprobs, strict=True):
+        n = stops.length(row)
+        found.append(Sampled(list(row[:n]), list(row_logprobs[:n]), n is not None))
+    return found

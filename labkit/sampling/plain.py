@@ -1,0 +1,70 @@
+"""The plain path through the library's own `generate`, for models without the lab's attention: slower, same choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+from labkit.sampling.choice import Sampled, choose, cut
+from labkit.sampling.stops import Stops
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["sample_by_generate"]
+
+
+class _ChooseByNoise(LogitsProcessor):
+    """Makes greedy `generate` follow our own choice, token by token, and remembers its log-probabilities."""
+
+    def __init__(self, noise: torch.Tensor, prompt_length: int, temperature: float) -> None:
+        self.noise, self.prompt_length, self.temperature = noise, prompt_length, temperature
+        self.logprobs: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        ids, logprobs = choose(scores, self.noise[:, input_ids.shape[1] - self.prompt_length], self.temperature)
+        self.logprobs.append(logprobs.cpu())
+        return torch.full_like(scores, float("-inf")).scatter(1, ids[:, None], 0.0)
+
+
+class _Stopped(StoppingCriteria):
+    """The lab's own rule: it alone says when a row has ended."""
+
+    def __init__(self, stops: Stops, prompt_length: int) -> None:
+        self.stops, self.prompt_length = stops, prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        ended = [self.stops.length(row) is not None for row in input_ids[:, self.prompt_length :].tolist()]
+        return torch.tensor(ended, device=input_ids.device)
+
+
+def sample_by_generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    noise: torch.Tensor,
+    max_new_tokens: int,
+    stops: Stops,
+    temperature: float,
+) -> list[Sampled]:
+    """One response per prompt; prompts are padded on their left."""
+    device = model.get_input_embeddings().weight.device
+    longest = max(len(p) for p in prompts)
+    mask = torch.arange(longest) >= longest - torch.tensor([len(p) for p in prompts])[:, None]  # (B, L)
+    ids = torch.full((len(prompts), longest), stops.eos_id)
+    ids[mask] = torch.tensor([t for p in prompts for t in p])
+    chooser = _ChooseByNoise(noise, longest, temperature)
+    out = model.generate(
+        input_ids=ids.to(device),
+        attention_mask=mask.long().to(device),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=stops.eos_id,
+        pad_token_id=stops.eos_id,
+        logits_processor=LogitsProcessorList([chooser]),
+        stopping_criteria=StoppingCriteriaList([_Stopped(stops, longest)] if stops.more else []),
+    )[:, longest:].cpu()
+    return cut(out.tolist(), torch.stack(chooser.logprobs, dim=1).tolist(), stops)
