@@ -21,7 +21,7 @@ from tests.benchmarks.floor import matrix_rate, needed_for_rankings, needed_oper
 from tests.benchmarks.referee import Bout, Peer, duel, find_trl_ppo, spread
 from tests.benchmarks.workload import Workload
 
-__all__ = ["cost_by_size", "ppo", "ppo_bfloat16", "ptx", "reward", "sampling", "sft"]
+__all__ = ["cost_by_size", "online", "ppo", "ppo_bfloat16", "ptx", "reward", "sampling", "sft"]
 
 PEERS = "tests.benchmarks.peers"
 
@@ -51,6 +51,24 @@ def ppo(
         result["phase_ratios"] = {name: bout.phase_ratios("trl", "lab", name) for name in phases}
     needed = needed_operations(work, result["lab"]["mean_length"])
     return result | {"floor": _floor(work, needed)}
+
+
+def online(work: Workload, method: str, *, rounds: int) -> dict[str, Any]:
+    """PPO episodes per second beside RLOO or GRPO of current TRL.
+
+    The same: policy, reward model, prompts' lengths, episodes, optimiser steps, most tokens. Not the same: these methods
+    draw four episodes of a prompt and have no value model, so that they compute less for an episode than PPO does.
+    """
+    contestants = {
+        method: Peer(f"{PEERS}.trl_online", work, f"--method={method}"),
+        "lab": Peer(f"{PEERS}.lab_ppo", work),
+    }
+    bout = duel(contestants, rounds)
+    check_same_work(bout, work)
+    result = _result(bout, work, "episodes", lambda _: work.batch)
+    for name in contestants:
+        result[name]["mean_length"] = bout.median(name, "mean_length")
+    return result
 
 
 def check_same_work(bout: Bout, work: Workload) -> None:
@@ -117,10 +135,14 @@ def reward(work: Workload, completions: int, *, rounds: int) -> dict[str, Any]:
     return result | {"floor": _floor(work, {"update": needed_for_rankings(work, completions)})}
 
 
-def sampling(work: Workload, *, rounds: int) -> dict[str, Any]:
-    """Sampled tokens per second beside `generate`, on the same prompts."""
-    engines = {name: Peer(f"{PEERS}.sampling", work, f"--engine={name}") for name in ("generate", "lab")}
-    bout = duel(engines, rounds)
+def sampling(work: Workload, *, rounds: int, lab: str = "lab", peer: str = "generate", **limits: Any) -> dict[str, Any]:
+    """Sampled tokens per second beside `generate`, on the same prompts.
+
+    lab, peer: which ways of sampling are compared (`peers/sampling.py`).
+    """
+    engines = {peer: Peer(f"{PEERS}.sampling", work, f"--engine={peer}")}
+    engines["lab"] = Peer(f"{PEERS}.sampling", work, f"--engine={lab}")
+    bout = duel(engines, rounds, **limits)
     result = _result(bout, work, "tokens", lambda r: r["tokens"])
     for name in engines:
         result[name] |= {"phases": bout.phases(name), "mean_length": bout.median(name, "mean_length")}

@@ -1,5 +1,7 @@
 """One GPU: PPO at 124M and 0.5B parameters in bf16 beside TRL 1.12.0, in under 9 minutes, without network.
 
+Before that, sampling: steps that a CUDA graph replays beside steps one by one, and beside `generate`.
+
     python -m tests.benchmarks.gpu [--out results.json] [--dry-run]
 
 Models are built from configs. TRL 1.12.0 is looked for, without network, in the folder that LABKIT_BENCH_TRL names, in
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +26,41 @@ from tests.benchmarks.referee import find_trl_ppo
 from tests.benchmarks.workload import Workload
 
 SECONDS = 480.0  # for all contests together; loading and saving take the rest of the 9 minutes
-CONTESTS = {
-    "PPO, 124M, bf16": (Workload("124M", batch=512, minibatch=64, dtype="bfloat16", device="cuda", threads=8), 256),
-    "PPO, 0.5B, bf16": (Workload("0.5B", batch=128, minibatch=32, dtype="bfloat16", device="cuda", threads=8), 64),
-}
-DRY_RUN = {
-    "PPO, tiny": (Workload("tiny", batch=16, minibatch=8, dtype="bfloat16", mean_response=6.0, max_response=12), 16)
-}
+SMALL = Workload("124M", batch=512, minibatch=64, dtype="bfloat16", device="cuda", threads=8)
+LARGE = Workload("0.5B", batch=128, minibatch=32, dtype="bfloat16", device="cuda", threads=8)
+TINY = Workload("tiny", batch=16, minibatch=8, dtype="bfloat16", mean_response=6.0, max_response=12)
+Contest = tuple[Callable[..., dict[str, Any]], Workload, dict[str, Any]]  # (what is measured, on what, its options)
 
 
-def measure(todo: dict[str, tuple[Workload, int]], seconds: float, rounds: int) -> dict[str, Any]:
+def both_ways(name: str, work: Workload) -> dict[str, Contest]:
+    """Sampling with graphs beside steps one by one, and beside `generate`."""
+    return {
+        f"sampling, {name}, graphs beside steps": (contests.sampling, work, {"lab": "graphs", "peer": "steps"}),
+        f"sampling, {name}": (contests.sampling, work, {}),
+    }
+
+
+CONTESTS: dict[str, Contest] = {
+    **both_ways("124M, bf16", SMALL),
+    "PPO, 124M, bf16": (contests.ppo, SMALL, {"rollout_batch": 256}),
+    "PPO, 0.5B, bf16": (contests.ppo, LARGE, {"rollout_batch": 64}),
+}
+DRY_RUN: dict[str, Contest] = {**both_ways("tiny", TINY), "PPO, tiny": (contests.ppo, TINY, {"rollout_batch": 16})}
+
+
+def measure(todo: dict[str, Contest], seconds: float, rounds: int) -> dict[str, Any]:
     """Each contest gets an equal share of the time that is left; a contestant that fails is reported, not fatal."""
     ends = time.monotonic() + seconds
-    first = next(iter(todo.values()))[0]
+    first = next(iter(todo.values()))[1]
     results: dict[str, Any] = {"environment": report.environment(first.device, first.threads)}
     if find_trl_ppo() is None:
         print(
             "TRL 1.12.0 was not found, so that there will be no ratios; this script's docstring says where it is looked for."
         )
-    for number, (name, (work, rollout_batch)) in enumerate(todo.items()):
+    for number, (name, (contest, work, options)) in enumerate(todo.items()):
         share = (ends - time.monotonic()) / (len(todo) - number)
         try:
-            results[name] = contests.ppo(work, rounds=rounds, rollout_batch=rollout_batch, seconds=share)
+            results[name] = contest(work, rounds=rounds, seconds=share, **options)
         except RuntimeError as error:
             results[name] = {"failed": str(error)}
         print(json.dumps({name: {k: v for k, v in results[name].items() if k != "rounds"}}, indent=1), flush=True)

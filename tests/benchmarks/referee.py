@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import Any
 
 from tests.benchmarks.workload import Workload
 
-__all__ = ["REPOSITORY", "TRL_PPO_HOME", "Bout", "Home", "Peer", "duel", "find_trl_ppo", "spread"]
+__all__ = ["REPOSITORY", "TRL_PPO_HOME", "Bout", "Home", "Peer", "duel", "find_trl_ppo", "how_it_ended", "spread"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRL_PPO_HOME = REPOSITORY / ".bench" / "trl112"  # where `make bench` installs it
@@ -70,22 +72,51 @@ class Peer:
     def answer(self) -> dict[str, Any]:
         line = self.process.stdout.readline()
         if not line:
-            self.log.seek(0)
-            raise RuntimeError(f"{self.name} ended early:\n{self.log.read()[-3000:]}")
+            raise RuntimeError(self._epitaph())
         return json.loads(line)
 
     def round(self) -> dict[str, Any]:
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as error:  # it died between two rounds
+            raise RuntimeError(self._epitaph()) from error
         return self.answer()
 
+    def _epitaph(self) -> str:
+        """How the process ended, and its last words: a killed one has none, and only its signal says what happened."""
+        self.log.seek(0)
+        said = self.log.read()[-3000:].strip() or "(it wrote nothing to standard error)"
+        return f"{self.name} ended early: {how_it_ended(self._exit_code())}\n{said}"
+
+    def _exit_code(self) -> int | None:
+        try:
+            return self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return None
+
     def close(self) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it may be dead, with a "go" that it never read
+            self.process.stdin.close()
         try:
             self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
         self.log.close()
+
+
+def how_it_ended(code: int | None) -> str:
+    """An exit status in words; SIGKILL without a word is how the kernel ends a process for which memory ran out."""
+    if code is None:
+        return "it closed its output and is still running."
+    if code >= 0:
+        return f"exit code {code}."
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    hint = "; out of memory? Free some, or take a smaller batch." if -code == signal.SIGKILL else "."
+    return f"signal {-code} ({name}){hint}"
 
 
 @dataclass

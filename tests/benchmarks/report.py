@@ -164,7 +164,7 @@ def _about(who: str, facts: dict[str, Any]) -> str:
 
 
 def _peer(result: dict[str, Any]) -> str | None:
-    return next((name for name in ("trl", "generate") if name in result), None)
+    return next((name for name in ("trl", "generate", "steps", "rloo", "grpo") if name in result), None)
 
 
 def _amount(value: float | dict[str, float]) -> str:

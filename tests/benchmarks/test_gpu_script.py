@@ -22,7 +22,18 @@ def test_dry_run_reports_phases_hardware_and_versions(tmp_path, monkeypatch, cap
         "passes": "bfloat16",
     }
     assert 3 < lab["mean_length"] < 10
-    assert "| PPO, tiny (episodes per second) |" in capsys.readouterr().out
+    ways = results["sampling, tiny, graphs beside steps"]
+    assert ways["lab"]["mean_length"] == ways["steps"]["mean_length"] and ways["ratio"]["median"] > 0
+    said = capsys.readouterr().out
+    assert "| PPO, tiny (episodes per second) |" in said and "| sampling, tiny, graphs beside steps (tokens" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_ppo_is_measured_beside_methods_without_a_value_model(method):
+    work = Workload("tiny", batch=16, minibatch=8, mean_response=6.0, max_response=12)
+    result = contests.online(work, method, rounds=1)
+    assert result["ratio"]["median"] > 0 and all(3 < result[who]["mean_length"] < 10 for who in ("lab", method))
 
 
 def test_the_peer_is_found_without_network_as_an_environment_or_as_a_folder(tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ MEASURES = {
     "PPO, 1M, batch 512": lambda: contests.ppo(Workload("1M", 512), rounds=5),
     "PPO, 10M, batch 512": lambda: contests.ppo(LARGE, rounds=3, warmup=0),
     "PPO, 10M, batch 512, both bf16": lambda: contests.ppo_bfloat16(LARGE, rounds=3, warmup=0),
+    "PPO beside TRL's RLOO, 1M, batch 512": lambda: contests.online(Workload("1M", 512), "rloo", rounds=3),
+    "PPO beside TRL's GRPO, 1M, batch 512": lambda: contests.online(Workload("1M", 512), "grpo", rounds=3),
     "PPO-ptx, 1M, batch 256": lambda: contests.ptx(Workload("1M", 256), rounds=3),
     "reward model, K = 4": lambda: contests.reward(Workload("1M", minibatch=16), 4, rounds=5),
     "reward model, K = 9": lambda: contests.reward(Workload("1M", minibatch=16), 9, rounds=5),
@@ -56,7 +58,7 @@ def results():
 def test_contest(name, results):
     results[name] = MEASURES[name]()
     lengths = [
-        results[name][who]["mean_length"] for who in ("lab", "trl") if "mean_length" in results[name].get(who, {})
+        results[name][who]["mean_length"] for who in ("lab", "trl", "rloo", "grpo") if "mean_length" in results[name].get(who, {})
     ]
     assert all(9 < length < 15 for length in lengths), "a contestant did not sample what the workload says"
 

@@ -1,25 +1,34 @@
-"""Sampling as a contestant: the lab's engine, or `generate` of transformers, on the same prompts."""
+"""Sampling as a contestant: the lab's engine, or `generate` of transformers, on the same prompts.
+
+The lab's engine as it chooses (`lab`), with steps that a CUDA graph replays (`graphs`; on a CPU the same steps, not
+recorded), or with steps one by one (`steps`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 
 from labkit.models import fused
 from labkit.models.packed import LAB_ATTENTION
-from labkit.sampling import sample
+from labkit.sampling import engine, sample
 from tests.benchmarks.peers.protocol import Contestant
 from tests.benchmarks.workload import END, PAD, Workload, make_policy, make_prompts
 
 
-def lab(work: Workload) -> Callable[[], int]:
-    """A function that samples once and counts the tokens."""
+def lab(work: Workload, graphs: bool | None = None) -> Callable[[], int]:
+    """A function that samples once and counts the tokens; bf16 by autocast, as training has it. None: as the lab chooses."""
     policy = fused(make_policy(work, attn_implementation=LAB_ATTENTION)).to(work.device)
     prompts = make_prompts(work, work.batch)
+    chosen = contextlib.nullcontext if graphs is None else lambda: mock.patch.object(engine, "graphs_pay", lambda _: graphs)
 
     def run() -> int:
-        drawn = sample(policy, prompts, max_new_tokens=work.max_response, eos_id=END, seeds=range(work.batch))
+        half = work.dtype == "bfloat16"
+        with chosen(), torch.autocast(work.device, torch.bfloat16, enabled=half):
+            drawn = sample(policy, prompts, max_new_tokens=work.max_response, eos_id=END, seeds=range(work.batch))
         return sum(len(s.ids) for s in drawn)
 
     return run
@@ -27,7 +36,7 @@ def lab(work: Workload) -> Callable[[], int]:
 
 def generate(work: Workload) -> Callable[[], int]:
     """The same through `generate`, which must have its prompts padded."""
-    policy = make_policy(work).to(work.device)
+    policy = make_policy(work).to(work.device, getattr(torch, work.dtype))
     prompts = make_prompts(work, work.batch)
     longest = max(len(p) for p in prompts)
     padded = torch.tensor([[PAD] * (longest - len(p)) + p for p in prompts], device=work.device)
@@ -42,14 +51,22 @@ def generate(work: Workload) -> Callable[[], int]:
     return run
 
 
+ENGINES = {
+    "lab": lab,
+    "graphs": lambda work: lab(work, graphs=True),
+    "steps": lambda work: lab(work, graphs=False),
+    "generate": generate,
+}
+
+
 def main() -> None:
     parser = Workload.parser()
-    parser.add_argument("--engine", choices=("lab", "generate"), default="lab")
+    parser.add_argument("--engine", choices=ENGINES, default="lab")
     arguments = parser.parse_args()
     work = Workload.from_arguments(arguments)
     torch.set_num_threads(work.threads)
     contestant = Contestant()
-    run = {"lab": lab, "generate": generate}[arguments.engine](work)
+    run = ENGINES[arguments.engine](work)
     contestant.ready()
     while contestant.await_go():
         tokens = run()
