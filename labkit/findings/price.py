@@ -43,6 +43,7 @@ PRICES: Mapping[str, tuple[float, float, float]] = {
     "pair": (0.0340, 0.0461, 0.1000),  # one pair through TRL's DPO or KTO; small and large scaled
     "benchmark item": (0.0139, 0.0301, 0.0600),  # one item of each of the four benchmarks of the tax; large scaled
     "other item": (0.0066, 0.0086, 0.0180),  # one item of each of the others; large scaled
+    "stage drawn": (1.2, 1.2, 1.2),  # on the model sheet of its cell
     "toxic item": (0.0052, 0.0061, 0.0130),  # one text with each of the three instructions; large scaled
 }
 Bill = dict[str, float]  # unit -> how many
@@ -201,6 +202,12 @@ def _folds(shop: _Shop, plan: Plan, task: Task) -> list[Bill]:
     return [shop.learnt(5 * 0.8 * 0.8 * (shop.amounts.rankings + shop.amounts.valid_rankings))]
 
 
+def _sheet(shop: _Shop, plan: Plan, task: Task) -> list[Bill]:
+    """The stages on a cell's sheet: SFT, PPO init, RM, evaluation, PPO and PPO-ptx; at a swept size all others as well."""
+    swept = 4 + len(variants(plan.scale)) - 2 + MEMBERS - 1 + len(METHODS)
+    return [{"stage drawn": 6 + swept * (task.size in plan.sweep)}]
+
+
 def _batching(shop: _Shop, plan: Plan, task: Task) -> list[Bill]:
     apart = {"shuffled lesson": shop.amounts.rankings}
     return [apart, shop.learnt(shop.amounts.rankings, judges.MORE_EPOCHS)]
@@ -221,4 +228,5 @@ _PARTS: Mapping[str, Parts] = {
     "evaluate-methods": lambda shop, *_: [{"answer": (len(METHODS) + 2) * shop.amounts.test_prompts}],
     "folds": _folds,
     "batching": _batching,
+    "sheet": _sheet,
 }
