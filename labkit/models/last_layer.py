@@ -20,11 +20,10 @@ _FEED_FORWARD = ("mlp", "feed_forward", "ffn")
 def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
     """Inside, the last layer's feed-forward block runs on positions `keep` (N,) of the packed row alone.
 
-    Elsewhere it adds zero.
-
-    No effect where no such block is found, and under gradient checkpointing, which runs layers again after this ends.
+    Elsewhere it adds zero. No effect where no such block is found. Under gradient checkpointing the last layer keeps what
+    it computed: its backward pass comes first, so little is saved by computing it again, and these hooks are gone by then.
     """
-    block = None if keep is None or _checkpoints(model) else _last_feed_forward(model)
+    layer, block = (None, None) if keep is None else _last_feed_forward(model)
     if block is None:
         yield
         return
@@ -40,21 +39,22 @@ def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
         return output.new_zeros(1, places, output.shape[2]).index_copy(1, keep, output)
 
     hooks = [block.register_forward_pre_hook(narrow), block.register_forward_hook(widen)]
+    checkpoints = getattr(layer, "gradient_checkpointing", False)
+    if checkpoints:
+        layer.gradient_checkpointing = False
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+        if checkpoints:
+            layer.gradient_checkpointing = True
 
 
-def _checkpoints(model: nn.Module) -> bool:
-    return torch.is_grad_enabled() and any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-
-
-def _last_feed_forward(model: nn.Module) -> nn.Module | None:
-    """The feed-forward block of the last decoder layer, by the name that `transformers` gives it."""
+def _last_feed_forward(model: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
+    """The last decoder layer and its feed-forward block, by the name that `transformers` gives it."""
     stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m)]
     layers = max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=None)
     if layers is None:
-        return None
-    return next((child for name, child in layers[-1].named_children() if name in _FEED_FORWARD), None)
+        return None, None
+    return layers[-1], next((child for name, child in layers[-1].named_children() if name in _FEED_FORWARD), None)

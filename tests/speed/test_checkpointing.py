@@ -52,7 +52,8 @@ def test_ppo_ptx_ends_with_the_same_weights_and_runs_layers_twice(tmp_path, arch
 
 
 def test_what_waits_for_the_backward_pass_is_less(tmp_path):
-    folder, kept = save_toy(tmp_path / "init", spread=0.05), []
+    """All but the last layer, whose turn in the backward pass comes first."""
+    folder, kept = save_toy(tmp_path / "init", "llama", spread=0.05), []
     for wanted in (True, False):
         model, sizes = load_policy(folder, device="cpu"), []
         if wanted:
@@ -60,7 +61,7 @@ def test_what_waits_for_the_backward_pass_is_less(tmp_path):
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             response_logits(model, toy_rows(8, 20, 30), toy_rows(8, 1, 2))
         kept.append(sum(sizes))
-    assert 0 < kept[0] < kept[1] / 4
+    assert 0 < kept[0] < 0.6 * kept[1]
 
 
 def test_sampling_and_scoring_do_not_notice(tmp_path):
@@ -91,7 +92,7 @@ def train_reward(base, **settings):
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("train", [train_sft, train_reward])
 def test_sft_and_reward_training_end_with_the_same_weights(tmp_path, train, architecture):
-    """Also under residual dropout: what a layer drops the second time is what it dropped the first time."""
+    """Also under residual dropout: what a layer drops is the same the second time, and the same as without checkpoints."""
     base = save_base(tmp_path / "base", architecture)
     (ours, twice), (plain, once) = (train(base, gradient_checkpointing=wanted) for wanted in (True, False))
     close(ours.model, plain.model)
