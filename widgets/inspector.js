@@ -2,7 +2,7 @@
  * RewardInspector: a table of responses; the chosen one side by side with its siblings, token by token, and editable;
  * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
  */
-import { h, fillText, keepKeys } from "./dom.mjs";
+import { h, fillText, keepKeys, reachWhenScrolling } from "./dom.mjs";
 import { choices, columnsOf, filterRows, siblings, signed, sortRows, toCSV, toJSONL } from "./inspector.mjs";
 import { tokenPane } from "./tokens_view.mjs";
 
@@ -191,6 +191,7 @@ function detailPane(model, spec, ask) {
   const open = (r) => {
     row = r;
     fillText(prompt, r.prompt.trim());
+    reachWhenScrolling(prompt, "Prompt");
     const same = siblings(model.get("rows"), r);
     const best = Math.max(...same.map((s) => s.score ?? -Infinity));
     beside.replaceChildren(...same.map((s) => card(s, s === r, s.score === best && same.length > 1, () => open(s))));

@@ -1,5 +1,5 @@
 /** One response token by token, as DOM: coloured tokens, a readout, and the plain table behind them. */
-import { h, fillText } from "./dom.mjs";
+import { h, fillText, reachWhenScrolling } from "./dom.mjs";
 import { joins, signed, strengths, tint, tokenText } from "./inspector.mjs";
 
 /** Tokens coloured by one column at a time; the numbers of all columns on hover or focus, and in a table. */
@@ -9,7 +9,8 @@ export function tokenPane() {
   const scale = h("span", { class: "lki-scale" });
   const readout = h("div", { class: "lki-readout", role: "status" });
   const full = h("div", { class: "lki-scroll lki-full" });
-  const root = h("div", {}, h("h4", {}, "Token by token ", menu, scale), strip, readout, h("details", {}, h("summary", {}, "All numbers as a table"), full));
+  const root = h("div", {}, h("h4", {}, "Token by token ", menu, scale), strip, readout, h("details", { ontoggle: () => reach() }, h("summary", {}, "All numbers as a table"), full));
+  const reach = () => reachWhenScrolling(full, "All numbers of all tokens");
   let view = null;
   const wanted = ["advantage", "KL (k1)", "change of reward"];
 
@@ -40,6 +41,7 @@ export function tokenPane() {
     paint();
     readout.textContent = "Hover a token, or move over them with the arrow keys.";
     full.replaceChildren(tokenTable(view));
+    reach();
   };
   strip.addEventListener("keydown", (event) => {
     const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
