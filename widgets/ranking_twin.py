@@ -42,9 +42,8 @@ def bundle(session: LabelSession, modes: Sequence[str]) -> dict[str, str]:
     shown = shown or list(session.tasks[:1])
     header = _header(modes)
     tables = [(visible(task.prompt.text.strip()), list(_rows(session, task, modes))) for task in shown]
-    left_out = len(session.tasks) - len(shown)
-    if left_out:
-        lines.append(f"{len(shown)} of {len(session.tasks)} cards are shown below.")
+    if len(shown) < len(session.tasks):
+        lines.append(f"{'One of them is' if len(shown) == 1 else f'{len(shown)} of them are'} shown below.")
     body = f"<p><b>{escape(title)}</b></p>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
     body += "".join(table_html(header, rows, f"Prompt: {prompt}") for prompt, rows in tables)
     text = [title, *lines]

@@ -91,9 +91,9 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
 
 
 def _times(name: str, steps: Sequence[Any]) -> list[dict[str, Any]]:
-    """Where the time of an iteration went; only PPO times its parts, and a bar of snapshots alone would mislead."""
-    timed = any("time_update" in step.metrics for step in steps)
-    return [bundle(time_profile({name: steps}))] if timed else []
+    """Where the time of an iteration went; for PPO, which has several parts: a bar of updates alone tells nothing."""
+    parts = any("time_generation" in step.metrics for step in steps)
+    return [bundle(time_profile({name: steps}))] if parts else []
 
 
 def _numbers(steps: Sequence[Any]) -> str:
