@@ -74,13 +74,16 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
         for r in rankings
     }
     worst = worst_first(rankings, lambda r: found[r.prompt.id])
+    worst = [r for r in worst if any(found[r.prompt.id][a] < found[r.prompt.id][b] for a, b in r.pairs())][:BACK]
+    kept = f"{len(rankings)} rankings of yours, the newest fifth kept apart: held-out accuracy {accuracy:.2f}"
+    if not worst:
+        return f"{kept}. It orders every pair as you did, so there is nothing to look at again."
     report("Where it disagrees with you most:")
-    for ranking in worst[:BACK]:
+    for ranking in worst:
         report(against_scores(ranking, found[ranking.prompt.id]))
     tasks = {task.prompt.id: task.id for task in session.tasks}
-    session.revisit([tasks[r.prompt.id] for r in worst[:BACK] if r.prompt.id in tasks])
-    kept = f"{len(rankings)} rankings of yours, the newest fifth kept apart: held-out accuracy {accuracy:.2f}"
-    return f"{kept}. Those {min(BACK, len(worst))} cards come next: change what you now see differently, and submit."
+    session.revisit([tasks[r.prompt.id] for r in worst if r.prompt.id in tasks])
+    return f"{kept}. These cards come next: change what you now see differently, and submit."
 
 
 def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str, Any]]]:
