@@ -28,7 +28,7 @@ def tax_by_step(
 
     from labkit.figures.theme import QUIET, colour, plain, template
 
-    heads = [p + (f" ({STANDS_FOR[p]})" if p in STANDS_FOR else "") for p in PANELS]
+    heads = [f"{p} ({STANDS_FOR[p]})" if p in STANDS_FOR else "" for p in PANELS]  # the legend stands over the mean
     fig = make_subplots(1, len(PANELS), subplot_titles=heads, horizontal_spacing=0.045)
     for column, panel in enumerate(PANELS, 1):
         names = TAX_BENCHMARKS if panel == MEAN else (panel,)
@@ -38,8 +38,9 @@ def tax_by_step(
         if gpt.seeds:
             fig.add_hline(y=gpt.value, line={"color": QUIET, "dash": "dash", "width": 1.2}, row=1, col=column)
     fig.update_xaxes(title={"text": "step"})
+    fig.update_yaxes(title={"text": MEAN}, row=1, col=1)
     fig.update_yaxes(rangemode="tozero")
-    title = plain(title or "Benchmarks while training: PPO pays, PPO-ptx repairs (dashed: GPT)")
+    title = plain(title or "Benchmarks while PPO and PPO-ptx train (dashed: GPT)")
     fig.update_layout(template=template(), title=title, width=1180, height=400, margin={"t": 92})
     return checked(fig)
 
