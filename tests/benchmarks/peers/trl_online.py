@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback
 
 from labkit.baselines import OnlineSettings
-from labkit.baselines.trainers import online_trainer
+from labkit.baselines.trainers import online_trainer, plain_policy
 from labkit.models import score
 from tests.benchmarks.peers.lab_ppo import scalar_model
 from tests.benchmarks.peers.protocol import Contestant, dtypes_of
@@ -49,7 +49,6 @@ def main() -> None:
     work = Workload.from_arguments(arguments)
     torch.set_num_threads(work.threads)
     policy, tokenizer, lengths = make_policy(work), make_tokenizer(work.shape), []
-    policy.generation_config.eos_token_id = END
     judge = scalar_model(policy, work)
     ids_of = {as_text(ids): ids for ids in make_prompts(work, max(4096, work.batch))}
 
@@ -64,7 +63,10 @@ def main() -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         rows = [{"prompt": text} for text in ids_of]
-        trainer = online_trainer(arguments.method, policy, tokenizer, rows, reward_model, settings, Path(folder))
+        policy.save_pretrained(folder)  # TRL reads its reference from where the policy came
+        plain = plain_policy(folder)
+        plain.generation_config.eos_token_id, plain.generation_config.pad_token_id = END, PAD
+        trainer = online_trainer(arguments.method, plain, tokenizer, rows, reward_model, settings, Path(folder))
         dtypes = dtypes_of(policy=trainer.model, reward=judge) | {"passes": work.dtype}
         trainer.add_callback(Rounds(Contestant(), work.batch // work.minibatch, lengths, dtypes))
         trainer.train()
