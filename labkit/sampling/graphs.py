@@ -12,11 +12,11 @@ __all__ = ["graphs_pay", "recorded"]
 
 
 def graphs_pay(device: torch.device) -> bool:
-    """The one place that decides whether sampling steps are recorded: on CUDA, unless LABKIT_CUDA_GRAPHS=0.
+    """The one place that decides whether sampling steps are recorded: on CUDA, with LABKIT_CUDA_GRAPHS=1.
 
-    `python -m tests.benchmarks.gpu` measures both ways.
+    Not the default until it has run on a GPU; `python -m tests.benchmarks.gpu` measures both ways.
     """
-    return device.type == "cuda" and os.environ.get("LABKIT_CUDA_GRAPHS", "1") != "0"
+    return device.type == "cuda" and os.environ.get("LABKIT_CUDA_GRAPHS") == "1"
 
 
 def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -36,7 +36,7 @@ def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], Non
     except RuntimeError as error:
         warnings.warn(
             f"Sampling steps of this model cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); "
-            "they run one by one, which is slower. LABKIT_CUDA_GRAPHS=0 silences this.",
+            "they run one by one, which is slower. Without LABKIT_CUDA_GRAPHS=1 nothing is recorded.",
             stacklevel=2,
         )
         torch.cuda.synchronize(device)
