@@ -20,6 +20,8 @@ from labkit.sampling import complete, engine, sample, steps
 from labkit.sampling.remote import local, served
 from tests.toy import END, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ["cached", "static", "generate", "vllm here", "vllm served"]
 
 

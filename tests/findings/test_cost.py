@@ -9,6 +9,7 @@ from labkit.models import load_tokenizer
 from labkit.world.pretrain import base_path
 
 
+@pytest.mark.slow
 def test_the_reader_costs_more_than_its_corpus_and_grows_with_its_exercises() -> None:
     path = base_path("reader")
     told, tokenizer = json.loads((path / "recipe.json").read_text()), load_tokenizer(path)

@@ -17,7 +17,7 @@ def quiet(_: str) -> None:
     pass
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_everything_is_done_once_and_after_what_it_needs(tmp_path: Path, jobs: int) -> None:
     assert carry_out(PLAN, tmp_path, jobs=jobs, say=quiet, work=fakes.note) == {}
     rows = list(read_jsonl(tmp_path / "order.jsonl"))
@@ -40,7 +40,7 @@ def test_the_same_command_resumes_and_a_larger_plan_extends(tmp_path: Path) -> N
     assert len(list(read_jsonl(tmp_path / "order.jsonl"))) == len(rows) + len(PLAN.tasks())
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_needs_a_failed_piece_is_left_out_and_said(tmp_path: Path, jobs: int) -> None:
     errors = carry_out(PLAN, tmp_path, jobs=jobs, say=quiet, work=fakes.fail_at_the_judge)
     assert errors["small-s11/judge"] == "the judge was ill"

@@ -17,6 +17,8 @@ from labkit.ppo import PPOSettings, loop
 from labkit.ppo.rollout import generate, score_episodes
 from tests.toy import ARCHITECTURES, even_share, save_toy, toy_prompts, toy_rows, toy_state
 
+pytestmark = pytest.mark.slow
+
 peft = pytest.importorskip("peft")
 
 SETTINGS = PPOSettings(steps=8, batch=32, minibatch=8, max_new_tokens=10, warmup=0, ptx_row=32, lora_rank=4)

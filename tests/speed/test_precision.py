@@ -17,6 +17,8 @@ from labkit.sft import SFTSettings
 from tests.stages.animals import demonstrations, rankings, save_base
 from tests.toy import even_share, save_toy, toy_prompts, toy_state
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = PPOSettings(steps=3, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32)
 KNOBS = PPOKnobs(policy_lr=1e-3, value_lr=1e-3, ptx_coef=0.5)
 PRETRAINING = torch.randint(3, 40, (64, 32), generator=torch.Generator().manual_seed(0))

@@ -53,6 +53,7 @@ def test_the_runs_record_has_the_mean_of_an_iteration(job):
     assert told["snapshot"] >= 2 * SLOW / 6
 
 
+@pytest.mark.slow
 def test_the_profile_is_a_figure_of_the_cockpit_and_of_the_model_sheet(job, monkeypatch, tmp_path):
     drawn = {t.name: t.x[0] for t in time_profile(job).data}
     assert drawn == pytest.approx(job.folder.manifest["profile"], abs=1e-4)
