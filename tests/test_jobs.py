@@ -217,6 +217,7 @@ def test_a_resumed_run_keeps_its_start_its_controller_and_can_be_replayed(build)
     assert numbers(once_more.folder.steps()) == numbers(again.folder.steps())
 
 
+@pytest.mark.slow
 def test_a_replay_may_be_rolled_back_and_resumed(build):
     job = build().start(paused=True)
     for n, value in ((1, 0.3), (3, 0.6), (6, 0.1)):
@@ -236,6 +237,7 @@ def test_a_replay_may_be_rolled_back_and_resumed(build):
     assert numbers(last.folder.steps()) == numbers(job.folder.steps())
 
 
+@pytest.mark.slow
 def test_after_a_broken_promise_one_can_roll_back_and_go_on(build, monkeypatch):
     monkeypatch.setenv("LABKIT_HEADLESS", "0")
     job = build()

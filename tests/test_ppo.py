@@ -80,6 +80,7 @@ def test_learning_rates_rise_from_a_tenth_and_then_follow_the_knob(folder):
     assert rates[0] == pytest.approx(0.1) and rates[5] == pytest.approx(0.55) and rates[-1] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_ptx_adds_gamma_times_the_pretraining_gradient_and_lowers_its_loss(folder):
     _, plain = run(folder, replace(SETTINGS, steps=20), pretraining=PRETRAINING)
     _, mixed = run(folder, replace(SETTINGS, steps=20), replace(KNOBS, ptx_coef=1.0), pretraining=PRETRAINING)
@@ -209,6 +210,7 @@ def test_a_rolled_back_state_forgets_the_gradients_of_a_broken_iteration(folder,
     assert [numbers(s) for s in again] == [numbers(s) for s in fresh]
 
 
+@pytest.mark.slow
 def test_no_limit_on_the_gradient_norm_is_zero_none_or_a_very_high_one(folder):
     ends = []
     for limit in (0.0, 1e9, 1e-9, None):

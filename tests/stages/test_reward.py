@@ -198,6 +198,7 @@ def test_sampled_ids_are_used_as_they_are_and_foreign_ones_are_not():
 
 
 @pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.slow
 def test_it_learns_what_labelers_like(bases, architecture):
     rows, held = rankings(120), rankings(40, seed=1)
     state, steps = run(bases[architecture], QUICK.but(epochs=4), rows, valid=held)

@@ -186,6 +186,7 @@ def test_nothing_in_a_snapshot_is_pickled(bases, tmp_path):
     assert {p.suffix for p in (tmp_path / "000001").iterdir()} == {".safetensors", ".json"}
 
 
+@pytest.mark.slow
 def test_a_job_rolls_sft_back_and_ends_like_an_undisturbed_run(bases, tmp_path):
     whole, loop = plain(bases["gpt2"])
     expected = numbers(loop)

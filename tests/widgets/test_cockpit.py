@@ -112,6 +112,7 @@ def test_a_new_page_gets_everything(tmp_path: Path) -> None:
     assert board.state["line"] == "done · step 30 of 30"
 
 
+@pytest.mark.slow
 def test_the_static_twin_teaches_and_is_small_and_escaped(tmp_path: Path) -> None:
     board, _ = board_of(tmp_path, hostile=True)
     before = board.static()
@@ -151,6 +152,7 @@ def test_sft_has_the_same_board_with_its_own_panels_and_knobs(tmp_path: Path) ->
     assert series_keys(board.panels)[:2] == ["loss", "valid_loss"]
 
 
+@pytest.mark.slow
 def test_after_a_broken_promise_the_board_warns_and_rolls_back(tmp_path: Path) -> None:
     board, _ = board_of(tmp_path)
     make = board.job.make_loop

@@ -113,6 +113,7 @@ def test_f1_counts_shared_words():
     assert measure._f1("", "barn") == 0.0
 
 
+@pytest.mark.slow
 def test_a_shipped_base_takes_all_benchmarks_quickly_and_reproducibly():
     from time import process_time
 

@@ -49,6 +49,7 @@ def test_pair_agreement_is_the_report_s_strict_agreement(rankings):
     assert report.rankings.figures["agreement_strict"].value == pytest.approx(pair_agreement(rankings["train"][:120]))
 
 
+@pytest.mark.slow
 def test_the_ceiling_lies_between_agreement_and_one(rankings):
     for group, made in rankings.items():
         assert AGREEMENT[group][0] < ceiling(made) < 0.9
@@ -101,6 +102,7 @@ def test_flags_of_clear_cases_are_mostly_ticked():
     assert sum(ticked) / len(ticked) > 0.85
 
 
+@pytest.mark.slow
 def test_screening_separates_good_candidates_from_careless_ones():
     pool = candidates(50, seed=4)
     result = screen(WORLD, pool, n_prompts=40, seed=4)

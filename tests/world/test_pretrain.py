@@ -86,6 +86,7 @@ def test_a_tokenizer_without_an_end_token_is_refused(world, tokenizer):
         packed_rows(world, Endless(), 1, 16)
 
 
+@pytest.mark.slow
 def test_twenty_steps_lower_the_loss_and_are_recorded(tiny):
     record, folder = tiny
     losses = list(record["valid_losses"].values())
