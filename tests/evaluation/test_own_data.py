@@ -12,6 +12,8 @@ from labkit.runs import Run, read_jsonl
 from labkit.types import Completion, Demonstration, Prompt
 from labkit.world.prompts import sample_prompts
 
+pytestmark = pytest.mark.slow  # one run, looked at by test after test
+
 
 def answers(model, count):
     return [Completion(f"{model}{i}", f"p{i}", f"answer {i}", (3, 4), True, model) for i in range(count)]
@@ -54,7 +56,6 @@ def test_prompts_longer_than_the_context_stop_no_stage(own):
     assert everywhere and not any("very long" in p.text for p in everywhere)
 
 
-@pytest.mark.slow
 def test_without_a_reward_model_nobody_can_judge_and_the_stage_has_failed(own):
     own.ensure("sft", say=lambda line: None)
     with pytest.raises(RunError, match="nobody can judge.*04_reward"):
@@ -63,7 +64,6 @@ def test_without_a_reward_model_nobody_can_judge_and_the_stage_has_failed(own):
     assert "04_reward" in own.run.stage("evaluate").manifest["error"]
 
 
-@pytest.mark.slow
 def test_the_reward_model_judges_prompts_of_ones_own(own):
     own.ensure("reward", say=lambda line: None)
     result = evaluate(own, ["base", "few-shot", "sft", "best-of-2"])
