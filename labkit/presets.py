@@ -54,7 +54,7 @@ WHY: dict[tuple[str, str], str] = {
     ("ppo", "warmup"): "fewer iterations in all",
     ("ppo", "ema_decay"): "spans the last tenth of the steps; 0.992 would still hold much of the init after 120 of them",
     ("ppo", "kl_coef"): "chosen on validation prompts",
-    ("ppo", "ptx_coef"): "scaled to a mean over tokens; chosen on validation prompts",
+    ("ppo", "ptx_coef"): "scaled to a mean over tokens; between two values tried on validation prompts",
     ("ppo", "value_lr"): "a model a thousand times smaller takes, and needs, larger steps",
     ("ppo", "ptx_per_episode"): "pretraining passes would take most of the time",
 }

@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["prompts_kept", "use_case_shares"]
 
-_TAKEN = "rgba(213,94,0,0.55)"
+_TAKEN, _PAPER = "rgba(213,94,0,0.55)", "rgba(128,132,138,0.55)"
 
 
 def prompts_kept(counts: Mapping[str, int], *, title: str = "What the preparation kept") -> go.Figure:
     """Prompts left after each step, and beside them what that step took; `counts` is a preparation report's `counts`."""
-    import plotly.graph_objects as go
-
     if not counts:
         raise DataError("There are no counts to draw; give `report.counts` of a preparation.")
     left = list(counts.values())
@@ -27,58 +25,37 @@ def prompts_kept(counts: Mapping[str, int], *, title: str = "What the preparatio
     names = [
         f"{plain(name, 40)} (−{gone:,})" if gone else plain(name, 40) for name, gone in zip(counts, taken, strict=True)
     ]
-    fig = go.Figure()
-    for label, lengths, hue in (("kept", left, colour(0)), ("taken by this step", taken, _TAKEN)):
-        fig.add_bar(
-            y=names,
-            x=lengths,
-            orientation="h",
-            name=label,
-            marker={"color": hue},
-            hovertemplate=f"%{{y}}: {label} %{{x:,}}<extra></extra>",
-        )
-    fig.update_layout(
-        template=template(),
-        barmode="stack",
-        title=plain(title),
-        width=760,
-        height=150 + 34 * len(names),
-        margin={"t": 78, "l": 190},
-        xaxis={"title": {"text": "prompts"}, "rangemode": "tozero"},
-        yaxis={"autorange": "reversed", "showgrid": False},
-        showlegend=True,
-    )
-    return fig
+    series = [("kept", left, colour(0)), ("taken by this step", taken, _TAKEN)]
+    return _bars(names, series, "%{x:,}", title=title, axis="prompts", barmode="stack", height=34, left=190)
 
 
 def use_case_shares(
     rows: Sequence[Mapping[str, Any]], *, title: str = "Use cases, beside the paper's Table 1"
 ) -> go.Figure:
     """Per cent of the prompts by use case, here and in the paper; `rows` are those of `use_case_table`."""
-    import plotly.graph_objects as go
-
     if not rows:
         raise DataError("There are no use cases to draw; give the rows of `use_case_table`.")
     names = [plain(row["title"] or "unknown", 40) for row in rows]
+    series = [
+        (label, [row[key] or 0 for row in rows], hue)
+        for label, key, hue in (("here", "percent", colour(0)), ("paper (Table 1)", "paper", _PAPER))
+    ]
+    return _bars(names, series, "%{x:.1f} %", title=title, axis="per cent of the prompts", barmode="group", height=30, left=130)
+
+
+def _bars(names, series, value, *, title, axis, barmode, height, left) -> go.Figure:
+    """Horizontal bars: for each name one of each series (label, lengths, colour); `height` pixels a name, `left` for names."""
+    import plotly.graph_objects as go
+
     fig = go.Figure()
-    for label, key, hue in (("here", "percent", colour(0)), ("paper (Table 1)", "paper", "rgba(128,132,138,0.55)")):
+    for label, lengths, hue in series:
         fig.add_bar(
-            y=names,
-            x=[row[key] or 0 for row in rows],
-            orientation="h",
-            name=label,
-            marker={"color": hue},
-            hovertemplate=f"%{{y}}, {label}: %{{x:.1f}} %<extra></extra>",
-        )
+            y=names, x=lengths, orientation="h", name=label, marker={"color": hue},
+            hovertemplate=f"%{{y}}: {label} {value}<extra></extra>",
+        )  # fmt: skip
     fig.update_layout(
-        template=template(),
-        barmode="group",
-        title=plain(title),
-        width=760,
-        height=150 + 30 * len(names),
-        margin={"t": 78, "l": 130},
-        xaxis={"title": {"text": "per cent of the prompts"}, "rangemode": "tozero"},
-        yaxis={"autorange": "reversed", "showgrid": False},
-        showlegend=True,
-    )
+        template=template(), barmode=barmode, title=plain(title), width=760, height=150 + height * len(names),
+        margin={"t": 78, "l": left}, xaxis={"title": {"text": axis}, "rangemode": "tozero"},
+        yaxis={"autorange": "reversed", "showgrid": False}, showlegend=True,
+    )  # fmt: skip
     return fig
