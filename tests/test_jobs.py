@@ -286,6 +286,14 @@ def test_headless_means_the_same_here_as_everywhere(build, monkeypatch, said, wa
     job.result(block=True)
 
 
+def test_a_script_that_imported_a_kernel_is_none(build):
+    import ipykernel.kernelapp  # noqa: F401  as papermill and some widget libraries do
+
+    job = build().start(paused=True)
+    threading.Timer(0.3, job.stop).start()
+    job.result()  # waits, for nobody sits there
+
+
 def test_a_failed_loop_is_told_where_the_result_is_asked(build):
     def broken(schedule):
         yield from ()

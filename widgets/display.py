@@ -8,11 +8,10 @@ cell id is taken as headless. `LABKIT_HEADLESS=0` insists on the live boards.
 from __future__ import annotations
 
 import html
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from labkit.jobs.waiting import HEADLESS_VARIABLE, headless_asked
+from labkit.jobs.waiting import HEADLESS_VARIABLE, headless_asked, running_kernel
 
 __all__ = ["HEADLESS_VARIABLE", "is_headless", "show", "show_table", "static_bundle", "table_html", "table_text"]
 
@@ -22,7 +21,7 @@ def is_headless() -> bool:
     asked = headless_asked()
     if asked is not None:
         return asked
-    kernel = _kernel()
+    kernel = running_kernel()
     if kernel is None:
         return True
     try:
@@ -36,7 +35,7 @@ def show(thing: Any) -> None:
     """Display `thing` in the notebook; in a plain script print its text. A plotly figure brings a PNG twin along."""
     if hasattr(thing, "to_plotly_json"):
         thing = _Figure(thing)
-    if _kernel() is not None:
+    if running_kernel() is not None:
         from IPython.display import display
 
         display(thing)
@@ -107,10 +106,3 @@ def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]], width: int 
 def _clip(text: str, width: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
-def _kernel() -> Any:
-    """The running ipykernel, or None; looks only at what is already imported."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return getattr(shell, "kernel", None)

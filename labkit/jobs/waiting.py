@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from labkit.errors import LabError
 from labkit.types import Step
 
-__all__ = ["HEADLESS_VARIABLE", "StillRunning", "by_hand_every", "headless_asked", "nobody_there", "wait_for"]
+__all__ = ["HEADLESS_VARIABLE", "StillRunning", "by_hand_every", "headless_asked", "nobody_there", "running_kernel", "wait_for"]
 
 HEADLESS_VARIABLE = "LABKIT_HEADLESS"
 PRINT_EVERY = 15.0  # seconds between progress lines while a headless result() waits
@@ -31,9 +32,16 @@ def headless_asked() -> bool | None:
 
 
 def nobody_there() -> bool:
-    """True where no person waits at a notebook: asked for, or no kernel in this process."""
+    """True where no person waits at a notebook: asked for, or this process is no kernel."""
     asked = headless_asked()
-    return "ipykernel" not in sys.modules if asked is None else asked
+    return running_kernel() is None if asked is None else asked
+
+
+def running_kernel() -> Any:
+    """The ipykernel that this process is, or None; a script that only imported ipykernel is none."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return getattr(shell, "kernel", None)
 
 
 def by_hand_every(total: int, parts: int = 8) -> int:

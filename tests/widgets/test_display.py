@@ -25,7 +25,7 @@ def test_without_it_the_cell_id_decides(
     monkeypatch: pytest.MonkeyPatch, parent: dict[str, Any], headless: bool
 ) -> None:
     monkeypatch.delenv(display.HEADLESS_VARIABLE, raising=False)
-    monkeypatch.setattr(display, "_kernel", lambda: SimpleNamespace(get_parent=lambda channel: parent))
+    monkeypatch.setattr(display, "running_kernel", lambda: SimpleNamespace(get_parent=lambda channel: parent))
     assert display.is_headless() is headless
 
 
