@@ -172,7 +172,7 @@ def findings(
         "11,12,13,14,15"
     ),
     judge: Annotated[str, typer.Option(help="Size whose answers are ranked for the reward model; by default the middle one.")] = "",
-    sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the smallest.")] = "",
+    sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the judge's.")] = "",
     jobs: Annotated[int | None, typer.Option(help="Pieces at once; default: one per GPU, else per core.")] = None,
     only_read: Annotated[bool, typer.Option("--read", help="Run nothing: only measure what is recorded.")] = False,
     only_plan: Annotated[

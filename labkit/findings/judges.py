@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["epochs_of_long_sft", "labeler_groups", "ways_of_batching"]
 
 MORE_EPOCHS = 2  # the paper: more than one epoch overfits
-LONG_SFT = {"smoke": 2, "findings": 8, "tour": 8, "full": 16}  # the paper trains for 16 epochs
+LONG_SFT = {"smoke": 2, "findings": 6, "tour": 8, "full": 16}  # the paper trains for 16 epochs
 
 
 def labeler_groups(lab: Experiment) -> dict[str, Any]:

@@ -6,7 +6,8 @@
 
 As in the paper, one reward model serves policies of every size: it learns from rankings of what the SFT model of the
 judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size, by default
-the smallest (there 1.3B: figures 33 to 37, appendix E.9).
+the judge's: the smallest, which the paper sweeps (1.3B: figures 33 to 37, appendix E.9), has lost its benchmarks here
+before PPO begins, and nothing could be lost or kept.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ACROSS = "across"
 MODELS = ("base", "few-shot", "sft", "ppo_init", "ppo", "ppo_ptx")
 METHODS = ("dpo", "kto", "rloo", "grpo")  # of TRL, on the same prompts and rankings
 ROUNDS = 3  # of iterated RLHF
-NEW_RANKINGS = 0.5  # of each further round, as a share of the first round's: its reward models cost most of it
+NEW_RANKINGS = 0.25  # of each further round, as a share of the first round's: its reward models cost most of it
 
 #: The sweeps. β as in the paper's figures 34 and 36, where 0.01 to 0.02 is best and 0 and 2 are poor; γ and learning
 #: rate as multiples of the preset, because their scale depends on reductions that the paper does not state.
@@ -162,7 +163,7 @@ def variants(scale: str) -> list[Variant]:
 def plan_of(
     scale: str, sizes: Sequence[str], seeds: Sequence[int], *, judge: str = "", sweep: Sequence[str] = ()
 ) -> Plan:
-    """A checked plan. judge: by default the middle size; sweep: the smallest; as the paper's 6B RM and its 1.3B sweeps."""
+    """A checked plan. judge: by default the middle size, as the paper's 6B RM; sweep: the judge's size."""
     if scale not in SCALES:
         raise SettingsError(f"There is no scale {scale!r}; the scales are {', '.join(SCALES)}.")
     for size in [*sizes, *sweep, *([judge] if judge else [])]:
@@ -174,7 +175,7 @@ def plan_of(
     judge = judge or ordered[(len(ordered) - 1) // 2]
     if judge not in ordered:
         raise SettingsError(f"The judge {judge!r} is none of the sizes {', '.join(ordered)}; add it to --sizes.")
-    chosen = tuple(s for s in ordered if s in (sweep or ordered[:1]))
+    chosen = tuple(s for s in ordered if s in (sweep or [judge]))
     return Plan(scale, ordered, tuple(sorted(seeds)), judge, chosen)
 
 

@@ -32,7 +32,7 @@ __all__ = ["PRICES", "bill", "price", "price_list", "total_minutes"]
 PRICES: Mapping[str, tuple[float, float, float]] = {
     "piece": (3.0, 4.0, 6.0),  # loading models and data, writing records
     "prompt": (0.0003, 0.0003, 0.0003),  # drawn, deduplicated, filtered
-    "demonstration": (0.0056, 0.0110, 0.0218),  # one example through SFT
+    "demonstration": (0.0033, 0.0062, 0.0150),  # one example through SFT
     "answer": (0.0067, 0.0098, 0.0190),  # sampled, and judged or scored; large scaled
     "ranking": (0.0200, 0.0294, 0.0600),  # its answers sampled and ranked; small and large scaled
     "lesson": (0.0385, 0.0385, 0.0385),  # one ranking through the reward model, which is the reader whatever the size

@@ -12,9 +12,9 @@ from labkit.findings.scales import SCALES, preset_of
 THREE = plan_of("tour", ("large", "small", "medium"), (12, 11))
 
 
-def test_sizes_and_seeds_are_ordered_the_middle_size_judges_and_the_smallest_is_swept() -> None:
+def test_sizes_and_seeds_are_ordered_the_middle_size_judges_and_is_swept() -> None:
     assert THREE.sizes == ("small", "medium", "large") and THREE.seeds == (11, 12)
-    assert THREE.judge == "medium" and THREE.sweep == ("small",)
+    assert THREE.judge == "medium" and THREE.sweep == ("medium",)
     assert plan_of("smoke", ["large", "small"], [1]).judge == "small"
 
 
@@ -33,9 +33,9 @@ def test_whatever_a_task_needs_comes_before_it_or_can(plan: Plan) -> None:
 def test_other_sizes_wait_for_the_judge_and_sweeps_are_made_at_their_size_only() -> None:
     tasks = {t.key: t for t in THREE.tasks()}
     assert "medium-s11/judge" in tasks["small-s11/judge"].needs
-    assert "small-s11/variant.ppo-beta=2" in tasks and "medium-s11/variant.ppo-beta=2" not in tasks
-    chosen = {t.key for t in plan_of("tour", THREE.sizes, [11], sweep=["medium"]).tasks()}
-    assert "medium-s11/variant.ppo-beta=2" in chosen and "small-s11/variant.ppo-beta=2" not in chosen
+    assert "medium-s11/variant.ppo-beta=2" in tasks and "small-s11/variant.ppo-beta=2" not in tasks
+    chosen = {t.key for t in plan_of("tour", THREE.sizes, [11], sweep=["small"]).tasks()}
+    assert "small-s11/variant.ppo-beta=2" in chosen and "medium-s11/variant.ppo-beta=2" not in chosen
 
 
 @pytest.mark.parametrize("scale", SCALES)
