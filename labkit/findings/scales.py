@@ -28,9 +28,7 @@ SCALES = (FINDINGS_SCALE, *LAB_SCALES)
 KIN = {FINDINGS_SCALE: "tour"}  # what a scale of ours departs from
 
 TIME = "so that five seeds and three sizes fit into three hours of two cores"
-WHY = {("ppo", name): TIME for name in ("steps", "batch")}
-WHY |= {("ppo", "minibatch"): "as many optimiser steps per iteration as at the tour's batch of 256"}
-WHY |= {("ppo", "warmup"): "a quarter of the iterations"}
+WHY = {("ppo", "steps"): TIME, ("ppo", "warmup"): "a quarter of the iterations"}
 
 
 def preset_of(scale: str) -> Preset:
@@ -45,7 +43,7 @@ def preset_of(scale: str) -> Preset:
         sft=tour.sft,
         ppo_init=tour.ppo_init,
         reward=tour.reward,
-        ppo=tour.ppo.but(steps=16, batch=128, minibatch=32, warmup=4),
+        ppo=tour.ppo.but(steps=16, warmup=4),
         ppo_knobs=tour.ppo_knobs,
         why={**tour.why, **WHY},
     )
