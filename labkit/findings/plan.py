@@ -44,6 +44,8 @@ ACROSS = "across"
 #: taken for what a better supervised start gives.
 MODELS = ("base", "few-shot", "sft", "ppo_init", "ppo", "ppo_ptx")
 METHODS = ("dpo", "kto", "rloo", "grpo")  # of TRL, on the same prompts and rankings
+#: Pieces that no row of the paper waits for: made after those of every seed, so that a report is early, then fuller.
+BEYOND = ("members", "best-of-n", "rounds", "method", "evaluate-methods", "sheet")
 ROUNDS = 3  # of iterated RLHF
 NEW_RANKINGS = 0.25  # of each further round, as a share of the first round's: its reward models cost most of it
 
@@ -55,6 +57,7 @@ GAMMA_FACTORS = (0.01, 3.0)
 LR_FACTORS = {"ppo": (16.0,), "ppo_ptx": (16.0,)}
 LONGER = 2  # times the iterations
 MEMBERS = 3  # reward models of the ensemble
+ENSEMBLE = "ppo-ensemble"
 ENSEMBLE_BETA = 0.0  # no KL penalty: nothing but the judges keeps the policy honest
 
 
@@ -105,14 +108,14 @@ class Plan:
         return Run(f"{ACROSS}-s{seed}", home)
 
     def tasks(self) -> list[Task]:
-        """Everything that must be done, each after what it needs."""
+        """Everything that must be done, each after what it needs; seed by seed, and first what the paper's rows wait for."""
         found: list[Task] = []
         for seed in self.seeds:
             for size in sorted(self.sizes, key=lambda s: s != self.judge):  # the judge first: the others need its RM
                 found += self._cell_tasks(size, seed)
             run, needs = f"{ACROSS}-s{seed}", tuple(f"{size}-s{seed}/evaluate" for size in self.sizes)
             found.append(Task("across", run, ACROSS, seed, needs=needs))
-        return found
+        return sorted(found, key=_is_beyond)  # the order of the rest stays
 
     def _cell_tasks(self, size: str, seed: int) -> list[Task]:
         run = f"{size}-s{seed}"
@@ -142,6 +145,10 @@ class Plan:
         return asdict(self)
 
 
+def _is_beyond(task: Task) -> bool:
+    return task.piece in BEYOND or task.argument == ENSEMBLE
+
+
 def variants(scale: str) -> list[Variant]:
     """PPO and PPO-ptx as in the preset, then everything that a sweep changes, one thing at a time."""
     knobs = preset_of(scale).ppo_knobs
@@ -156,7 +163,7 @@ def variants(scale: str) -> list[Variant]:
         found += [Variant(name, kind == "ppo_ptx", {"policy_lr": rate}) for name, rate in rates.items()]
     found.append(Variant("ppo-longer", False, longer=LONGER))
     found.append(Variant("ppo_ptx-nomix", True, init="ppo_init-nomix"))
-    found.append(Variant("ppo-ensemble", False, {"kl_coef": ENSEMBLE_BETA}, ensemble=True))
+    found.append(Variant(ENSEMBLE, False, {"kl_coef": ENSEMBLE_BETA}, ensemble=True))
     return found
 
 

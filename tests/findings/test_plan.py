@@ -38,6 +38,14 @@ def test_other_sizes_wait_for_the_judge_and_sweeps_are_made_at_their_size_only()
     assert "small-s11/variant.ppo-beta=2" in chosen and "medium-s11/variant.ppo-beta=2" not in chosen
 
 
+def test_the_papers_rows_of_every_seed_come_before_what_goes_beyond_them() -> None:
+    tasks = THREE.tasks()
+    beyond = [t.piece in ("rounds", "method", "best-of-n", "sheet") or "ensemble" in t.key for t in tasks]
+    assert any(beyond) and not any(beyond[: beyond.index(True)])
+    paper = [t.seed for t in tasks[: beyond.index(True)]]
+    assert paper == sorted(paper) and set(paper) == set(THREE.seeds)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_variant_is_a_possible_run_of_its_own_name(scale: str) -> None:
     found = variants(scale)
