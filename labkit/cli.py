@@ -168,8 +168,8 @@ def findings(
     name: Annotated[str, typer.Argument(help="Name of the set of runs: runs/NAME.")] = "findings",
     scale: Annotated[str, typer.Option(help="How much of everything: findings, smoke, tour or full.")] = "findings",
     sizes: Annotated[str, typer.Option(help="Policy sizes, comma-separated.")] = "small,medium,large",
-    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated; 0 to 9 were used in development.")] = (
-        "11,12,13,14,15"
+    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated; 0 to 11 were used in development.")] = (
+        "12,13,14,15,16"
     ),
     judge: Annotated[str, typer.Option(help="Size whose answers are ranked for the reward model; by default the middle one.")] = "",
     sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the judge's.")] = "",

@@ -79,7 +79,7 @@ class RewardKnobs(Knobs):
 
 @dataclass(frozen=True)
 class PPOKnobs(Knobs):
-    """Knobs of PPO and PPO-ptx. Defaults are the lab's tour values; `labkit.paper` has the paper's."""
+    """Knobs of PPO and PPO-ptx. Defaults are starting values; `labkit.presets` has each scale's; `labkit.paper` has the paper's."""
 
     policy_lr: float = knob(
         1e-3, 0.0, 1e-1, "Learning rate of the policy after warm-up (final value not in the paper).", log=True

@@ -145,7 +145,7 @@ class Experiment:
     # -- stages -------------------------------------------------------------------------------------------------
 
     def sft_job(self, *, init: bool = False, name: str = "", schedule: Schedule | None = None, **changes: Any) -> Job:
-        """SFT on demonstrations, or (init) the PPO init model: fewer epochs, with pretraining text mixed in.
+        """SFT on demonstrations, or (init) the PPO init model, with pretraining text mixed in.
 
         name: the stage's folder, for variants; `changes` change single settings.
         """

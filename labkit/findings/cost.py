@@ -58,9 +58,11 @@ def reader_cost(told: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> flo
     from labkit.world.facts import build_world
     from labkit.world.reader import taken
 
-    pages = taken(tokenizer, exercises(build_world(told["world_seed"]), told["recipe"]["seed"]), SAMPLE)
-    read = statistics.fmean(len(prompt) + sum(map(len, answers)) for prompt, answers, _ in pages)
-    return TRAINING * told["parameters"] * (told["tokens"] + told["exercises"] * read)
+    recipe = told["recipe"]
+    drawn = exercises(build_world(told["world_seed"]), recipe["seed"], stray=recipe["stray"])
+    read = statistics.fmean(len(p) + sum(map(len, answers)) for p, answers, _ in taken(tokenizer, drawn, SAMPLE))
+    earlier = reader_cost(told.get("before", {}), tokenizer) or 0.0  # a reader may have been made in several courses
+    return earlier + TRAINING * told["parameters"] * (told["tokens"] + told["exercises"] * read)
 
 
 def _judge(lab: Experiment) -> int:

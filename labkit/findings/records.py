@@ -26,7 +26,7 @@ __all__ = ["EVALUATION", "EVALUATION_OF_METHODS", "HELD_OUT", "TRAINING", "Missi
 HELD_OUT, TRAINING = GROUPS[:2]
 EVALUATION, EVALUATION_OF_METHODS = "evaluate", "evaluate-methods"  # stages with rankings
 
-REWARD_OF_A_DIVERGED_RUN = 0.0  # gold utility: a model that training destroyed answers nothing
+GOLD_OF_A_DIVERGED_RUN = 0.0  # gold utility: a model that training destroyed answers nothing
 
 
 class Missing(RunError):
@@ -53,7 +53,7 @@ class Record:
         """score, gold, kl, length or end_rate of a model on validation prompts; the gold of a diverged one is 0."""
         found = self.model(model)
         if found["error"] and name == "gold":
-            return REWARD_OF_A_DIVERGED_RUN
+            return GOLD_OF_A_DIVERGED_RUN
         if name not in found:
             raise self._lacks(model, name)
         return found[name]
@@ -153,7 +153,7 @@ class Records:
         return self.over_seeds(value, self.plan.sweep)
 
     def judged(self, value: Callable[[Record], float]) -> BySeed:
-        """The same for the reward model's size alone."""
+        """The same for the judge's size alone: the one whose SFT answers are ranked."""
         return self.over_seeds(value, (self.plan.judge,))
 
     def across(self, seed: int) -> dict[str, Any]:

@@ -13,11 +13,14 @@ from labkit.world.pretrain import base_path
 def test_the_reader_costs_more_than_its_corpus_and_grows_with_its_exercises() -> None:
     path = base_path("reader")
     told, tokenizer = json.loads((path / "recipe.json").read_text()), load_tokenizer(path)
-    corpus_only = reader_cost({**told, "exercises": 0}, tokenizer)
+    last = {name: value for name, value in told.items() if name != "before"}
+    corpus_only = reader_cost({**last, "exercises": 0}, tokenizer)
     assert corpus_only == TRAINING * told["parameters"] * told["tokens"]
-    more = reader_cost(told, tokenizer) - corpus_only
-    twice = reader_cost({**told, "exercises": 2 * told["exercises"]}, tokenizer) - corpus_only
+    more = reader_cost(last, tokenizer) - corpus_only
+    twice = reader_cost({**last, "exercises": 2 * told["exercises"]}, tokenizer) - corpus_only
     assert more > 0 and twice == pytest.approx(2 * more)
+    both = reader_cost(last, tokenizer) + reader_cost(told["before"], tokenizer)
+    assert reader_cost(told, tokenizer) == pytest.approx(both) and both > 5 * reader_cost(last, tokenizer)
 
 
 def test_a_base_that_marked_nothing_has_no_such_cost() -> None:
