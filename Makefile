@@ -34,8 +34,9 @@ demo: $(VENV)/.lab
 	@$(BIN)/labkit demo
 
 # widgets/jupyter: widget messages go to the kernel's main thread (idle while a job trains), cells keep their widgets alive.
+# root_dir: so that the file browser reaches runs/, not notebooks/ alone.
 lab: $(VENV)/.lab
-	@JUPYTER_CONFIG_PATH=$(CURDIR)/widgets/jupyter $(BIN)/jupyter lab notebooks/00_tour.ipynb
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/widgets/jupyter $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) notebooks/00_tour.ipynb
 
 test-fast: $(VENV)/.test
 	@OMP_NUM_THREADS=1 $(PYTEST) -n 2 -m "not slow and not browser and not kernel and not bench"
