@@ -26,12 +26,12 @@ def loss(r: Record, model: str) -> float:
     return r.benchmark(model, "lm_loss")
 
 
-def tax(r: Record, model: str) -> float:
+def loss_added(r: Record, model: str) -> float:
     """How much language loss a model has added to the PPO init's."""
     return loss(r, model) - loss(r, "ppo_init")
 
 
-def drop(r: Record, model: str) -> float:
+def benchmarks_lost(r: Record, model: str) -> float:
     """How much of the four benchmarks' mean a model has lost since the PPO init: what RL alone costs.
 
     Where PPO-ptx takes part this decides, not the language loss: that it trains on, the benchmarks are held out.
@@ -65,16 +65,16 @@ def lr_stages(scale: str, kind: str) -> dict[float, str]:
 
 def _tax(records: Records) -> list[Claim]:
     return [
-        Claim("benchmarks lost by PPO", records.over_seeds(lambda r: drop(r, "ppo")), above=0.0),
-        Claim("language loss added by PPO", records.over_seeds(lambda r: tax(r, "ppo")), above=0.0),
+        Claim("benchmarks lost by PPO", records.over_seeds(lambda r: benchmarks_lost(r, "ppo")), above=0.0),
+        Claim("language loss added by PPO", records.over_seeds(lambda r: loss_added(r, "ppo")), above=0.0),
         Claim(
             "benchmark loss of PPO that PPO-ptx repairs, less half of it",
-            records.over_seeds(lambda r: (1 - MOST) * drop(r, "ppo") - drop(r, "ppo_ptx")),
+            records.over_seeds(lambda r: (1 - MOST) * benchmarks_lost(r, "ppo") - benchmarks_lost(r, "ppo_ptx")),
             above=0.0,
         ),
         Claim(
             "language loss of PPO that PPO-ptx repairs, less half of it",
-            records.over_seeds(lambda r: (1 - MOST) * tax(r, "ppo") - tax(r, "ppo_ptx")),
+            records.over_seeds(lambda r: (1 - MOST) * loss_added(r, "ppo") - loss_added(r, "ppo_ptx")),
             above=0.0,
         ),
     ]
@@ -97,9 +97,9 @@ def _gamma(records: Records) -> list[Claim]:
     claims = [Claim("benchmarks lost by PPO, so that there is something to recover", records.swept(lost_by_ppo), 0.0)]
     for name in enough:
         words = f"that {name} repairs, less half of what PPO lost"
-        claims.append(Claim(f"benchmark loss {words}", repaired(name, drop), above=0.0))
-        claims.append(Claim(f"language loss {words}", repaired(name, tax), above=0.0, deciding=False))
-    left = records.swept(lambda r: drop(r, least) - drop(r, "ppo_ptx"))
+        claims.append(Claim(f"benchmark loss {words}", repaired(name, benchmarks_lost), above=0.0))
+        claims.append(Claim(f"language loss {words}", repaired(name, loss_added), above=0.0, deciding=False))
+    left = records.swept(lambda r: benchmarks_lost(r, least) - benchmarks_lost(r, "ppo_ptx"))
     return [
         *claims,
         Claim(f"benchmark loss that the smallest γ leaves ({least}, less PPO-ptx)", left, above=0.0),
@@ -109,7 +109,7 @@ def _gamma(records: Records) -> list[Claim]:
 
 def lost_by_ppo(r: Record) -> float:
     """What RL without pretraining gradients costs on the benchmarks."""
-    return drop(r, "ppo")
+    return benchmarks_lost(r, "ppo")
 
 
 def _beta_plain(records: Records) -> list[Claim]:
@@ -121,7 +121,7 @@ def _beta_plain(records: Records) -> list[Claim]:
     betas, own = beta_stages(records.plan.scale, "ppo"), preset_of(records.plan.scale).ppo_knobs.kl_coef
     stages = [name for beta, name in betas.items() if beta >= own]
 
-    def best(r: Record, measure: Callable[[Record, str], float] = drop) -> float:
+    def best(r: Record, measure: Callable[[Record, str], float] = benchmarks_lost) -> float:
         return min(measure(r, name) for name in stages)
 
     def behind(r: Record) -> float:
@@ -131,7 +131,7 @@ def _beta_plain(records: Records) -> list[Claim]:
         Claim("benchmarks still lost to GPT by PPO at the β that loses least", records.swept(behind), above=0.0),
         Claim(
             "benchmarks lost by PPO at that β, less what PPO-ptx loses",
-            records.swept(lambda r: best(r) - drop(r, "ppo_ptx")),
+            records.swept(lambda r: best(r) - benchmarks_lost(r, "ppo_ptx")),
             above=0.0,
         ),
         Claim(
@@ -142,7 +142,7 @@ def _beta_plain(records: Records) -> list[Claim]:
         Claim("benchmarks lost at that β since the PPO init", records.swept(best), above=0.0, deciding=False),
         Claim(
             "least language loss added at any of these β, less what PPO-ptx adds",
-            records.swept(lambda r: best(r, tax) - tax(r, "ppo_ptx")),
+            records.swept(lambda r: best(r, loss_added) - loss_added(r, "ppo_ptx")),
             above=0.0,
             deciding=False,
         ),
@@ -152,11 +152,11 @@ def _beta_plain(records: Records) -> list[Claim]:
 def _longer(records: Records) -> list[Claim]:
     return [
         Claim(
-            "benchmarks lost by PPO trained twice as long", records.swept(lambda r: drop(r, "ppo-longer")), above=0.0
+            "benchmarks lost by PPO trained twice as long", records.swept(lambda r: benchmarks_lost(r, "ppo-longer")), above=0.0
         ),
         Claim(
             "language loss added by it, less half of that of PPO",
-            records.swept(lambda r: tax(r, "ppo-longer") - MOST * tax(r, "ppo")),
+            records.swept(lambda r: loss_added(r, "ppo-longer") - MOST * loss_added(r, "ppo")),
             above=0.0,
         ),
     ]
