@@ -156,7 +156,7 @@ def cockpit(lab: Lab, to: Path) -> None:
     lab.page.locator(".lkc").wait_for()
     wait(lab, "len(job.steps) >= 10")
     lab.page.fill(".lkk-why", "KL is low: let it move")
-    lab.page.fill("[data-knob=kl_coef] .lkk-number", "0.1")
+    lab.page.fill("[data-knob=kl_coef] .lkk-number", "0.2")
     lab.page.press("[data-knob=kl_coef] .lkk-number", "Enter")
     wait(lab, "len(job.steps) >= 20")
     take(lab, ".lkc", to, "cockpit")
