@@ -11,7 +11,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from labkit.jobs.waiting import HEADLESS_VARIABLE, headless_asked, running_kernel
+from labkit.jobs.waiting import HEADLESS_VARIABLE, from_a_page, headless_asked, running_kernel
 
 __all__ = ["HEADLESS_VARIABLE", "is_headless", "show", "show_table", "static_bundle", "table_html", "table_text"]
 
@@ -22,13 +22,7 @@ def is_headless() -> bool:
     if asked is not None:
         return asked
     kernel = running_kernel()
-    if kernel is None:
-        return True
-    try:
-        parent = kernel.get_parent("shell")
-    except Exception:  # a kernel that cannot tell its parent message is not JupyterLab's
-        return True
-    return not (parent.get("metadata") or {}).get("cellId")
+    return kernel is None or not from_a_page(kernel)
 
 
 def show(thing: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from labkit.batch import records
 from labkit.batch.parameters import check_parameters, find_notebook, injected_names, read_parameters
 from labkit.errors import RunError, SettingsError
-from labkit.jobs import headless_asked
+from labkit.jobs import from_a_page, headless_asked
 from labkit.runs import Run, StageFolder
 
 __all__ = ["Session", "begin", "runs_root"]
@@ -106,10 +106,7 @@ def _nobody_there(namespace: Mapping[str, Any]) -> bool:
     """True in a kernel whose cell came without a cell id: sent by papermill or nbclient, not by a page."""
     shell = namespace.get("get_ipython", lambda: None)()
     kernel = getattr(shell, "kernel", None)
-    if kernel is None:
-        return False
-    parent = kernel.get_parent("shell")
-    return not (parent.get("metadata") or {}).get("cellId")
+    return kernel is not None and not from_a_page(kernel)
 
 
 def _watch_threads(session: Session) -> None:

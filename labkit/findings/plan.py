@@ -6,8 +6,8 @@
 
 As in the paper, one reward model serves policies of every size: it learns from rankings of what the SFT model of the
 judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size, by default
-the judge's: the smallest, which the paper sweeps (1.3B: figures 33 to 37, appendix E.9), has lost its benchmarks here
-before PPO begins, and nothing could be lost or kept.
+the judge's: the smallest, which the paper sweeps (1.3B: figures 33 to 37, appendix E.9), had lost its benchmarks here
+before PPO began (seen with dropout, which SFT no longer has), so that nothing could be lost or kept.
 """
 
 from __future__ import annotations

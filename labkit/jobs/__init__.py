@@ -1,6 +1,6 @@
 """Jobs: one training loop in a background thread, its past on disk, and who waits for it."""
 
 from labkit.jobs.job import Job
-from labkit.jobs.waiting import StillRunning, by_hand_every, headless_asked
+from labkit.jobs.waiting import StillRunning, by_hand_every, from_a_page, headless_asked
 
-__all__ = ["Job", "StillRunning", "by_hand_every", "headless_asked"]
+__all__ = ["Job", "StillRunning", "by_hand_every", "from_a_page", "headless_asked"]

@@ -12,7 +12,7 @@ from typing import Any
 from labkit.errors import LabError
 from labkit.types import Step
 
-__all__ = ["HEADLESS_VARIABLE", "StillRunning", "by_hand_every", "headless_asked", "nobody_there", "running_kernel", "wait_for"]
+__all__ = ["HEADLESS_VARIABLE", "StillRunning", "by_hand_every", "from_a_page", "headless_asked", "nobody_there", "running_kernel", "wait_for"]
 
 HEADLESS_VARIABLE = "LABKIT_HEADLESS"
 PRINT_EVERY = 15.0  # seconds between progress lines while a headless result() waits
@@ -42,6 +42,15 @@ def running_kernel() -> Any:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return getattr(shell, "kernel", None)
+
+
+def from_a_page(kernel: Any) -> bool:
+    """True where the cell that runs now carries a cell id: a page sends one, papermill and nbclient do not."""
+    try:
+        parent = kernel.get_parent("shell")
+    except Exception:  # a kernel that cannot tell its parent message is not JupyterLab's
+        return False
+    return bool((parent.get("metadata") or {}).get("cellId"))
 
 
 def by_hand_every(total: int, parts: int = 8) -> int:
