@@ -213,7 +213,7 @@ def findings(
 def iterate(
     name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME; what it lacks is made first.")] = "main",
     rounds: Annotated[int, typer.Option(help="Rounds of rankings, reward model and policy.")] = 3,
-    scale: Annotated[str, typer.Option(help="How much of everything: smoke, tour or full.")] = "tour",
+    scale: Annotated[str, typer.Option(help="How much of everything: smoke, findings, tour or full.")] = "tour",
     seed: Annotated[int, typer.Option(help="Every random draw comes from it.")] = 0,
     model: Annotated[str | None, typer.Option(help="What the policy starts from; default: what the run says.")] = None,
     control: Annotated[
@@ -224,12 +224,12 @@ def iterate(
     """Iterated RLHF: each round's rankings come from the newest policy, then a new reward model, then a new policy."""
     from tabulate import tabulate
 
-    from labkit.experiment import Experiment
+    from labkit.findings.scales import lab_at
     from labkit.iterate import against_control
     from labkit.iterate import iterate as run_rounds
     from labkit.runs import Run
 
-    lab = Experiment(Run(name, root), scale=scale, seed=seed, model=model)
+    lab = lab_at(Run(name, root), scale, seed=seed, model=model)
     rows = run_rounds(lab, rounds=rounds, control=control)
     print("\n" + tabulate(rows, "keys", floatfmt=".3f", missingval="-"))
     print(f"\n{against_control(rows)}")
@@ -247,6 +247,17 @@ def world_pretrain(
 
     place = ["--folder", str(folder)] if folder else []
     pretrain([*(sizes or []), "--scale", str(scale), *place])
+
+
+@world_app.command("reader")
+def world_reader(
+    scale: Annotated[float, typer.Option(help="Factor on the number of steps.")] = 1.0,
+    folder: Annotated[Path | None, typer.Option(help="Where to put it; by default inside the package.")] = None,
+) -> None:
+    """Train the reward model's base from the medium base and the world's graded exercises, as the shipped one was."""
+    from labkit.world.reader import main as train
+
+    train(["--scale", str(scale), *(["--folder", str(folder)] if folder else [])])
 
 
 def _say(line: str) -> None:

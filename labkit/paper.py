@@ -1,9 +1,9 @@
 """The numbers of Ouyang et al. 2022 (InstructGPT, arXiv 2203.02155), each with the place where the paper states it.
 
-`SFT`, `PPO_INIT`, `REWARD` and `PPO` mirror the names of the lab's settings and knobs, so that a table can set
-"paper" beside "here". What the paper leaves open is listed in `NOT_IN_PAPER` with where the lab's default comes from:
-no value of ours is ever shown as the paper's. Sizes differ by model; `value` is that of the 1.3B model and `note` has
-the others. Standard library only.
+`DATA` is what the stages learn from; `SFT`, `PPO_INIT`, `REWARD` and `PPO` mirror the names of the lab's settings and
+knobs, so that a table can set "paper" beside "here". What the paper leaves open is listed in `NOT_IN_PAPER` with where
+the lab's default comes from: no value of ours is ever shown as the paper's. Sizes differ by model; `value` is that of
+the 1.3B model and `note` has the others. Table 1 is in `labkit.data.use_cases`. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 __all__ = [
-    "AGREEMENT",
-    "DATA_SIZES",
+    "DATA",
     "DERIVED",
     "NOT_IN_PAPER",
     "PPO",
     "PPO_INIT",
     "REWARD",
     "SFT",
-    "USE_CASES",
     "Fact",
     "Gap",
     "gap",
@@ -44,6 +42,22 @@ class Gap:
     stage: str
     name: str
     origin: str
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Prompts, demonstrations, labelers and their rankings (sections 3.2 to 3.4, Table 6)."""
+
+    per_user: Fact = Fact(200, "3.2", "prompts kept of one customer")
+    demonstrations: Fact = Fact(12_725, "Table 6", "11,295 prompts of labelers, 1,430 of customers")
+    rankings: Fact = Fact(33_207, "Table 6", "prompts: 6,623 of labelers, 26,584 of customers")
+    valid_rankings: Fact = Fact(17_887, "Table 6", "prompts: 3,488 and 14,399")
+    ppo_prompts: Fact = Fact(31_144, "Table 6", "of customers only")
+    completions: Fact = Fact("4 to 9", "3.5", "K, ranked on one screen")
+    labelers: Fact = Fact("about 40", "3.4")
+    agreement: Fact = Fact("72.6 ± 1.5 %", "3.4", "of two training labelers' pairs")
+    held_out_agreement: Fact = Fact("77.3 ± 1.3 %", "3.4", "of two held-out labelers' pairs")
+    flags: Fact = Fact(11, "Table 3", "binary metadata beside the Likert scale of 1 to 7")
 
 
 @dataclass(frozen=True)
@@ -91,8 +105,6 @@ class RewardFacts(Adam):
     batch_size: Fact = Fact(64, "App. C.2", "prompts, each with all its K completions")
     batching: Fact = Fact("prompts", "3.5", "pairs shuffled apart overfit in one pass")
     normalise: Fact = Fact("all_pairs", "3.5, eq. 1", "1 / C(K,2)")
-    completions_low: Fact = Fact(4, "3.5", "K from 4 ...")
-    completions_high: Fact = Fact(9, "3.5", "... to 9")
     demonstration_mean: Fact = Fact(0.0, "3.5", "a bias centres the demonstrations")
     max_prompt_tokens: Fact = Fact(1000, "App. C", "longer prompts are dropped")
     max_response_tokens: Fact = Fact(1000, "App. C", "context 2k")
@@ -121,6 +133,7 @@ class PPOFacts:
     unique_prompts: Fact = Fact(31_000, "App. C.4", "about")
 
 
+DATA = DataFacts()
 SFT = SFTFacts()
 PPO_INIT = InitFacts()
 REWARD = RewardFacts()
@@ -131,32 +144,8 @@ DERIVED: dict[str, int] = {
     "episodes": PPO.steps.value * PPO.batch.value,
     "policy_steps": PPO.steps.value * PPO.batch.value // PPO.minibatch.value,
     "pretraining_examples": PPO.steps.value * PPO.batch.value * PPO.ptx_per_episode.value,
-    "reward_steps": round((6_623 + 26_584) / REWARD.batch_size.value),
+    "reward_steps": round(DATA.rankings.value / REWARD.batch_size.value),
 }
-
-#: Numbers of prompts by stage, split and source (Table 6).
-DATA_SIZES: dict[str, dict[str, dict[str, int]]] = {
-    "sft": {"train": {"labeler": 11_295, "customer": 1_430}, "valid": {"labeler": 1_550, "customer": 103}},
-    "reward": {"train": {"labeler": 6_623, "customer": 26_584}, "valid": {"labeler": 3_488, "customer": 14_399}},
-    "ppo": {"train": {"customer": 31_144}, "valid": {"customer": 16_185}},
-}
-
-#: Share of API prompts by use case, percent (Table 1).
-USE_CASES: dict[str, float] = {
-    "generation": 45.6,
-    "open_qa": 12.4,
-    "brainstorming": 11.2,
-    "chat": 8.4,
-    "rewrite": 6.6,
-    "summarization": 4.2,
-    "classification": 3.5,
-    "other": 3.5,
-    "closed_qa": 2.6,
-    "extract": 1.9,
-}
-
-#: Pairwise agreement of labelers, percent, with its error (section 3.4).
-AGREEMENT: dict[str, tuple[float, float]] = {"training": (72.6, 1.5), "held_out": (77.3, 1.3)}
 
 NOT_IN_PAPER: tuple[Gap, ...] = (
     Gap("sft", "adam_eps", "1e-8, torch's default"),

@@ -17,6 +17,7 @@ from labkit.errors import DataError, RunError
 from labkit.experiment import (
     Experiment,
     ask,
+    beside_paper,
     evaluate,
     evaluate_now,
     inspected,
@@ -26,10 +27,10 @@ from labkit.experiment import (
     replay_of,
     retrain_on_labels,
     sample_now,
-    simulated_labelers,
     tasks_by_hand,
     worst_disagreements,
 )  # fmt: skip
+from labkit.experiment.beside import PARTS
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path
@@ -259,6 +260,16 @@ def test_one_can_look_at_answers_rankings_and_disagreements(lab):
     assert len(table) == len(ranking.completions) and {"RM score", "gold", "rank"} <= set(table[0])
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_the_paper_stands_beside_what_the_run_really_has(lab, part):
+    rows = {row["setting"]: row for row in beside_paper(lab, part)}
+    assert all(row["here"] and row["why"] for row in rows.values())
+    counted = {"demonstrations": lab.demonstrations(), "prompts ranked for training": lab.rankings()}
+    for name, found in counted.items():
+        assert rows.get(name, {"here": f"{len(found):,}"})["here"] == f"{len(found):,}"
+    assert all((row["paper"].split(" (")[0] == row["here"]) <= (row["why"] == "as in the paper") for row in rows.values())
+
+
 def test_labels_by_hand_train_a_reward_model_at_once_and_join_the_next_one(lab, monkeypatch):
     desk = LabelSession(tasks_by_hand(lab, 4), "ann", labels_path(lab.run.path, "ann"))
     before = len(lab.rankings())
@@ -321,45 +332,6 @@ def test_models_on_disk_load_with_plain_transformers(lab):
     AutoModelForCausalLM.from_pretrained(lab.run.path / "ppo_ptx" / "model")(ids)
     assert AutoModelForTokenClassification.from_pretrained(lab.run.path / "reward" / "model")(ids).logits.shape[-1] == 1
     assert decode(tokenizer, ids[0].tolist()) == "What"
-
-
-@pytest.fixture
-def own_files(lab, tmp_path):
-    """A folder of one's own data, made from the world's so that it needs no download."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    rows = {
-        "demonstrations.jsonl": [{"prompt": d.prompt.text, "completion": d.text} for d in lab.demonstrations()[:60]],
-        "comparisons.jsonl": [
-            {"prompt": r.prompt.text, "chosen": c[a].text, "rejected": c[b].text}
-            for r in lab.rankings()
-            for c in [{x.id: x for x in r.completions}]
-            for a, b in r.pairs()[:2]
-        ],
-    }
-    for name, lines in rows.items():
-        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "pretraining.txt").write_text("\n\n".join(lab.source.pretraining(400, 1)))
-    return folder
-
-
-def test_the_method_runs_on_a_folder_of_ones_own_files(lab, own_files, tmp_path):
-    mine = Experiment(Run("mine", tmp_path / "runs"), scale="smoke", model="small", data=str(own_files))
-    mine.ensure("ppo_ptx", say=lambda line: None)
-    steps = mine.run.stage("ppo_ptx").steps()
-    assert len(steps) == 2 and "gold" not in steps[0].metrics
-    assert load_policy(mine.run.stage("ppo_ptx").model) is not None
-    assert simulated_labelers(mine, 3) == [] and len(simulated_labelers(lab, 3)) == 3
-    with pytest.raises(DataError, match="no simulated labelers"):
-        _ = mine.source.labelers
-
-
-@pytest.mark.kernel
-def test_the_ranking_notebook_runs_on_ones_own_files(own_files, repository, tmp_path):
-    mine = Experiment(Run("mine", tmp_path / "runs"), scale="smoke", model="small", data=str(own_files))
-    mine.ensure("sft", say=lambda line: None)
-    executed = papermill(repository / "notebooks" / "03_rank.ipynb", tmp_path, mine.run, prompts_by_hand=2)
-    assert "Whose answers win" in executed and mine.rankings("train")
 
 
 def test_missing_files_of_ones_own_are_named(tmp_path):

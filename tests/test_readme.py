@@ -1,6 +1,5 @@
-"""Every command that the README shows exists, parses, and runs where that is cheap."""
+"""Every command that the README shows is carried out by a test, named here; the cheap ones run here."""
 
-import re
 import shlex
 import subprocess
 import sys
@@ -9,10 +8,28 @@ from pathlib import Path
 import pytest
 
 from labkit.runs import write_jsonl
+from tests.conftest import REPOSITORY
+from tests.readme import command, commands
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-README = REPOSITORY / "README.md"
-CHEAP = {("labkit", "--help"), ("labkit", "winrate"), ("labkit", "agreement")}
+CHEAP = ("labkit agreement labels.jsonl", "labkit winrate judgments.jsonl --json", "labkit findings --plan")
+WHOLE, LAUNCH, FINDINGS = "tests.notebooks.test_whole", "tests.speed.test_launch", "tests.findings.test_smoke"
+#: command -> the test that carries it out, at the smallest scale; of `make demo` all but the installation.
+RUN_BY = {
+    "make demo": f"{WHOLE}.test_the_tour_ends_well_with_its_stages_and_numbers",
+    "make lab": "tests.notebooks.test_make_lab.test_make_lab_serves_the_tour_with_its_settings",
+    "labkit run mine": f"{WHOLE}.test_the_pipeline_ends_well_and_writes_its_report",
+    "labkit run mine --only": f"{WHOLE}.test_one_notebook_runs_again_with_another_number",
+    "labkit sweep": f"{WHOLE}.test_a_sweep_starts_from_the_run",
+    "papermill": f"{WHOLE}.test_plain_papermill_trains_and_replays",
+    "labkit findings first": f"{FINDINGS}.test_the_command_reads_what_was_made",
+    "labkit iterate": f"{FINDINGS}.test_iterate_by_command_goes_on_where_it_was",
+    "labkit run own": f"{WHOLE}.test_a_model_and_data_of_ones_own_go_through_all_notebooks",
+    "accelerate launch --multi_gpu --num_processes": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",
+    "accelerate launch --use_fsdp": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",
+    "accelerate launch --multi_gpu --num_machines": f"{LAUNCH}.test_the_line_for_several_machines_gives_it_too",
+    "python -m labkit.experiment.launch": f"{LAUNCH}.test_the_line_for_little_memory_runs",
+    **dict.fromkeys(CHEAP, "tests.test_readme.test_cheap_command_runs"),
+}
 
 LABELS = [
     {"prompt": f"p{i}", "labeler": labeler, "ranks": {"a": 1, "b": 2, "c": 2 + (i + len(labeler)) % 2}}
@@ -25,86 +42,37 @@ JUDGMENTS = [
 ]
 
 
-def commands() -> list[str]:
-    """The lines of the README's bash blocks; continued lines are joined, comments dropped."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip().removeprefix("$ ") for line in lines if line.strip() and not line.strip().startswith("#")]
+def test_every_command_is_carried_out_by_a_test() -> None:
+    for line in commands():
+        start = max((s for s in RUN_BY if line.startswith(s)), key=len, default=None)
+        assert start, f"no test carries out {line!r}"
+        module, _, name = RUN_BY[start].rpartition(".")
+        source = (REPOSITORY / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8")
+        assert f"def {name}(" in source, RUN_BY[start]
 
 
-def simple_commands() -> list[str]:
-    return [part.strip() for line in commands() for part in re.split(r"&&|;|\|", line)]
-
-
-def words(command: str) -> list[str]:
-    """The words of a command without its comment and leading assignments."""
-    split = shlex.split(command, comments=True)
-    while split and re.fullmatch(r"[A-Z_]+=.*", split[0]):
-        split = split[1:]
-    return split
-
-
-def check_make(arguments: list[str]) -> None:
-    targets = [a for a in arguments if "=" not in a and not a.startswith("-")]
-    dry = subprocess.run(["make", "-n", *targets], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert dry.returncode == 0, dry.stderr
-
-
-def check_labkit(arguments: list[str]) -> None:
-    """Let the parser read the command without running it: an unknown option fails before --help shows."""
+@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("labkit")])
+def test_the_parser_knows_the_options(line: str) -> None:
+    """Without running it: an unknown option fails before --help shows."""
     from typer.testing import CliRunner
 
     from labkit.cli import app
 
-    ended = CliRunner().invoke(app, [*arguments, "--help"])
+    ended = CliRunner().invoke(app, [*shlex.split(line)[1:], "--help"])
     assert ended.exit_code == 0, ended.output
 
 
-def check_papermill(arguments: list[str]) -> None:
-    from labkit.batch import read_parameters
-
-    notebook = REPOSITORY / arguments[0]
-    declared = read_parameters(notebook)
-    for flag, name, value in zip(arguments, arguments[1:], arguments[2:], strict=False):
-        if flag == "-p":
-            declared[name].parse(value, notebook.stem)
+@pytest.mark.parametrize("target", [c.split()[1] for c in commands() if c.startswith("make")])
+def test_make_knows_the_target(target: str) -> None:
+    dry = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert dry.returncode == 0, dry.stderr
+    assert {"demo": "labkit demo", "lab": "jupyter lab"}[target] in dry.stdout
 
 
-def check_python(arguments: list[str]) -> None:
-    if arguments[:1] == ["-m"] and arguments[1].startswith(("labkit", "tests")):
-        path = REPOSITORY.joinpath(*arguments[1].split("."))
-        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
-    elif arguments and arguments[0].endswith(".py"):
-        assert (REPOSITORY / arguments[0]).is_file()
-
-
-def test_the_readme_shows_commands() -> None:
-    assert {"make demo", "make lab"} <= set(simple_commands())
-
-
-@pytest.mark.parametrize("command", simple_commands())
-def test_command_of_the_readme_exists(command: str) -> None:
-    program, *arguments = words(command)
-    checks = {
-        "make": check_make,
-        "labkit": check_labkit,
-        "papermill": check_papermill,
-        "python": check_python,
-    }
-    known = {"git", "cd", "pip", "conda", "jupyter", "accelerate", "pre-commit", "source", "export"}
-    assert program in checks or program in known, f"no check knows {program!r}"
-    if program in checks:
-        checks[program](arguments)
-    for argument in arguments:  # files of the repository that a command names are there
-        if argument.startswith(("notebooks/", "labkit/", "widgets/", "tests/")):
-            assert (REPOSITORY / argument).exists(), argument
-
-
-@pytest.mark.parametrize("command", [c for c in simple_commands() if tuple(words(c)[:2]) in CHEAP] or ["labkit --help"])
-def test_cheap_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
-    program, *arguments = words(command)
+@pytest.mark.parametrize("line", CHEAP)
+def test_cheap_command_runs(line: str, tmp_path: Path) -> None:
+    arguments = command(line)[1:]
     for name in (a for a in arguments if a.endswith(".jsonl")):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(tmp_path / name, JUDGMENTS if "winrate" in arguments else LABELS)
     ended = subprocess.run(
         [sys.executable, "-m", "labkit.cli", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False

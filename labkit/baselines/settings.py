@@ -34,14 +34,14 @@ class OfflineSettings(Settings):
 class OnlineSettings(Settings):
     """RLOO and GRPO: sample and be paid by the reward model, with as many episodes and steps as PPO."""
 
-    steps: int = setting(60, "Batches of fresh episodes.", low=1)
-    batch: int = setting(256, "Episodes per batch.", low=2)
-    minibatch: int = setting(64, "Episodes per optimiser step.", low=2)
+    steps: int = setting(30, "Batches of fresh episodes.", low=1)
+    batch: int = setting(128, "Episodes per batch.", low=2)
+    minibatch: int = setting(32, "Episodes per optimiser step.", low=2)
     per_prompt: int = setting(4, "Episodes of one prompt, which are each other's baseline.", low=2)
     max_new_tokens: int = setting(32, "Length limit of a response in tokens.", low=1)
-    lr: float = setting(1e-3, "Learning rate after warm-up; PPO's.", low=0.0, high=1.0)
-    warmup: int = setting(10, "Batches over which the learning rate rises.", low=0)
-    beta: float = setting(0.02, "Weight of the KL penalty; PPO's.", low=0.0, high=10.0)
+    lr: float = setting(5e-4, "Learning rate after warm-up; PPO's.", low=0.0, high=1.0)
+    warmup: int = setting(3, "Batches over which the learning rate rises.", low=0)
+    beta: float = setting(0.1, "Weight of the KL penalty; PPO's.", low=0.0, high=10.0)
     missing_end_penalty: float = setting(1.0, "Subtracted from the score of a response without end token.", low=0.0)
     seed: int = setting(0, "Seed of sampling and of the order of prompts.", low=0)
 

@@ -9,6 +9,7 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 """
 
 from labkit.experiment.amounts import Amounts, amounts
+from labkit.experiment.beside import beside_paper
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
 from labkit.experiment.inspected import inspect_run, text_judge
 from labkit.experiment.lab import Experiment
@@ -33,6 +34,7 @@ __all__ = [
     "amounts",
     "answers",
     "ask",
+    "beside_paper",
     "evaluate",
     "evaluate_now",
     "inspect_run",

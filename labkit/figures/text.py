@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["hidden_characters", "visible"]
+__all__ = ["visible"]
 
 _SHORT = {
     0x09: "⇥",
@@ -51,8 +51,3 @@ def _is_hidden(character: str) -> bool:
 def visible(text: str) -> str:
     """`text` with every invisible character replaced by a visible name; line breaks stay."""
     return "".join(_name(c) if _is_hidden(c) else c for c in text)
-
-
-def hidden_characters(text: str) -> list[str]:
-    """The names of the invisible characters of `text`, in order of appearance."""
-    return [_name(c) for c in text if _is_hidden(c)]

@@ -27,7 +27,7 @@ from labkit.errors import LabError
 from labkit.findings.plan import Plan, Task
 from labkit.runs import write_json
 
-__all__ = ["carry_out", "done_records", "is_done", "seconds_of", "wall_seconds"]
+__all__ = ["carry_out", "done_records", "is_done", "wall_seconds"]
 
 Say = Callable[[str], None]
 Work = Callable[[Plan, Path, Task], str]  # returns what went wrong, or an empty text
@@ -46,11 +46,6 @@ def is_done(home: Path, task: Task) -> bool:
 def done_records(home: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """What the finished ones of these pieces say of themselves."""
     return [json.loads(record_of(home, t).read_text(encoding="utf-8")) for t in tasks if is_done(home, t)]
-
-
-def seconds_of(home: Path, tasks: Sequence[Task]) -> float:
-    """Seconds that the finished ones of these pieces took, all together."""
-    return sum(row["seconds"] for row in done_records(home, tasks))
 
 
 def wall_seconds(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -128,7 +128,7 @@ def _totals(plan: Plan) -> str:
     for task in plan.tasks():
         by_size["across sizes" if task.size == ACROSS else task.size] += price(plan, task) / 60
     parts = ", ".join(f"{size} {minutes:.0f}" for size, minutes in by_size.items())
-    total = sum(by_size.values())
+    total = total_minutes(plan)
     return (
         f"Scale {plan.scale}, {len(plan.seeds)} seed(s), sweeps at {', '.join(plan.sweep)}: {total:.0f} minutes of one "
         f"thread ({parts}); on two cores, two pieces at once, about {total / 2 / 60:.1f} hours.{_departures(plan.scale)}"

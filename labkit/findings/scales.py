@@ -3,7 +3,8 @@
 The paper's findings need some twenty PPO runs per seed. At the tour's size five seeds and three sizes would take many
 hours of two cores, so each run learns from less, the same for every run and chosen for its cost alone:
 
-    demonstrations 2,400 of 6,000, rankings 1,000 of 2,400 with 4 to 6 answers, PPO 16 iterations of 128 episodes
+    demonstrations 2,400 of 6,000, rankings 1,000 of 2,400 with 4 to 6 answers, PPO 16 iterations of 128
+    episodes with a warm-up of 4
 
 What it costs: policies end nearer to their start, and effects of RL are smaller beside the spread over seeds. Learning
 rates, β and γ are those of the tour; nothing is tuned per finding.

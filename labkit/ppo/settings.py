@@ -14,10 +14,10 @@ __all__ = ["PPOSettings"]
 class PPOSettings(Settings):
     """Settings of PPO and PPO-ptx; "not in the paper" marks values for which Ouyang et al. 2022 give no number."""
 
-    steps: int = setting(60, "Iterations, each with a fresh batch of episodes (paper: 500).", low=1)
-    batch: int = setting(256, "Episodes per iteration (paper: 512).", low=1)
+    steps: int = setting(30, "Iterations, each with a fresh batch of episodes (paper: 500).", low=1)
+    batch: int = setting(128, "Episodes per iteration (paper: 512).", low=1)
     minibatch: int = setting(
-        64, "Episodes per optimiser step; batch / minibatch steps an iteration (paper: 64).", low=1
+        32, "Episodes per optimiser step; batch / minibatch steps an iteration (paper: 64).", low=1
     )
     inner_epochs: int = setting(1, "Passes over each batch (paper: 1).", low=1)
     max_new_tokens: int = setting(32, "Length limit of a response in tokens (paper: 1,000).", low=1)
@@ -32,7 +32,7 @@ class PPOSettings(Settings):
     )
     ema_per: str = setting(
         "minibatch",
-        "How often the average moves. Not in the paper; per optimiser step here, because after 60 iterations an average "
+        "How often the average moves. Not in the paper; per optimiser step here, because after a few dozen iterations an average "
         "per iteration would still be mostly the initial model.",
         choices=("minibatch", "iteration"),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.findings.execute import carry_out, is_done, seconds_of
+from labkit.findings.execute import carry_out, done_records, is_done
 from labkit.findings.plan import plan_of
 from labkit.runs import read_jsonl
 from tests.findings import fakes
@@ -23,7 +23,7 @@ def test_everything_is_done_once_and_after_what_it_needs(tmp_path: Path, jobs: i
     rows = list(read_jsonl(tmp_path / "order.jsonl"))
     assert sorted(r["key"] for r in rows) == sorted(t.key for t in PLAN.tasks())
     assert not [r for r in rows if r["missing"]]
-    assert seconds_of(tmp_path, PLAN.tasks()) == len(PLAN.tasks())
+    assert sum(row["seconds"] for row in done_records(tmp_path, PLAN.tasks())) == len(PLAN.tasks())
 
 
 def test_the_same_command_resumes_and_a_larger_plan_extends(tmp_path: Path) -> None:

@@ -5,16 +5,19 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from labkit.baselines import METHODS
+from labkit.cli import app
 from labkit.findings.curve import BY_STEP, marks
 from labkit.findings.evidence import OPEN
-from labkit.findings.execute import carry_out, seconds_of
+from labkit.findings.execute import carry_out, done_records
 from labkit.findings.plan import ROUNDS, Plan, load_plan, plan_of, variants
 from labkit.findings.records import Records
 from labkit.findings.report import measure_all
 from labkit.runs import read_jsonl
 from labkit.world.benchmarks import TAX_BENCHMARKS
+from tests.readme import command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # on a busy machine the pieces wait for each other
 MOST_SECONDS = 180
@@ -25,10 +28,12 @@ spent = 0.0  # seconds of processor time, set where the set is made
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
     global spent
     before = time.process_time()
-    home = tmp_path_factory.mktemp("runs") / "smoke"
-    plan = load_plan(home, plan_of("smoke", ["small"], [11]))
-    errors = carry_out(plan, home, jobs=1)
-    assert errors == {}
+    home = tmp_path_factory.mktemp("runs") / "first"
+    asked = " ".join(command("labkit findings first")[1:]).replace("12,13", "12").split()
+    said = CliRunner().invoke(app, [*asked, "--jobs", "1", "--root", str(home.parent)])
+    assert said.exit_code == 0, said.output
+    plan = load_plan(home)
+    assert plan == plan_of("smoke", ["small"], [12])
     spent = time.process_time() - before
     return home, plan
 
@@ -42,16 +47,16 @@ def test_every_number_of_every_finding_is_measured_and_one_seed_decides_none(mad
 
 def test_every_variant_left_a_model_and_no_snapshots(made: tuple[Path, Plan]) -> None:
     home, plan = made
-    run = plan.cell("small", 11, home)
+    run = plan.cell("small", 12, home)
     for variant in variants("smoke"):
-        record = Records(home, plan).cells["small", 11]
+        record = Records(home, plan).cells["small", 12]
         assert record.diverged(variant.name) or (run.path / variant.name / "model" / "model.safetensors").exists()
         assert not (run.path / variant.name / "state").exists()
 
 
 def test_the_benchmarks_were_asked_while_ppo_trained(made: tuple[Path, Plan]) -> None:
     home, plan = made
-    record = Records(home, plan).cells["small", 11]
+    record = Records(home, plan).cells["small", 12]
     for stage in BY_STEP:
         rows, last = record.by_step(stage), record.run.stage(stage).steps()[-1].number
         assert [row["step"] for row in rows] == [0, *marks(last)]
@@ -60,14 +65,14 @@ def test_the_benchmarks_were_asked_while_ppo_trained(made: tuple[Path, Plan]) ->
 
 def test_the_same_command_does_nothing_the_second_time(made: tuple[Path, Plan]) -> None:
     home, plan = made
-    before = seconds_of(home, plan.tasks())
+    before = done_records(home, plan.tasks())
     said: list[str] = []
     assert carry_out(plan, home, jobs=1, say=said.append) == {}
-    assert seconds_of(home, plan.tasks()) == before and "0 to do" in said[0] and len(said) == 1
+    assert done_records(home, plan.tasks()) == before and "0 to do" in said[0] and len(said) == 1
 
 
 def test_rounds_rank_the_newest_policy_and_learn_from_all_rankings(made: tuple[Path, Plan]) -> None:
-    run = made[1].cell("small", 11, made[0])
+    run = made[1].cell("small", 12, made[0])
     rows = json.loads((run.path / "rounds" / "results.json").read_text(encoding="utf-8"))["rounds"]
     assert [row["round"] for row in rows] == list(range(1, ROUNDS + 1))
     first = list(read_jsonl(run.path / "rankings" / "train.jsonl"))
@@ -86,7 +91,7 @@ def test_other_methods_learn_something_and_load_with_plain_transformers(made: tu
     import torch
     from transformers import AutoModelForCausalLM
 
-    run = made[1].cell("small", 11, made[0])
+    run = made[1].cell("small", 12, made[0])
     start, end = (AutoModelForCausalLM.from_pretrained(run.stage(s).model) for s in ("ppo_init", method))
     moved = [float((a - b).detach().abs().max()) for a, b in zip(start.parameters(), end.parameters(), strict=True)]
     assert max(moved) > 0 and all(torch.isfinite(p).all() for p in end.parameters())
@@ -95,15 +100,11 @@ def test_other_methods_learn_something_and_load_with_plain_transformers(made: tu
 
 def test_each_cell_has_a_model_sheet_that_the_report_links_to(made: tuple[Path, Plan]) -> None:
     home, plan = made
-    sheet = (plan.cell("small", 11, home).path / "report" / "sheet.html").read_text(encoding="utf-8")
+    sheet = (plan.cell("small", 12, home).path / "report" / "sheet.html").read_text(encoding="utf-8")
     assert all(v.name in sheet for v in variants("smoke")) and all(m in sheet for m in METHODS)
 
 
 def test_the_command_reads_what_was_made(made: tuple[Path, Plan]) -> None:
-    from typer.testing import CliRunner
-
-    from labkit.cli import app
-
     home, _ = made
     said = CliRunner().invoke(app, ["findings", home.name, "--read", "--json", "--root", str(home.parent)])
     assert said.exit_code == 0, said.output
@@ -112,14 +113,10 @@ def test_the_command_reads_what_was_made(made: tuple[Path, Plan]) -> None:
 
 
 def test_iterate_by_command_goes_on_where_it_was(made: tuple[Path, Plan]) -> None:
-    from typer.testing import CliRunner
-
-    from labkit.cli import app
-
     home, plan = made
-    policy = plan.cell("small", 11, home).path / "rounds" / str(ROUNDS) / "ppo_ptx" / "run.json"
+    policy = plan.cell("small", 12, home).path / "rounds" / str(ROUNDS) / "ppo_ptx" / "run.json"
     before = policy.read_bytes()
-    asked = ["iterate", "small-s11", "--rounds", str(ROUNDS), "--scale", "smoke", "--seed", "11", "--root", str(home)]
+    asked = ["iterate", "small-s12", "--rounds", str(ROUNDS), "--scale", "smoke", "--seed", "12", "--root", str(home)]
     said = CliRunner().invoke(app, asked)
     assert said.exit_code == 0, said.output
     assert "rm_accuracy_new" in said.output and policy.read_bytes() == before

@@ -1,8 +1,13 @@
-"""The notebooks as a newcomer runs them: the tour, and `labkit run` through 01 to 06, at the smallest scale."""
+"""The notebooks as a newcomer runs them: the README's commands, word for word, at the smallest scale.
+
+In the order of the file: later commands work on the run that earlier ones made.
+"""
 
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +15,13 @@ from pathlib import Path
 import pytest
 
 from labkit.batch import records
-from labkit.batch.notebooks import execute
+from labkit.errors import DataError
+from labkit.experiment import Experiment, simulated_labelers
 from labkit.runs import Run
+from labkit.world.pretrain import base_path
 from tests.conftest import REPOSITORY
+from tests.own_files import own_files
+from tests.readme import command, commands
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernel]
 
@@ -30,29 +39,37 @@ FIGURES = {
 
 
 @pytest.fixture(scope="module")
-def tour(tmp_path_factory):
-    """The tour's run and how it ended."""
-    run = Run("tour", tmp_path_factory.mktemp("tour"))
-    return run, execute(REPOSITORY / "notebooks" / "00_tour.ipynb", run, {"scale": "smoke", "model": "small"})
+def root(tmp_path_factory):
+    """The folder in which the README's commands are given; their runs lie in runs/, as there."""
+    return tmp_path_factory.mktemp("readme")
+
+
+def carry_out(words: list[str], root: Path, *more: str) -> subprocess.CompletedProcess:
+    """A command of the README, with what makes it small (`more`) after it; files of the repository are those here."""
+    here = [str(REPOSITORY / w) if w.startswith("notebooks/") else w for w in words]
+    program = Path(sys.executable).with_name(here[0])
+    environment = {**os.environ, "LABKIT_RUNS": str(root / "runs"), "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run([program, *here[1:], *more], cwd=root, env=environment, capture_output=True, text=True, timeout=580)
+
+
+SMALL = ("--scale", "smoke", "-p", "model=small")
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    """The run of `labkit run` and what the command printed."""
-    root = tmp_path_factory.mktemp("pipeline")
-    return Run("main", root), labkit_run(root)
+def tour(root):
+    """The tour's run and what the command behind `make demo` printed."""
+    done = carry_out(["labkit", "demo"], root, "-p", "scale=smoke", "-p", "model=small")
+    return Run("tour", root / "runs"), done
 
 
-def labkit_run(root: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [str(Path(sys.executable).with_name("labkit")), "run", "main", "--scale", "smoke", "-p", "model=small"]
-    return subprocess.run(
-        [*command, "--root", str(root), *options],
-        cwd=root,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=580,
-    )
+@pytest.fixture(scope="module")
+def pipeline(root):
+    """The run of `labkit run mine` and what the command printed."""
+    return Run("mine", root / "runs"), carry_out(command("labkit run mine"), root, *SMALL)
+
+
+def check_done(done: subprocess.CompletedProcess) -> None:
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 def outputs(notebook: Path) -> list[dict]:
@@ -76,10 +93,12 @@ def check_reads_well(run: Run, name: str) -> None:
 
 
 def test_the_tour_ends_well_with_its_stages_and_numbers(tour):
-    run, outcome = tour
-    assert outcome.status == "done", outcome.error
+    run, done = tour
+    check_done(done)
     assert {s.path.name for s in run.stages() if s.status == "done"} >= {"sft", "reward", "ppo", "ppo_ptx", "evaluate"}
-    assert {"RM accuracy", "ppo_ptx gold", "ppo_ptx preferred to sft", "ppo_ptx LM loss"} <= set(outcome.summary)
+    for name in ("RM accuracy", "ppo_ptx gold", "ppo_ptx preferred to sft", "ppo_ptx LM loss"):
+        assert re.search(rf"{name}\W+[\d.]+", done.stdout), done.stdout[-2000:]
+    assert Path(re.search(r"Report: (.+)", done.stdout)[1]).is_file()
 
 
 def test_the_executed_tour_reads_well(tour):
@@ -88,7 +107,7 @@ def test_the_executed_tour_reads_well(tour):
 
 def test_the_pipeline_ends_well_and_writes_its_report(pipeline):
     run, done = pipeline
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    check_done(done)
     assert [records.record_of(run, name).status for name in STEPS] == ["done"] * len(STEPS)
     assert (run.path / "report").is_dir() and "Report: " in done.stdout
 
@@ -98,8 +117,45 @@ def test_each_executed_notebook_reads_well(pipeline, name):
     check_reads_well(pipeline[0], name)
 
 
-def test_a_second_run_has_nothing_to_do(pipeline):
-    run, _ = pipeline
-    again = labkit_run(run.path.parent, "--dry-run")
+def test_a_second_run_has_nothing_to_do(pipeline, root):
+    again = carry_out(command("labkit run mine"), root, *SMALL, "--dry-run")
     assert again.returncode == 0, again.stderr[-2000:]
     assert len(re.findall(r"skip +done and unchanged", again.stdout)) == len(STEPS)
+
+
+def test_one_notebook_runs_again_with_another_number(pipeline, root):
+    check_done(carry_out(command("labkit run mine --only"), root, "--scale", "smoke"))
+    assert {s.knobs["kl_coef"] for s in pipeline[0].stage("ppo_ptx").steps()} == {0.1}
+
+
+def test_a_sweep_starts_from_the_run(pipeline, root):
+    done = carry_out(command("labkit sweep"), root, "-p", "scale=smoke", "--jobs", "1")
+    check_done(done)
+    points = [p for p in (root / "runs" / "05_ppo_ptx-sweep").iterdir() if (p / "ppo_ptx" / "run.json").is_file()]
+    assert len(points) == 4 and Path(re.search(r"Comparison: (.+)", done.stdout)[1]).is_file()
+
+
+def test_plain_papermill_trains_and_replays(pipeline, root):
+    first, second = (w for w in map(shlex.split, commands()) if w[0] == "papermill")
+    check_done(carry_out(first, root, "-p", "scale", "smoke"))
+    trained = pipeline[0].stage("ppo_ptx").steps()
+    assert {s.knobs["kl_coef"] for s in trained} == {0.05}
+    shutil.copytree(pipeline[0].path, root / "runs" / "again", ignore=shutil.ignore_patterns("ppo*_ptx", "notebooks"))
+    check_done(carry_out(second, root, "-p", "scale", "smoke"))
+    replayed = Run("again", root / "runs").stage("ppo_ptx").steps()
+    assert [s.metrics["score"] for s in replayed] == [s.metrics["score"] for s in trained]
+
+
+def test_a_model_and_data_of_ones_own_go_through_all_notebooks(pipeline, root):
+    run, _ = pipeline
+    shutil.copytree(base_path("small"), root / "path" / "to" / "model")
+    own_files(Experiment(run, scale="smoke"), root / "path" / "to" / "folder")
+    check_done(carry_out(command("labkit run own"), root, "--scale", "smoke"))
+    own = Run("own", root / "runs")
+    assert [records.record_of(own, name).status for name in STEPS] == ["done"] * len(STEPS)
+    assert "Whose answers win" in (own.path / "notebooks" / "03_rank.ipynb").read_text(encoding="utf-8")
+    assert all("gold" not in s.metrics for s in own.stage("ppo_ptx").steps()), "nobody knows the truth of one's own data"
+    lab = Experiment(own, scale="smoke")
+    assert simulated_labelers(lab, 3) == [] and len(simulated_labelers(Experiment(run, scale="smoke"), 3)) == 3
+    with pytest.raises(DataError, match="no simulated labelers"):
+        _ = lab.source.labelers

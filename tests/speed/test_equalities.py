@@ -206,7 +206,7 @@ def test_the_dtype_of_forward_passes_can_be_chosen(monkeypatch):
 
 
 def lora_state(folder, settings):
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="peft is not installed: pip install peft")
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["c_attn"], task_type="CAUSAL_LM", fan_in_fan_out=True)
     policy = peft.get_peft_model(load_policy(folder, device="cpu"), config)
     return State(policy, new_reward_model(folder, 0, device="cpu"), NumberTokenizer(), settings)

@@ -1,7 +1,6 @@
 """The README's launch lines, with two CPU processes in place of its GPUs: the run folder is that of one process."""
 
 import os
-import re
 import shlex
 import shutil
 import socket
@@ -17,21 +16,16 @@ from labkit.experiment import Experiment
 from labkit.experiment.launch import main, prepared
 from labkit.runs import Run
 from tests.conftest import REPOSITORY
+from tests.readme import commands
 
 pytestmark = pytest.mark.slow
 
 
-def launch_lines():
-    """The commands in the README that begin with `accelerate launch`, as words."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("accelerate launch")]
-
-
-LINES = launch_lines()
-ONE_MACHINE = [line for line in LINES if "--num_machines" not in line]
-ROWS = "ptx_row=32"  # the smoke scale has one long row per minibatch, which two processes cannot share
+LINES = [shlex.split(line) for line in commands() if "labkit.experiment.launch" in line]
+(PLAIN,) = [line for line in LINES if line[0] == "python"]
 SEVERAL = [line for line in LINES if "--num_machines" in line]
+ONE_MACHINE = [line for line in LINES if line[0] == "accelerate" and line not in SEVERAL]
+ROWS = "ptx_row=32"  # the smoke scale has one long row per minibatch, which two processes cannot share
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +106,33 @@ def test_the_line_for_several_machines_gives_it_too(lab, alone, tmp_path):
     said = [machine.communicate(timeout=500)[0] for machine in started]
     assert [machine.returncode for machine in started] == [0, 0], "\n".join(said)[-3000:]
     check_equal(run.stage("ppo_ptx"), alone)
+
+
+def in_a_process(root, *options):
+    """`python -m labkit.experiment.launch mine ppo_ptx ...` in a new process."""
+    command = [sys.executable, "-m", "labkit.experiment.launch", "mine", "ppo_ptx", "--root", str(root), *options]
+    ended = subprocess.run(command, env=environment(), cwd=REPOSITORY, capture_output=True, text=True, timeout=580)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def test_twenty_steps_are_ten_a_new_process_and_ten_more(lab, tmp_path):
+    straight, parted = copy_of(lab, tmp_path / "straight"), copy_of(lab, tmp_path / "parted")
+    in_a_process(tmp_path / "straight", "-p", "steps=20")
+    in_a_process(tmp_path / "parted", "-p", "steps=10")
+    in_a_process(tmp_path / "parted", "-p", "steps=20", "--resume")
+    folders = [run.stage("ppo_ptx") for run in (straight, parted)]
+    one, two = ([{k: v for k, v in s.metrics.items() if not k.startswith("time_")} for s in f.steps()] for f in folders)
+    assert len(one) == 20 and one == two
+    models = [AutoModelForCausalLM.from_pretrained(f.model).state_dict() for f in folders]
+    assert all(models[0][name].equal(models[1][name]) for name in models[0])
+
+
+def test_the_line_for_little_memory_runs(lab, tmp_path, capsys):
+    run = copy_of(lab, tmp_path)
+    main([*PLAIN[3:], "--root", str(tmp_path)])
+    settings = run.stage("ppo_ptx").manifest["settings"]
+    assert settings["gradient_checkpointing"] is True and settings["lora_rank"] == 8
+    assert "done after step 2" in capsys.readouterr().out
 
 
 def test_a_launched_run_goes_on_from_its_snapshot(lab, tmp_path, capsys, monkeypatch):

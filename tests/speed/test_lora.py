@@ -19,7 +19,7 @@ from tests.toy import ARCHITECTURES, even_share, save_toy, toy_prompts, toy_rows
 
 pytestmark = pytest.mark.slow
 
-peft = pytest.importorskip("peft")
+peft = pytest.importorskip("peft", reason="peft is not installed: pip install peft")
 
 SETTINGS = PPOSettings(steps=8, batch=32, minibatch=8, max_new_tokens=10, warmup=0, ptx_row=32, lora_rank=4)
 KNOBS = PPOKnobs(policy_lr=1e-2, value_lr=3e-3, kl_coef=0.01)

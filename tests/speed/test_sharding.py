@@ -36,7 +36,7 @@ def test_fsdp_of_version_1_is_refused(monkeypatch):
 
 
 def test_adapters_are_not_sharded(tmp_path, monkeypatch):
-    pytest.importorskip("peft")
+    pytest.importorskip("peft", reason="peft is not installed: pip install peft")
     monkeypatch.setattr(state_module, "is_sharded", lambda model: True)
     with pytest.raises(SettingsError, match="Adapters cannot be sharded; set lora_rank to 0"):
         toy_state(save_toy(tmp_path / "init"), replace(SETTINGS, lora_rank=2))
