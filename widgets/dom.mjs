@@ -36,6 +36,13 @@ export function fillText(element, text) {
   return element;
 }
 
+/** A model's answer, as `fillText` shows it; where it has nothing to read, the board says so in its own words. */
+export function fillAnswer(element, text) {
+  fillText(element, text);
+  if (!text.trim()) element.append(h("em", { class: "lk-blank" }, "empty answer"));
+  return element;
+}
+
 /** Make a scrolling box reachable by keyboard exactly while it scrolls. */
 export function reachWhenScrolling(box, label) {
   const scrolls = box.scrollHeight > box.clientHeight + 1;

@@ -2,7 +2,7 @@
  * RewardInspector: a table of responses; the chosen one side by side with its siblings, token by token, and editable;
  * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
  */
-import { h, fillText, keepKeys, reachWhenScrolling } from "./dom.mjs";
+import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling } from "./dom.mjs";
 import { choices, columnsOf, filterRows, siblings, signed, sortRows, toCSV, toJSONL } from "./inspector.mjs";
 import { tokenPane } from "./tokens_view.mjs";
 
@@ -154,7 +154,8 @@ function cell(value, key) {
   if (typeof value === "number") return h("td", { class: "lki-num" }, String(Number(value.toPrecision(4))));
   if (typeof value === "boolean") return h("td", {}, value ? "yes" : "no");
   const text = value === null || value === undefined ? "" : String(value).trim();
-  const box = fillText(h("div", { dir: "auto" }), text.length > 240 ? `${text.slice(0, 240)}…` : text);
+  const fill = key === "response" ? fillAnswer : fillText;
+  const box = fill(h("div", { dir: "auto" }), text.length > 240 ? `${text.slice(0, 240)}…` : text);
   return h("td", { class: key === "prompt" || key === "response" ? "lki-text" : "" }, box);
 }
 
@@ -228,7 +229,7 @@ function card(row, own, best, open) {
     "button",
     { type: "button", class: "lki-card", "aria-pressed": String(own), onclick: open },
     h("div", { class: "lki-card-head" }, h("strong", {}, head), best ? h("span", { class: "lki-best" }, "best") : null),
-    fillText(h("div", { class: "lki-card-text", dir: "auto" }), row.response.trim() || "(empty)"),
+    fillAnswer(h("div", { class: "lki-card-text", dir: "auto" }), row.response.trim()),
     h("div", { class: "lki-card-facts" }, facts.join(" · ")),
   );
 }

@@ -2,7 +2,7 @@
  * What the ranking board shows in its middle: the cards to be rated, then the ranks, the tray and the cards in them.
  * Functions from state to elements; `act` is the board's one door for everything that a person does.
  */
-import { fillText, h } from "./dom.mjs";
+import { fillAnswer, h } from "./dom.mjs";
 import { indices, readingOrder, spokenRating, standing } from "./ranking.mjs";
 
 const QUALITY = ["very poor", "poor", "weak", "middling", "good", "very good", "excellent"];
@@ -19,7 +19,7 @@ export function rateGrid(board) {
 function rateCard(board, card) {
   const letter = board.letters[card];
   const heading = h("h4", { class: "rb-letter", id: board.id(`head-${card}`) }, letter);
-  const text = fillText(
+  const text = fillAnswer(
     h("div", { class: "rb-text", dir: "auto", dataset: { scroll: card } }),
     board.card.cards[card].text,
   );
@@ -174,7 +174,7 @@ function tray(board, waiting) {
 function rankCard(board, card) {
   const letter = board.letters[card];
   const order = readingOrder(board.slots);
-  const text = fillText(h("div", { class: "rb-words", dir: "auto" }), board.card.cards[card].text); // the card itself scrolls
+  const text = fillAnswer(h("div", { class: "rb-words", dir: "auto" }), board.card.cards[card].text); // the card itself scrolls
   text.id = board.id(`text-${card}`);
   const rated = board.view.modes.includes("rate") ? `, ${spokenRating(board, card, board.flagNames)}` : "";
   return h(

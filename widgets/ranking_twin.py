@@ -15,6 +15,7 @@ from widgets.display import static_bundle, table_html, table_text
 __all__ = ["bundle", "closing", "figure"]
 
 MAX_TASKS = 5  # cards shown in full; the log has them all
+EMPTY = "(empty answer)"
 
 
 def closing(session: LabelSession) -> list[str]:
@@ -74,4 +75,4 @@ def _rows(session: LabelSession, task: Task, modes: Sequence[str]) -> Iterator[l
             row.append(ranks.get(card.id, "-"))
         if "rate" in modes:
             row += [rating.likert or "-", ", ".join(rating.flags) or "-"]
-        yield [*row, visible(card.text), visible(models[card.id]) if ranking else "hidden until ranked"]
+        yield [*row, visible(card.text) if card.text.strip() else EMPTY, visible(models[card.id]) if ranking else "hidden until ranked"]

@@ -30,6 +30,9 @@ TIMES: dict[str, str] = {
 }
 
 
+FEW_STEPS = 8  # so few that an axis would be marked at halves of a step
+
+
 def training_curves(
     sources: Any,
     *,
@@ -53,8 +56,10 @@ def training_curves(
     if not chosen:
         raise DataError(f"None of the panels {', '.join(panels)} has data; leave `panels` empty to draw all that have.")
     fig = _grid(chosen, min(columns, len(chosen)), width, title, legend=len(found) > 1)
+    few = max(r.steps[-1].number for r in found) - min(r.steps[0].number for r in found) <= FEW_STEPS
     for place, panel in enumerate(chosen, 1):
         _panel(fig, place, panel, found, marks)
+        fig.layout["xaxis" if place == 1 else f"xaxis{place}"].dtick = 1 if few else None  # there is no step 1.5
         if place > len(chosen) - min(columns, len(chosen)):
             fig.layout["xaxis" if place == 1 else f"xaxis{place}"].title = {"text": "step", "standoff": 2}
     return fig

@@ -42,6 +42,7 @@ def test_hostile_texts_are_shown_and_run_nothing(lab: Lab, shots: Callable[[str]
         "The price is $x$ and \\(y\\), **not bold**, [no link](javascript:window.hacked=3).",
         "long " * 2000,
         "Safe: \u202edegrahc ton era uoy\u202c and \u2066hidden\u2069 zero\u200bwidth",
+        "",
     ]  # fmt: skip
     board = start(lab, "hostile", texts=texts, count=1)
     assert len(texts[2]) == 10_000
@@ -51,6 +52,7 @@ def test_hostile_texts_are_shown_and_run_nothing(lab: Lab, shots: Callable[[str]
         board.locator(".rb-text img, .rb-text script, .rb-text a, .rb-text mjx-container, .rb-text .MathJax").count()
         == 0
     )
+    assert board.locator(".rb-text .lk-blank").all_inner_texts() == ["empty answer"]
     chips = board.locator(".lk-hidden").all_inner_texts()
     assert chips == ["U+202E", "U+202C", "U+2066", "U+2069", "U+200B"]
     long = board.locator(".rb-text", has_text="long long").first
@@ -63,7 +65,8 @@ def test_hostile_texts_are_shown_and_run_nothing(lab: Lab, shots: Callable[[str]
     lab.page.screenshot(path=shots("ranking-hostile"))
     board.locator('[data-key="part:rank"]').click()
     assert board.locator(".lk-hidden").all_inner_texts() == chips
-    for n in range(4):
+    assert board.locator(".rb-words .lk-blank").count() == 1
+    for n in range(5):
         card(board, n).focus()
         press(lab, str(n + 1))
     press(lab, "Enter")

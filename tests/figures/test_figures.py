@@ -63,6 +63,11 @@ def test_panels_without_data_are_left_out_and_panels_can_be_chosen() -> None:
         figures.training_curves(steps(), panels=["nonsense"])
 
 
+def test_few_steps_are_marked_one_by_one() -> None:
+    assert figures.training_curves(steps(2)).layout.xaxis.dtick == 1
+    assert figures.training_curves(steps(40)).layout.xaxis.dtick is None
+
+
 def test_a_run_folder_a_path_and_its_steps_draw_alike(tmp_path: Path) -> None:
     folder = StageFolder(tmp_path / "ppo")
     folder.begin(settings={})

@@ -146,7 +146,7 @@ def test_plain_papermill_trains_and_replays(pipeline, root):
     assert [s.metrics["score"] for s in replayed] == [s.metrics["score"] for s in trained]
 
 
-def test_a_model_and_data_of_ones_own_go_through_all_notebooks(pipeline, root):
+def test_a_model_and_data_of_ones_own_go_through_all_notebooks(pipeline, root, monkeypatch):
     run, _ = pipeline
     shutil.copytree(base_path("small"), root / "path" / "to" / "model")
     own_files(Experiment(run, scale="smoke"), root / "path" / "to" / "folder")
@@ -155,6 +155,7 @@ def test_a_model_and_data_of_ones_own_go_through_all_notebooks(pipeline, root):
     assert [records.record_of(own, name).status for name in STEPS] == ["done"] * len(STEPS)
     assert "Whose answers win" in (own.path / "notebooks" / "03_rank.ipynb").read_text(encoding="utf-8")
     assert all("gold" not in s.metrics for s in own.stage("ppo_ptx").steps()), "nobody knows the truth of one's own data"
+    monkeypatch.chdir(root)  # the run knows its data by the path that the command gave
     lab = Experiment(own, scale="smoke")
     assert simulated_labelers(lab, 3) == [] and len(simulated_labelers(Experiment(run, scale="smoke"), 3)) == 3
     with pytest.raises(DataError, match="no simulated labelers"):

@@ -244,13 +244,14 @@ def test_a_note_that_no_file_can_hold_is_mended(board: RankingBoard) -> None:
 
 def test_the_static_twin_is_escaped_and_hides_models_until_ranked(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_HEADLESS", "1")
-    hostile = ("<img src=x onerror=alert(1)>", "$x$", "turn\u202ened", "d" * 3000)
+    hostile = ("<img src=x onerror=alert(1)>", " ", "turn\u202ened", "d" * 3000)
     board = RankingBoard(LabelSession(tasks(2, hostile), "ann", log))
     assert board.comm is None, "no widget state in a headless run"
     bundle = board._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html"}
     assert "<img" not in bundle["text/html"] and "&lt;img src=x" in bundle["text/html"]
     assert "\u202e" not in bundle["text/html"] + bundle["text/plain"]
+    assert "(empty answer)" in bundle["text/html"]
     assert not [m for m in MODELS if m in bundle["text/html"]]
     before = json.dumps(ranking_twin.figure(board.session))
     assert not [m for m in MODELS if m in before], "a figure that named them would give the models away"

@@ -135,6 +135,10 @@ class Page:
             if spec.tickvals is not None:
                 labels = spec.ticktext if spec.ticktext is not None else spec.tickvals
                 getattr(axes, f"set_{which}ticks")(list(spec.tickvals), [words(v) for v in labels], parse_math=False)
+            if spec.dtick is not None:
+                from matplotlib.ticker import MultipleLocator
+
+                getattr(axes, f"{which}axis").set_major_locator(MultipleLocator(spec.dtick))
             if spec.tickformat and "%" in spec.tickformat:
                 from matplotlib.ticker import PercentFormatter
 
