@@ -220,10 +220,15 @@ def _section_text(section: Section) -> str:
     from tabulate import tabulate
 
     counts = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in section.counts.items())
-    rows = [[name, str(figure), figure.n, figure.clusters, figure.note] for name, figure in section.figures.items()]
+    said = list(dict.fromkeys(figure.note for figure in section.figures.values() if figure.note))  # each once, below
+    rows = [
+        [name, str(figure), figure.n, figure.clusters, f"[{said.index(figure.note) + 1}]" if figure.note else ""]
+        for name, figure in section.figures.items()
+    ]
     blocks = [
         f"{section.kind}: {counts}",
         tabulate(rows, ["figure", "value [95 % interval]", "n", "prompts", "note"], disable_numparse=True),
+        *(["\n".join(f"[{number}] {note}" for number, note in enumerate(said, 1))] if said else []),
     ]
     if section.labeler_pairs:
         names = [k for k in section.labeler_pairs[0] if k not in ("labelers", "prompts")]
