@@ -63,9 +63,9 @@ def table_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def seeds_shown(seeds: int, lost: Mapping[int, str], *, why: bool = False) -> str:
-    """How many seeds a number rests on, and which of the plan's it had to do without: "4, lost 13"."""
+    """How many seeds a number rests on, and which of the plan's it had to do without: "4, without 13"."""
     told = ", ".join(f"{seed} ({short_reason(lost[seed])})" if why else str(seed) for seed in sorted(lost))
-    return f"{seeds}, lost {told}" if lost else str(seeds)
+    return f"{seeds}, without {told}" if lost else str(seeds)
 
 
 def short_reason(text: str) -> str:

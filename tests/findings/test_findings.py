@@ -156,5 +156,5 @@ def test_a_lost_seed_is_shown_with_its_reason(tmp_path: Path) -> None:
     lost.write_text(json.dumps({"model": "ppo-longer", "error": "a loss was nan"}), encoding="utf-8")
     outcome = next(o for o in measure_all(Records(tmp_path, plan)) if o.finding.id == "training-longer")
     assert outcome.seeds == 3 and "diverged (a loss was nan)" in outcome.lost[13]
-    assert table_rows([outcome])[0]["seeds"] == "3, lost 13" and "a loss was nan" in claim_rows(outcome)[0]["seeds"]
+    assert table_rows([outcome])[0]["seeds"] == "3, without 13" and "a loss was nan" in claim_rows(outcome)[0]["seeds"]
     assert outcome.to_json()["lost"] == {"13": outcome.lost[13]}
