@@ -33,6 +33,7 @@ function render({ model, el }) {
       notice.hidden = !said.text;
       notice.textContent = said.text || "";
       notice.classList.toggle("lki-bad", Boolean(said.bad));
+      if (said.bad) detail.failed();
     },
     "change:view": detail.tokens,
     "change:edited": detail.scored,
@@ -198,11 +199,13 @@ function detailPane(model, spec, ask) {
     beside.replaceChildren(...same.map((s) => card(s, s === r, s.score === best && same.length > 1, () => open(s))));
     edit(r);
     tokens.clear(spec.explain);
-    if (spec.explain) ask({ kind: "explain", row: r.row });
+    if (!spec.explain) return;
+    if (model.get("view").row === r.row) show(); // also what a page loaded anew finds
+    else ask({ kind: "explain", row: r.row });
   };
   const scored = () => {
     const answer = model.get("edited");
-    if (!row || answer.row !== row.row || answer.text !== box.value) return;
+    if (!row || answer.row !== row.row || answer.text !== box.value || answer.finished !== ends.checked) return;
     const change = answer.score - answer.before;
     result.dataset.waiting = "false";
     result.dataset.sign = change > 0 ? "up" : change < 0 ? "down" : "";
@@ -219,7 +222,7 @@ function detailPane(model, spec, ask) {
     spec.explain ? tokens.root : null,
     spec.scorer ? h("div", {}, h("h4", {}, "Edit and rescore"), box, h("div", { class: "lki-editbar" }, h("label", {}, ends, " ends with the end token"), back, result)) : null,
   );
-  return { root, open, tokens: show, scored };
+  return { root, open, tokens: show, scored, failed: tokens.failed };
 }
 
 function card(row, own, best, open) {

@@ -85,6 +85,7 @@ class RewardInspector(anywidget.AnyWidget):
         self.scorer, self.explain, self.rankings = scorer, explain, list(rankings)
         self._all, self._work = shown, SimpleQueue()
         self._views: dict[int, dict[str, Any]] = {}
+        self._answers = 0
         left = max(0, len(shown) - MAX_ROWS)
         parts = {"scorer": scorer is not None, "explain": explain is not None, "rankings": bool(self.rankings)}
         super().__init__(rows=shown[-MAX_ROWS:], spec={"title": title, "left_out": left, **parts})
@@ -121,7 +122,12 @@ class RewardInspector(anywidget.AnyWidget):
     def _explain(self, message: Mapping[str, Any]) -> None:
         row = self._row(message)
         if self.explain is not None:
-            self.view = self._view(row)
+            self.view = self._numbered(self._view(row))
+
+    def _numbered(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer with a number of its own: an equal dict would not be sent, and a page that asks again would wait."""
+        self._answers += 1
+        return {**answer, "answer": self._answers}
 
     def _view(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The token view of a row, computed once."""
@@ -146,13 +152,8 @@ class RewardInspector(anywidget.AnyWidget):
             old, new = self.scorer(
                 [row["prompt"]] * 2, [row["response"], text], [bool(row.get("finished", True)), finished]
             )
-            self.edited = {
-                "row": row["row"],
-                "text": text,
-                "finished": finished,
-                "before": _number(old),
-                "score": _number(new),
-            }
+            answer = {"row": row["row"], "text": text, "finished": finished}
+            self.edited = self._numbered({**answer, "before": _number(old), "score": _number(new)})
 
     def _probe(self, message: Mapping[str, Any]) -> None:
         wanted = [i for i in message.get("rows") or [] if isinstance(i, int) and 0 <= i < len(self._all)]

@@ -59,7 +59,10 @@ export function tokenPane() {
     full.replaceChildren();
     readout.textContent = waits ? "Asking the models …" : "";
   };
-  return { root, show, clear };
+  const failed = () => {
+    if (!strip.children.length) readout.textContent = "No answer: the line at the top of the board says why.";
+  };
+  return { root, show, clear, failed };
 }
 
 function tokenTable(view) {

@@ -84,3 +84,36 @@ def test_hostile_text_is_text_and_keys_stay_in_the_board(inspector: Lab) -> None
     page.locator(".lki-edit").press_sequentially("b a d d")
     assert len(inspector.cells()) == 1
     assert inspector.complaints() == []
+
+
+def test_a_reloaded_page_shows_the_tokens_and_scores_the_same_text_again(inspector: Lab) -> None:
+    page = inspector.page
+    page.set_default_timeout(30_000)
+    again = "() => /against the original/.test(document.querySelector('.lki-result').textContent)"
+    scored = "() => document.querySelector('.lki-result').dataset.waiting === 'false'"
+    tokens = page.locator(".lki-token").all_inner_texts()
+    page.fill(".lki-edit", "water water water")
+    page.wait_for_function(again)
+    inspector.command("docmanager:save")
+    inspector.reload()
+    page.wait_for_selector(".lki-token")
+    assert page.locator(".lki-token").all_inner_texts() == tokens
+    for what in (".lki-list tbody tr", ".lki-card[aria-pressed=true]"):
+        page.locator(what).first.click()
+        page.wait_for_selector(".lki-token")
+        assert "Asking" not in page.inner_text(".lki-readout")
+    for _ in range(2):
+        page.fill(".lki-edit", "water water water")
+        page.wait_for_function(again)
+        page.wait_for_function(scored)
+        page.click(".lki-editbar >> text=Original")
+    assert inspector.complaints() == []
+
+
+def test_models_that_fail_leave_no_promise_of_an_answer(inspector: Lab) -> None:
+    page = inspector.page
+    inspector.python("board.explain = lambda row: 1 / 0\nTrue")
+    page.locator(".lki-list tbody tr").nth(2).click()
+    page.wait_for_selector(".lki-notice.lki-bad")
+    assert "ZeroDivisionError" in page.inner_text(".lki-notice")
+    assert "Asking" not in page.inner_text(".lki-readout")

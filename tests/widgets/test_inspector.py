@@ -54,6 +54,17 @@ def test_an_edit_is_scored_beside_the_original_and_the_end_token_counts(board: R
     assert board.edited["before"] == pytest.approx(scorer([""], [row["response"]], [row["finished"]])[0])
 
 
+@pytest.mark.parametrize("kind", ["explain", "rescore"])
+def test_the_same_question_asked_again_reaches_the_page_again(board: RewardInspector, kind: str) -> None:
+    """A page that was loaded anew knows nothing of the last answer, and only a changed trait is sent."""
+    heard = []
+    board.observe(lambda change: heard.append(change.new), ["view", "edited"])
+    for _ in range(2):
+        board.obey({"kind": kind, "row": 1, "text": "water", "finished": True})
+    assert len(heard) == 2
+    assert [h["row"] for h in heard] == [1, 1] and heard[0]["score"] == heard[1]["score"]
+
+
 def test_probes_run_on_the_rows_asked_for(board: RewardInspector) -> None:
     board.obey({"kind": "probe", "rows": [0, 1, 2]})
     assert board.probes["count"] == 3
