@@ -51,8 +51,11 @@ def accelerator_on(device: torch.device) -> Accelerator:
 
 
 def use_device(accelerator: Accelerator) -> None:
-    """Let this thread work on this process's GPU: every new thread begins on the first one, and a job's loop has its own."""
-    if accelerator.device.type == "cuda":
+    """Let this thread work on this process's GPU: every new thread begins on the first one, and a job's loop has its own.
+
+    Without a launcher accelerate says "cuda" and no index, which is the GPU that the thread is on already.
+    """
+    if accelerator.device.type == "cuda" and accelerator.device.index is not None:
         torch.cuda.set_device(accelerator.device)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import DistributedType
+from accelerate import DistributedType, PartialState
 
 from labkit.errors import SettingsError
 from labkit.ppo import PPOSettings, sharding
@@ -16,11 +16,24 @@ SETTINGS = PPOSettings(steps=2, batch=16, minibatch=8, max_new_tokens=8, warmup=
 
 
 def test_the_thread_of_a_job_works_on_the_gpu_of_its_process(monkeypatch):
+    """torch's own set_device runs, and refuses what it refuses; only the driver below it is not there."""
     chosen = []
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
     for name in ("cuda:3", "cpu", "mps"):
         sharding.use_device(SimpleNamespace(device=torch.device(name)))
-    assert chosen == [torch.device("cuda:3")]
+    assert chosen == [3]
+
+
+def test_one_process_without_a_launcher_stays_on_the_current_gpu(monkeypatch):
+    """There accelerate names no index, and torch takes no device without one."""
+    chosen = []
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    device = PartialState.default_device.fget(SimpleNamespace())
+    with pytest.raises(ValueError, match="specified index"):
+        torch.cuda.set_device(device)
+    sharding.use_device(SimpleNamespace(device=device))
+    assert device == torch.device("cuda") and chosen == []
 
 
 def test_one_process_asks_nobody():
