@@ -22,6 +22,7 @@ from labkit.evaluation.winrate import (
     winrate_report,
 )
 from labkit.evaluation.winrate.bradley_terry import fit
+from labkit.labels.exchange import kwise_rows
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
 from labkit.types import Completion, Prompt, Ranking
@@ -235,8 +236,9 @@ def test_ranking_lines_logs_and_ranks_by_model_are_read(tmp_path):
     lines = write(tmp_path / "lines.jsonl", [r.to_json() for r in session.rankings])
     ranks = [{"prompt_id": f"p{i}", "labeler": "ann", "ranks": {"m1": 1, "m0": 2, "m2": 2}} for i in range(3)]
     by_model = write(tmp_path / "ranks.jsonl", ranks)
-    reports = [winrate_of_files([p], **FAST) for p in (tmp_path / "labels", lines, by_model)]
-    assert reports[0] == reports[1] == reports[2] and reports[0].counts["judgments"] == 9
+    kwise = write(tmp_path / "kwise.jsonl", kwise_rows(session.rankings))
+    reports = [winrate_of_files([p], **FAST) for p in (tmp_path / "labels", lines, by_model, kwise)]
+    assert reports[0] == reports[1] == reports[2] == reports[3] and reports[0].counts["judgments"] == 9
     assert reports[0].rates["m1", "m0"].rate == 1 and reports[0].rates["m0", "m2"].rate == 0.5
 
 

@@ -151,8 +151,8 @@ def test_alpha_does_not_depend_on_who_is_who(table, data):
 
 def test_figures_do_not_depend_on_completion_names():
     records, renamed = ranked(40, 2, 4, noise=1.5, ties=True), Records()
-    for prompt, by_rater in records.rankings.items():
-        for rater, ranks in by_rater.items():
+    for prompt, home in records.rankings.items():
+        for (rater, _), ranks in home.items():
             renamed.add_ranks(prompt, rater, {f"{9 - int(i[1])}": rank for i, rank in ranks.items()})
     one, other = (agreement_of_records(r, **FAST).rankings for r in (records, renamed))
     for name in one.figures:
@@ -187,8 +187,8 @@ def test_partial_rankings_are_compared_where_they_meet():
 
 def test_places_do_not_depend_on_how_ties_are_written():
     records, other = ranked(20, 3, 4, noise=1.0, ties=True), Records()
-    for prompt, by_rater in records.rankings.items():
-        for rater, ranks in by_rater.items():
+    for prompt, home in records.rankings.items():
+        for (rater, _), ranks in home.items():
             other.add_ranks(prompt, rater, {i: 10.0 * rank + 3 for i, rank in ranks.items()})
     one, two = (agreement_of_records(r, **FAST).rankings.figures for r in (records, other))
     assert one["alpha_ordinal_places"] == two["alpha_ordinal_places"] and one["kendall_tau_b"] == two["kendall_tau_b"]
@@ -198,7 +198,8 @@ def test_alpha_of_rankings_is_the_packages_on_the_ranks_as_given():
     import krippendorff
 
     records = ranked(15, 3, 4, noise=1.0, ties=True)
-    table = [[by_rater[f"L{n}"][f"c{i}"] for by_rater in records.rankings.values() for i in range(4)] for n in range(3)]
+    every = frozenset(f"c{i}" for i in range(4))
+    table = [[home[f"L{n}", every][f"c{i}"] for home in records.rankings.values() for i in range(4)] for n in range(3)]
     figures = agreement_of_records(records, **FAST).rankings.figures
     for level in ("nominal", "ordinal", "interval"):
         expected = krippendorff.alpha(reliability_data=table, level_of_measurement=level)
@@ -302,7 +303,11 @@ GOOD = '{"prompt_id": "p", "labeler": "a", "ranks": {"x": 1, "y": 2}}\n'
         ('{"prompt_id": "p", "labeler": "a", "ranks": {"x": 1, "y": "two"}}', "'y' the rank 'two'"),
         ('{"prompt_id": "p", "labeler": "a", "ranks": {"x": 1, "y": NaN}}', "rank nan"),
         ('{"prompt_id": "p", "labeler": "a", "ranks": 3}', "lower is better"),
-        ('{"prompt_id": "p", "labeler": "a", "ranks": [["x", "x"]]}', "twice"),
+        ('{"prompt_id": "p", "labeler": "a", "ranking": [["x", "x"]]}', "twice"),
+        ('{"prompt_id": "p", "labeler": "a", "ranks": [2, 1, 3]}', "a list of 3, so 'completion_ids'"),
+        ('{"prompt_id": "p", "labeler": "a", "ranks": [2, 1], "completions": ["x"]}', "a list of 2"),
+        ('{"prompt_id": "p", "labeler": "a", "ranks": [2, 1], "completions": ["x", "x"]}', "a completion twice"),
+        ('{"prompt_id": "p", "labeler": "a", "ranks": [2, null], "completions": ["x", "y"]}', "K >= 2"),
         ('{"prompt_id": "p", "labeler": "a", "rating": null}', "field 'rating' is None"),
         ('{"prompt": {"id": "p"}, "completions": [], "groups": []}', "not a complete Ranking"),
     ],

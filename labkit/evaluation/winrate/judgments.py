@@ -9,7 +9,7 @@ One JSON object per line. The first key of each list that is present counts; oth
     judge        judge, labeler_id, labeler, annotator_id, annotator, rater, worker_id, worker (optional)
 
 Rankings are read too: the lab's own `Ranking` lines and label logs (completions of differently named models are
-compared), and lines with ranks by model, {"prompt_id", "labeler", "ranks": {model: rank}}, lower is better.
+compared), K-wise rows (`kwise_rows`) by their models, and lines with ranks by model, {"prompt_id", "labeler", "ranks": {model: rank}}, lower is better.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 from labkit.errors import DataError, LabError
 from labkit.labels.agreement.records import PROMPT, Records, add_row, field_of, read_objects
+from labkit.labels.exchange import rankings_from_rows
 from labkit.labels.store import read_log
 from labkit.types import Ranking
 
@@ -96,12 +97,21 @@ def _from_ranks(row: dict[str, Any], where: str) -> list[Judgment]:
             return judgments_of([Ranking.from_json(row)])
         except (LabError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{where} is not a complete Ranking: {error}") from None
+    if isinstance(row.get("ranks"), list) and row.get("models"):  # a K-wise row
+        return judgments_of(_kwise(row, where))
     records = Records()
     add_row(records, row, where)
-    ((prompt, by_judge),) = records.rankings.items()
-    ((judge, ranks),) = by_judge.items()
+    ((prompt, home),) = records.rankings.items()
+    (((judge, _), ranks),) = home.items()
     pairs = combinations(ranks, 2)
     return [Judgment(prompt, a, b, (1 + (ranks[a] < ranks[b]) - (ranks[a] > ranks[b])) / 2, judge) for a, b in pairs]
+
+
+def _kwise(row: dict[str, Any], where: str) -> list[Ranking]:
+    try:
+        return rankings_from_rows([row], format="kwise")
+    except LabError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _judgment(row: Mapping[str, Any], where: str) -> Judgment:

@@ -5,12 +5,16 @@ One JSON object per line. The first key of each list that is present counts; oth
     prompt or item   prompt_id, prompt, item_id, item, question_id, question, task, id
     labeler          labeler_id, labeler, annotator_id, annotator, rater_id, rater, worker_id, worker, judge, user
     a ranking        ranks or ranking: {"completion id": rank}, lower is better, equal = tie, null = unranked;
-                     or ranking, groups: [["best"], ["tied", "tied"], "last"]
+                     or ranking, groups: [["best"], ["tied", "tied"], "last"];
+                     or ranks: [2, 1, null] in the order of completion_ids (or completions), as K-wise rows have it
     a rating         rating, value, label, score, likert: a number ("3" is one too) or a category
     of a completion  completion_id, completion, response_id, response, system, model (optional, with a rating)
 
-Also read as they are: the lab's own `Ranking` lines and label logs (runs/<name>/labels/<labeler>.jsonl); their Likert
-ratings become ratings of the completions. Files may be gzipped (.gz).
+Also read as they are: the lab's own `Ranking` lines, K-wise rows and label logs (runs/<name>/labels/<labeler>.jsonl);
+their Likert ratings become ratings of the completions. Files may be gzipped (.gz).
+
+A labeler may have ranked several cards of one prompt (pairs, or an old and a new draw of its answers): each counts. Only
+a later line on the same completions replaces an earlier one.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +40,37 @@ LABELER = (
     *("labeler_id", "labeler", "annotator_id", "annotator", "rater_id", "rater"),
     *("worker_id", "worker", "judge", "user"),
 )
+TEXTS = ("completions", "responses")
 RANKS = ("ranks", "ranking", "groups")
 VALUE = ("rating", "value", "label", "score", "likert")
 COMPLETION = ("completion_id", "completion", "response_id", "response", "system", "model")
+
+
+#: Whose ranking it is, and of which completions (unranked ones among them).
+Card = tuple[str, frozenset[str]]
 
 
 @dataclass
 class Records:
     """What the files say, by prompt (or item) and labeler."""
 
-    rankings: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # prompt -> labeler -> ranks
+    rankings: dict[str, dict[Card, dict[str, float]]] = field(default_factory=dict)  # prompt -> card -> ranks
     ratings: dict[tuple[str, str], dict[str, float | str]] = field(default_factory=dict)  # (prompt, completion or "")
     replaced: int = 0  # labels that a later line of the same labeler on the same thing replaced
+    _texts: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)  # of completions, where they are told
 
-    def add_ranks(self, prompt: str, labeler: str, ranks: Mapping[str, float]) -> None:
-        home = self.rankings.setdefault(prompt, {})
-        self.replaced += labeler in home
-        home[labeler] = dict(ranks)
+    def add_ranks(
+        self, prompt: str, labeler: str, ranks: Mapping[str, float], among: Iterable[str] | None = None
+    ) -> None:
+        """Take in one ranking; among: the completions on its card, where some of them were left unranked."""
+        home, card = self.rankings.setdefault(prompt, {}), (labeler, frozenset(ranks if among is None else among))
+        self.replaced += home.pop(card, None) is not None  # out and in again: the newest stands last
+        home[card] = dict(ranks)
+
+    def name(self, prompt: str, completion: str, text: str) -> str:
+        """The completion's id; with a mark where the same id stood for another text before (answers drawn anew)."""
+        known = self._texts.setdefault((prompt, completion), text)
+        return completion if known == text else f"{completion} #{blake2b(text.encode(), digest_size=5).hexdigest()}"
 
     def add_rating(self, prompt: str, completion: str, labeler: str, value: float | str) -> None:
         home = self.ratings.setdefault((prompt, completion), {})
@@ -139,8 +158,12 @@ def add_row(records: Records, row: dict[str, Any], where: str) -> None:
         return
     prompt, labeler = field_of(row, PROMPT, "prompt or item", where), field_of(row, LABELER, "labeler", where)
     key = next((k for k in RANKS if k in row), None)
+    if key == "ranks" and isinstance(row[key], list):
+        _add_kwise(records, row, prompt, labeler, where)
+        return
     if key is not None:
-        records.add_ranks(prompt, labeler, _ranks(row[key], key, where))
+        among = map(str, row[key]) if isinstance(row[key], Mapping) else None
+        records.add_ranks(prompt, labeler, _ranks(row[key], key, where), among)
         return
     key = next((k for k in VALUE if k in row), None)
     if key is None:
@@ -153,11 +176,34 @@ def add_row(records: Records, row: dict[str, Any], where: str) -> None:
 
 
 def _add_ranking(records: Records, ranking: Ranking) -> None:
+    prompt, labeler = ranking.prompt.id, ranking.labeler
+    name = {c.id: records.name(prompt, c.id, c.text) for c in ranking.completions}
     if len(ranking.ranks) > 1:
-        records.add_ranks(ranking.prompt.id, ranking.labeler, ranking.ranks)
+        records.add_ranks(prompt, labeler, {name[i]: rank for i, rank in ranking.ranks.items()}, name.values())
     for i, rating in ranking.ratings.items():
         if rating.likert is not None:
-            records.add_rating(ranking.prompt.id, i, ranking.labeler, rating.likert)
+            records.add_rating(prompt, name[i], labeler, rating.likert)
+
+
+def _add_kwise(records: Records, row: Mapping[str, Any], prompt: str, labeler: str, where: str) -> None:
+    """A row whose ranks, and Likert ratings if it has any, stand in the order of its completions."""
+    texts = next((row[k] for k in TEXTS if row.get(k)), None)
+    ids, ranks = row.get("completion_ids") or texts, row["ranks"]
+    if not isinstance(ids, list) or len(ids) != len(ranks) or not all(isinstance(i, (str, int)) for i in ids):
+        raise DataError(
+            f"{where}: field 'ranks' is a list of {len(ranks)}, so 'completion_ids' (or 'completions') must say what each "
+            "of them ranks; or write {completion id: rank}."
+        )
+    texts = texts if isinstance(texts, list) and len(texts) == len(ids) else ids
+    names = [records.name(prompt, str(i), str(text)) for i, text in zip(ids, texts, strict=True)]
+    if len(set(names)) < len(names):
+        raise DataError(f"{where} holds a completion twice; give each an id of its own in 'completion_ids'.")
+    likert = row.get("likert") if isinstance(row.get("likert"), list) else []
+    rated = [(name, value) for name, value in zip(names, likert, strict=False) if value is not None]
+    if sum(rank is not None for rank in ranks) > 1 or not rated:  # a card may have been rated only
+        records.add_ranks(prompt, labeler, _ranks(dict(zip(names, ranks, strict=True)), "ranks", where), names)
+    for name, value in rated:
+        records.add_rating(prompt, name, labeler, _value(value, "likert", where))
 
 
 def _ranks(value: Any, key: str, where: str) -> dict[str, float]:

@@ -156,7 +156,7 @@ def _rating_section(records: Records, how: dict[str, int]) -> Section:
 def _ranking_counts(records: Records, pairs: Pairs) -> dict[str, int]:
     """Who and what was counted; a pair is one comparison of two completions as seen by two labelers."""
     tied_a, tied_b = pairs.value_a == 1, pairs.value_b == 1
-    raters = {rater for by_rater in records.rankings.values() for rater in by_rater}
+    raters = {rater for home in records.rankings.values() for rater, _ in home}
     return {
         "labelers": len(raters),
         "prompts": len(records.rankings),

@@ -12,6 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
+from labkit.labels.agreement.records import Card
+
 __all__ = ["Labels", "Pairs", "comparison_labels", "rank_labels", "rating_labels"]
 
 
@@ -77,29 +79,45 @@ def rating_labels(ratings: Mapping[tuple[str, str], Mapping[str, float | str]]) 
     return _labels(rows)
 
 
-def rank_labels(rankings: Mapping[str, Mapping[str, Mapping[str, float]]], *, places: bool = False) -> Labels:
-    """Ranks of completions as they were given; the unit is (prompt, completion).
+def rank_labels(rankings: Mapping[str, Mapping[Card, Mapping[str, float]]], *, places: bool = False) -> Labels:
+    """Ranks of completions as they were given; the unit is (prompt, card, completion).
 
-    places: instead, places among the completions that every labeler of the prompt has ranked, where tied ones share
+    places: instead, places among the completions that every labeler of the card has ranked, where tied ones share
     the mean of their places; these do not depend on whether a tie was written 1, 2, 2 or 1, 3, 3.
     """
     rows = []
-    for prompt, by_rater in rankings.items():
-        shared = set.intersection(*(set(ranks) for ranks in by_rater.values()))
-        for rater, ranks in by_rater.items():
-            values = _places(ranks, shared) if places else ranks
-            rows += [(prompt, (prompt, i), rater, value) for i, value in values.items()]
+    for prompt, home in rankings.items():
+        for card, by_rater in _cards(home).items():
+            shared = set.intersection(*(set(ranks) for ranks in by_rater.values()))
+            for rater, ranks in by_rater.items():
+                values = _places(ranks, shared) if places else ranks
+                rows += [(prompt, (prompt, card, i), rater, value) for i, value in values.items()]
     return _labels(rows)
 
 
-def comparison_labels(rankings: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Labels:
-    """One unit for each two completions of a prompt: -1 the first by id is better, 1 the second, 0 tied."""
-    rows = []
-    for prompt, by_rater in rankings.items():
-        for rater, ranks in by_rater.items():
+def _cards(home: Mapping[Card, Mapping[str, float]]) -> dict[object, dict[str, Mapping[str, float]]]:
+    """card -> labeler -> ranks: what was ranked together, since a rank among two says nothing of one among five.
+
+    Where every labeler ranked the prompt once it is one card, though some may have ranked a part of it.
+    """
+    once = len({rater for rater, _ in home}) == len(home)
+    cards: dict[object, dict[str, Mapping[str, float]]] = {}
+    for (rater, among), ranks in home.items():
+        cards.setdefault("" if once else among, {})[rater] = ranks
+    return cards
+
+
+def comparison_labels(rankings: Mapping[str, Mapping[Card, Mapping[str, float]]]) -> Labels:
+    """One unit for each two completions of a prompt: -1 the first by id is better, 1 the second, 0 tied.
+
+    A labeler who compared the same two on several cards has one label, the newest.
+    """
+    found: dict[tuple, tuple] = {}
+    for prompt, home in rankings.items():
+        for (rater, _), ranks in home.items():
             for i, j in combinations(sorted(ranks), 2):
-                rows.append((prompt, (prompt, i, j), rater, float(np.sign(ranks[i] - ranks[j]))))
-    return _labels(rows, domain=(-1.0, 0.0, 1.0))
+                found[prompt, i, j, rater] = (prompt, (prompt, i, j), rater, float(np.sign(ranks[i] - ranks[j])))
+    return _labels(list(found.values()), domain=(-1.0, 0.0, 1.0))
 
 
 def _places(ranks: Mapping[str, float], shared: Iterable[str]) -> dict[str, float]:
