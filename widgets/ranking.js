@@ -8,13 +8,16 @@
 import { h, keepKeys } from "./dom.mjs";
 import { command, difference, groupsOf, slotsOf } from "./ranking.mjs";
 import { moveBar, rankField, rateGrid, rateHint } from "./ranking_cards.mjs";
-import { cardCommands, commands } from "./ranking_commands.mjs";
+import { cardCommands, commands, looking } from "./ranking_commands.mjs";
 import { startDrag } from "./ranking_drag.mjs";
 import { foot, header, partTabs, promptPane, reasonPanel } from "./ranking_frame.mjs";
 import { echo, finished, help, history, jobs } from "./ranking_reports.mjs";
 import { markScrolling, recall, remember } from "./redraw.mjs";
 
-const PATIENCE = 4000; // ms without an answer before the board says so
+const PATIENCE = 4000; // ms without an answer before the board says so and takes no more moves
+const SILENT =
+  "The kernel does not answer: nothing is stored until it does, and no move is taken. " +
+  "If it is busy, wait; if it is gone, run the cell again.";
 const PARTS = ["head", "help", "echo", "prompt", "bar", "main", "foot", "message", "rest"]; // top to bottom
 const ANYTIME = ["undo", "redo", "help"]; // commands that need no card on the screen
 let boards = 0;
@@ -127,6 +130,10 @@ class Board {
 
   /** The one door: `event.do` names a command, `event.card` is the card it is about (else the chosen one). */
   act(event) {
+    if (this.locked && !looking.has(event.do)) {
+      this.say(SILENT);
+      return this.draw(); // a radio button that was pressed goes back
+    }
     const card = event.card ?? this.chosen;
     if (event.do !== "submit") this.confirm = "";
     this.own = "";
@@ -201,7 +208,7 @@ class Board {
 
   /** A redraw replaces the field, and with it what would have fired "change": leaving the field stores the note. */
   sendNote() {
-    if (this.noting && !this.drawing) this.sendCard("draft");
+    if (this.noting && !this.drawing && !this.locked) this.sendCard("draft");
   }
 
   sendCard(kind) {
@@ -215,11 +222,24 @@ class Board {
     this.model.send({ ...message, client: this.client, seq: this.seq });
     this.saved("saving …");
     clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => this.saved("the kernel is busy or gone: moves wait here", true), PATIENCE);
+    this.waiting = setTimeout(() => this.lock(message.do), PATIENCE);
+  }
+
+  /** Moves made on a dead board would be lost unseen: until an answer comes none is taken. */
+  lock(sent) {
+    this.locked = true;
+    this.saved(sent === "hello" ? "no answer" : "not stored", true);
+    this.say(SILENT);
+    this.draw();
   }
 
   settled() {
     clearTimeout(this.waiting);
+    if (this.locked) {
+      this.locked = false;
+      this.say("The kernel answers again.");
+      queueMicrotask(() => this.sendNote()); // a note that was left meanwhile
+    }
     this.late = this.view.refused;
     this.savedText = this.view.refused ? "not stored" : "saved";
   }
@@ -259,6 +279,7 @@ class Board {
     fill("message", this.message());
     fill("rest", jobs(this), history(this));
     this.root.dataset.part = open ? this.part : "done";
+    this.root.classList.toggle("rb-locked", Boolean(this.locked));
     markScrolling(this.root, this.letters);
     recall(this.root, kept, this.focusAfterDraw, [`card:${this.chosen ?? 0}`, "undo"]);
     this.focusAfterDraw = null;
@@ -279,6 +300,7 @@ class Board {
   }
 
   message() {
+    if (this.locked) return h("div", { class: "rb-error" }, SILENT);
     if (this.view.error) return h("div", { class: "rb-error", role: "alert" }, this.view.error);
     const text = this.own || (this.awaitsUndo ? "" : this.view.message);
     return text ? h("div", { class: "rb-info" }, text) : null;

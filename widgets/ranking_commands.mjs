@@ -6,6 +6,9 @@ import { fromRatings, indices, insert, list, place, readingOrder, shift, spokenM
 /** Commands that a key gives only while a card, or something in it, has the focus. */
 export const cardCommands = new Set(["rank", "insert", "shift", "end", "beyond", "likert", "flag", "scroll"]);
 
+/** Commands that change nothing: they work while the kernel does not answer. */
+export const looking = new Set(["help", "close", "part", "switch", "focus", "scroll"]);
+
 export const commands = {
   rank: (board, rank, card, event) => move(board, card, (slots) => place(slots, card, rank), event),
   insert: (board, rank, card, event) => move(board, card, (slots) => insert(slots, card, rank), event),

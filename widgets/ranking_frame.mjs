@@ -137,6 +137,7 @@ export function foot(board) {
         placeholder: "Note on this card (optional)",
         "aria-label": "Note on this card",
         value: board.comment,
+        readonly: board.locked,
         dataset: { key: "note" },
         oninput: (e) => board.note(e.target.value),
         onchange: () => board.sendNote(),

@@ -42,7 +42,8 @@ def test_a_killed_kernel_loses_nothing(lab: Lab) -> None:
     card(board, 3).focus()
     press(lab, "2")
     board.locator(".rb-late").wait_for()
-    assert "kernel" in board.locator(".rb-saved").inner_text()
+    assert board.locator(".rb-saved").inner_text() == "not stored"
+    assert "run the cell again" in board.locator(".rb-error").inner_text()
     ok = lab.page.locator(".jp-Dialog button")  # JupyterLab may say that the kernel restarted
     if ok.count():
         ok.last.click()
@@ -57,6 +58,33 @@ def test_a_killed_kernel_loses_nothing(lab: Lab) -> None:
     press(lab, "4", "Enter", "Enter")
     board.locator(".rb-echo").wait_for()
     assert in_letters(stored(lab, "killed")[0]) == "B=C > A > D"
+
+
+def test_no_move_is_taken_while_the_kernel_does_not_answer(lab: Lab) -> None:
+    board = start(lab, "silent")
+    pid = lab.kernel_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        card(board, 0).focus()
+        press(lab, "6")
+        board.locator(".rb-late").wait_for()
+        assert "nothing is stored until it does" in board.locator("[aria-live=assertive]").inner_text()
+        press(lab, "2", "h")
+        card(board, 1).locator("label", has_text="3").click()
+        board.locator('[data-key="note"]').press_sequentially("lost")
+        rated = [board.locator(f'[data-key="likert:{n}:{v}"]').is_checked() for n, v in [(0, 6), (0, 2), (1, 3)]]
+        assert rated == [True, False, False], "what could be lost does not look stored"
+        assert board.locator('[data-key="note"]').input_value() == ""
+        board.locator('[data-key="help"]').click()
+        assert board.locator(".rb-help").is_visible(), "the keys can be read meanwhile"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    settle(lab)
+    assert board.locator(".rb-error").count() == 0
+    card(board, 1).focus()
+    press(lab, "3")
+    settle(lab)
+    assert sorted(r["likert"] for r in lab.python("session.draft.to_json()")["ratings"].values()) == [3, 6]
 
 
 def test_a_reloaded_page_finds_its_draft_gaps_and_all(lab: Lab) -> None:
