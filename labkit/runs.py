@@ -177,9 +177,10 @@ class StageFolder:
         resume: bool = False,
     ) -> None:
         """Start the stage: write run.json as running. Earlier files of a stage begun anew are moved aside, never deleted."""
-        if self.status == "running" and self.manifest.get("pid") != os.getpid():
+        if self.status == "running" and not _is_here(self.manifest):
             raise RunError(
-                f"{self.path} is being written by process {self.manifest['pid']}; wait for it, or choose another run name."
+                f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "
+                "wait for it, or choose another run name."
             )
         if self.path.exists() and any(self.path.iterdir()) and not resume:
             aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.old")
@@ -285,6 +286,11 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return value.to_json()
     raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+def _is_here(manifest: Mapping[str, Any]) -> bool:
+    """Whether this very process wrote the manifest; on another machine another process may have its number."""
+    return (manifest.get("pid"), manifest.get("host")) == (os.getpid(), platform.node())
 
 
 def _alive(pid: int | None, host: str | None) -> bool:

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunError
+from labkit.jobs.owners import claimed
 from labkit.knobs import Dial, Replay, standing
 from labkit.runs import StageFolder, append_jsonl, write_jsonl
 
@@ -63,12 +64,13 @@ def branch_off(job: Job, name: str) -> StageFolder:
     """Go on in `<stage>@<name>`; the trunk is closed as stopped here, with the result that it has here."""
     trunk = job.folder
     new = StageFolder(trunk.path.with_name(f"{trunk.path.name.split('@')[0]}@{name}"))
-    if new.status != "missing":
-        raise RunError(f"There is a branch {new.path.name} already; choose another name.")
-    number = job.stateful().step
-    new.begin(
-        settings=trunk.manifest["settings"], seed=job.seed, parents={**job.parents, "branch_of": trunk.path.name}
-    )
+    with claimed(job, new):
+        if new.status != "missing":
+            raise RunError(f"There is a branch {new.path.name} already; choose another name.")
+        number = job.stateful().step
+        new.begin(
+            settings=trunk.manifest["settings"], seed=job.seed, parents={**job.parents, "branch_of": trunk.path.name}
+        )
     job.stateful().save(new.snapshot(number))
     write_jsonl(new.path / "metrics.jsonl", [s.to_json() for s in job.steps])
     if (trunk.path / "ledger.jsonl").exists():

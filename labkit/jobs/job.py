@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from labkit.errors import LabError, RunError
 from labkit.figures.training import profile
 from labkit.jobs import history
+from labkit.jobs.owners import claimed
 from labkit.jobs.waiting import StillRunning, nobody_there, wait_for
 from labkit.knobs import Dial, Replay, Schedule
 from labkit.runs import StageFolder
@@ -80,6 +81,7 @@ class Job:
         self._restart = False
         self._saving = 0.0  # seconds that snapshots took since the last Step
         self._thread: threading.Thread | None = None
+        self._begun = 0.0  # when run.json says that the folder was begun, by this job
 
     @property
     def dial(self) -> Dial | None:
@@ -93,15 +95,16 @@ class Job:
         if self._thread is not None and self._thread.is_alive():
             raise RunError(f"{self.folder.path.name} is already running; stop it first, or build a new job.")
         self._check_owner()
-        newest = history.load_newest(self) if resume else 0
-        recorded = self.folder.manifest["settings"] if resume else {}
-        start = {k: recorded[k] for k in ("knobs", "auto") if k in recorded} or history.start_of(self.schedule)
-        self.folder.begin(settings={**self.settings, **start}, seed=self.seed, parents=self.parents, resume=resume)
-        if isinstance(self.schedule, (Dial, Replay)):
-            self.schedule.record = self._record_request
-        if resume:
-            history.resume_at(self, newest)
-        self._launch(paused)
+        with claimed(self, self.folder):
+            newest = history.load_newest(self) if resume else 0
+            recorded = self.folder.manifest["settings"] if resume else {}
+            start = {k: recorded[k] for k in ("knobs", "auto") if k in recorded} or history.start_of(self.schedule)
+            self.folder.begin(settings={**self.settings, **start}, seed=self.seed, parents=self.parents, resume=resume)
+            if isinstance(self.schedule, (Dial, Replay)):
+                self.schedule.record = self._record_request
+            if resume:
+                history.resume_at(self, newest)
+            self._launch(paused)
         return self
 
     def pause(self) -> None:
@@ -279,11 +282,13 @@ class Job:
         future: Future = Future()
         try:
             self._check_owner()
-            self._rollback(step)
-            settings = self.folder.manifest["settings"]
-            self.folder.begin(settings=settings, seed=self.seed, parents=self.folder.manifest["parents"], resume=True)
-            self._failure, self.error, self._value, self._stopping, self._restart = None, None, None, False, False
-            self._launch(paused=True)
+            with claimed(self, self.folder):
+                self._check_its_own()
+                self._rollback(step)
+                settings = self.folder.manifest["settings"]
+                self.folder.begin(settings=settings, seed=self.seed, parents=self.folder.manifest["parents"], resume=True)
+                self._failure, self.error, self._value, self._stopping, self._restart = None, None, None, False, False
+                self._launch(paused=True)
             future.set_result(step)
         except LabError as error:
             future.set_exception(error)
@@ -310,7 +315,16 @@ class Job:
                 f"Another job ({owner.folder.path.name}) is training this very model; stop it, or build the state anew."
             )
 
+    def _check_its_own(self) -> None:
+        """After the end a folder may have been begun anew by another job, whose run this one's past must not touch."""
+        if self.folder.status == "missing" or self.folder.manifest["started"] != self._begun:
+            raise RunError(
+                f"{self.folder.path.name} was started anew since this job ended, so there is nothing of this job's to go "
+                "back to; use the newer job, or build a new job."
+            )
+
     def _launch(self, paused: bool) -> None:
+        self._begun = self.folder.manifest["started"]
         if self.state is not None:
             self.state.owner = self  # type: ignore[attr-defined]
         self._paused, self._credit, self.status = paused, 0, "paused" if paused else "running"
