@@ -111,7 +111,8 @@ class Experiment:
         rows = read_all(Prompt, self._prepared("prompts", split))
         if use is None or split != "train":
             return rows
-        return [p for p in rows if USES[derive_seed(self.seed, "use", p.id) % len(USES)] == use]
+        drawn = self._recorded().get("data_seed", self.seed)  # a sweep over seeds trains anew on the same shares
+        return [p for p in rows if USES[derive_seed(drawn, "use", p.id) % len(USES)] == use]
 
     def demonstrations(self, split: str = "train") -> list[Demonstration]:
         """The labelers' demonstrations."""

@@ -20,6 +20,7 @@ from typing import Any
 
 _HOMES = {
     "FINDINGS": "table",
+    "about": "report",
     "best_of_n_kl": "bestof",
     "carry_out": "execute",
     "claim_rows": "report",
@@ -38,6 +39,7 @@ _HOMES = {
 
 __all__ = [
     "FINDINGS",
+    "about",
     "best_of_n_kl",
     "carry_out",
     "claim_rows",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.models import encode_prompt
+from labkit.reward.data import response_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,14 +26,16 @@ SAMPLE = 300  # exercises on which their length is measured
 
 
 def costs(lab: Experiment) -> dict[str, Any]:
-    """Operations of pretraining, SFT, PPO-ptx and the reader's training; None where no recipe tells."""
+    """Operations of pretraining, SFT, PPO init, reward model, PPO-ptx, the reader's training; None where no recipe tells."""
     told = _recipe(lab.model)
     policy = sum(p.numel() for p in lab.policy("sft").parameters())
     judge = sum(p.numel() for p in lab.policy("ppo_init").parameters()) if lab.reward_base == lab.model else _judge(lab)
-    sft = sum(s.metrics["tokens"] for s in lab.run.stage("sft").steps())
+    read = {name: sum(s.metrics["tokens"] for s in lab.run.stage(name).steps()) for name in ("sft", "ppo_init")}
     found: dict[str, Any] = {
         "parameters": policy,
-        "sft": TRAINING * policy * sft,
+        "sft": TRAINING * policy * read["sft"],
+        "ppo_init": TRAINING * policy * read["ppo_init"],
+        "reward": TRAINING * judge * _ranked(lab),
         "ppo_ptx": _ppo(lab, policy, judge),
         "reader": reader_cost(_recipe(lab.reward_base), lab.tokenizer),
         "pretraining": TRAINING * told["parameters"] * told["tokens"] if told else None,
@@ -69,6 +72,15 @@ def _judge(lab: Experiment) -> int:
     from labkit.models import load_reward_model
 
     return sum(p.numel() for p in load_reward_model(lab.run.stage("reward").model).parameters())
+
+
+def _ranked(lab: Experiment) -> int:
+    """Tokens that the reward model trains on: each prompt once, with all its answers."""
+    read = 0
+    for ranking in lab.rankings():
+        read += len(encode_prompt(lab.tokenizer, ranking.prompt.text))
+        read += sum(len(response_ids(lab.tokenizer, c)) for c in ranking.completions)
+    return read * lab.preset.reward.epochs
 
 
 def _ppo(lab: Experiment, policy: int, judge: int) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from labkit.findings.finding import Outcome
 
-__all__ = ["NAMES", "checked", "claims_figure", "figure_of", "half"]
+__all__ = ["NAMES", "checked", "claims_figure", "figure_of", "half", "in_words"]
 
 NAMES = {
     "base": "GPT",
@@ -27,12 +27,24 @@ NAMES = {
     "ppo": "PPO",
     "ppo_ptx": "PPO-ptx",
 }
+SWEPT = {"beta": "β = ", "gamma": "γ of the preset times ", "lr": "learning rate of the preset times "}
+VARIANTS = {"longer": "trained twice as long", "nomix": "from the unmixed init", "ensemble": "with three judges"}
+LINES = {"ppo_init": "dash", "base": "dot", "ppo_ptx": "dashdot"}  # what a sweep is seen against
 LABELS = {
     "tax": "benchmarks, mean of four",
     "lm_loss": "language loss, nats per token",
     "score": "validation reward (RM)",
     "gold": "gold utility",
 }
+
+
+def in_words(stage: str) -> str:
+    """A model or a variant of the plan by the paper's name: "ppo-beta=0.5" is "PPO at β = 0.5"."""
+    kind, _, variant = stage.partition("-") if stage not in NAMES else (stage, "", "")
+    name, _, number = variant.partition("=")
+    if name in SWEPT:
+        return f"{NAMES[kind]} at {SWEPT[name]}{number.removeprefix('x')}"
+    return f"{NAMES[kind]} {VARIANTS[name]}" if name in VARIANTS else NAMES.get(stage, stage)
 
 
 def figure_of(outcome: Outcome, records: Records) -> go.Figure:
@@ -130,11 +142,15 @@ def sweep_figure(
     axis: str,
     title: str,
     values: Sequence[str] = ("tax", "lm_loss", "score", "gold"),
+    beside: Sequence[str] = (),
 ) -> go.Figure:
-    """A panel per value over the swept number, at the sizes where sweeps are made; dashed: the PPO init."""
+    """A panel per value over the swept number, at the sizes where sweeps are made.
+
+    Dashed: the PPO init; dotted: GPT, where it is near enough (benchmarks and language loss); beside: further models.
+    """
     from plotly.subplots import make_subplots
 
-    from labkit.figures.theme import QUIET, colour, plain, template
+    from labkit.figures.theme import colour, plain, template
 
     fig = make_subplots(
         1, len(values), subplot_titles=[LABELS[v] for v in values], horizontal_spacing=0.27 / len(values)
@@ -145,16 +161,25 @@ def sweep_figure(
         seen = {n: i for n, i in seen.items() if i.seeds}
         ticks = [f"{n:g}" for n in seen]
         _upright(fig, ticks, list(seen.values()), colour(place - 1), place)
-        start = interval(list(_swept(records, "ppo_init", name).values()))
-        if start.seeds:
-            axes = {"xref": f"x{place if place > 1 else ''} domain", "yref": f"y{place if place > 1 else ''}"}
-            line = {"color": QUIET, "dash": "dash", "width": 1.2}
-            fig.add_shape(type="line", x0=0, x1=1, y0=start.value, y1=start.value, line=line, **axes)
+        for model in ("ppo_init", *beside, *(("base",) if name in ("tax", "lm_loss") else ())):
+            _level(fig, interval(list(_swept(records, model, name).values())), LINES[model], place)
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(type="category", title={"text": axis})
+    told = ", ".join(f"{LINES[m]}: {NAMES[m]}" for m in ("ppo_init", "base", *beside))
+    title = f"{title} ({told.replace('dash:', 'dashed:').replace('dot:', 'dotted:')})"
     fig.update_layout(
         template=template(), title=plain(title), width=1180, height=360, margin={"t": 84}, showlegend=False
     )
     return checked(fig)
+
+
+def _level(fig: go.Figure, found: Any, dash: str, place: int) -> None:
+    """A level line through one panel, at the mean of a model."""
+    from labkit.figures.theme import QUIET
+
+    if found.seeds:
+        axes = {"xref": f"x{place if place > 1 else ''} domain", "yref": f"y{place if place > 1 else ''}"}
+        line = {"color": QUIET, "dash": dash, "width": 1.2}
+        fig.add_shape(type="line", x0=0, x1=1, y0=found.value, y1=found.value, line=line, **axes)
 
 
 def folds_figure(records: Records) -> go.Figure:
@@ -171,7 +196,10 @@ def folds_figure(records: Records) -> go.Figure:
 
 def cost_bars(records: Records) -> go.Figure:
     """Floating-point operations of each stage."""
-    stages = {"SFT": "sft", "PPO-ptx": "ppo_ptx", "reward base (reader)": "reader", "pretraining": "pretraining"}
+    stages = {
+        "SFT": "sft", "PPO init": "ppo_init", "reward model": "reward", "PPO-ptx": "ppo_ptx",
+        "reward base (reader)": "reader", "pretraining": "pretraining",
+    }  # fmt: skip
 
     def cost(r: Record, key: str) -> float:
         found = r.results("cost").get(key)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labkit.findings.evidence import Claim, verdict_of
+from labkit.findings.evidence import HOLDS, Claim, verdict_of
 from labkit.findings.records import Records
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Finding:
     claims: Callable[[Records], Sequence[Claim]]
     figure: Callable[[Records], go.Figure] | None = None
     beyond: bool = False
+    tried: str = ""  # what was tried where it does not hold, or stays open; told only then
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Outcome:
         return {seed: why for c in self.claims if c.deciding for seed, why in c.lost.items()}
 
     @property
+    def tried(self) -> str:
+        """What was tried, where the finding does not hold or is not decided."""
+        return "" if self.verdict == HOLDS else self.finding.tried
+
+    @property
     def ours(self) -> str:
         """Our numbers in one cell of a table: the claim that decides, that is the least favourable one."""
         order = {"does not hold": 0, "not decided": 1, "holds": 2}
@@ -66,6 +72,7 @@ class Outcome:
             "paper": f.paper,
             "fails_if": f.fails_if,
             "beyond": f.beyond,
+            "tried": self.tried,
             "verdict": self.verdict,
             "seeds": self.seeds,
             "lost": {str(seed): why for seed, why in sorted(self.lost.items())},

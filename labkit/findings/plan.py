@@ -5,20 +5,20 @@
     runs/<name>/across-s<seed>/        comparisons of models of different sizes
 
 As in the paper, one reward model serves policies of every size: it learns from rankings of what the SFT model of the
-judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size, by default
-the judge's: the smallest, which the paper sweeps (1.3B: figures 33 to 37, appendix E.9), had lost its benchmarks here
-before PPO began (seen with dropout, which SFT no longer has), so that nothing could be lost or kept.
+judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size, as in the
+paper (1.3B: figures 33 to 37, appendix E.9), because all three would cost twice as much; by default at the judge's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from labkit.errors import SettingsError
-from labkit.findings.scales import SCALES, preset_of
+from labkit.findings.scales import SCALES, amounts_of, preset_of
 from labkit.runs import Run, check_name, write_json
 
 __all__ = [
@@ -99,6 +99,12 @@ class Plan:
     judge: str
     sweep: tuple[str, ...]
 
+    @property
+    def settings(self) -> str:
+        """Short hash of all that the scale and the sweeps set: what was made with other settings is another set."""
+        told = [preset_of(self.scale), amounts_of(self.scale), variants(self.scale), NEW_RANKINGS, MEMBERS, ROUNDS]
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+
     def cell(self, size: str, seed: int, home: Path) -> Run:
         """The run folder of a size and a seed."""
         return Run(f"{size}-s{seed}", home)
@@ -142,7 +148,7 @@ class Plan:
         return [*found, task("sheet", *(t.key for t in found))]
 
     def to_json(self) -> dict[str, object]:
-        return asdict(self)
+        return {**asdict(self), "settings": self.settings}
 
 
 def _is_beyond(task: Task) -> bool:
@@ -208,6 +214,11 @@ def load_plan(home: Path, wanted: Plan | None = None) -> Plan:
         raise SettingsError(
             f"{home} was made at scale {found.scale} with a {found.judge} judge, now it is {wanted.scale} with "
             f"{wanted.judge}; use another name, or the same values."
+        )
+    if row and row.get("settings", wanted.settings) != wanted.settings:  # older plans did not say
+        raise SettingsError(
+            f"{home} was made with other settings of scale {found.scale} (a preset, an amount or a sweep has changed since); "
+            "its records would not be comparable with new ones. Use another name."
         )
     if found:
         wanted = plan_of(

@@ -32,13 +32,9 @@ def _order(records: Records) -> list[Claim]:
             Claim(f"{size}: PPO-ptx preferred to PPO", rate("ppo_ptx", "ppo"), above=0.5 - ALIKE, below=0.5 + ALIKE),
         ]
     small, large = records.plan.sizes[0], records.plan.sizes[-1]
-    if small != large:
-        for model, name in (("base", "GPT"), ("few-shot", "prompted GPT")):
-            words = f"{small} PPO-ptx preferred to {large} {name}"
-            claims.append(Claim(words, records.across_rate(model), above=0.5))
-        claims.append(
-            Claim(f"{small} PPO-ptx preferred to {large} SFT", records.across_rate("sft"), above=0.5, deciding=False)
-        )
+    for model, name in (("base", "GPT"), ("few-shot", "prompted GPT"), ("sft", "SFT")):
+        words = f"{small} PPO-ptx preferred to {large} {name}"
+        claims.append(Claim(words, records.across_rate(model), above=0.5, deciding=model != "sft"))
     return claims
 
 
@@ -90,6 +86,7 @@ def _truthful(records: Records) -> list[Claim]:
     return [
         Claim("true and informative answers, PPO-ptx less GPT", gain("ppo_ptx", "truthful_generation"), above=0.0),
         Claim("true and informative answers, PPO less GPT", gain("ppo", "truthful_generation"), above=0.0),
+        Claim("true and informative answers, SFT less GPT", gain("sft", "truthful_generation"), above=0.0, deciding=False),
         Claim("truth likelier than myth, PPO-ptx less GPT", gain("ppo_ptx", "truthfulness"), above=0.0, deciding=False),
         Claim(
             "true and informative answers where no training prompt asks for the fact, PPO-ptx less GPT",
@@ -152,8 +149,8 @@ PREFERENCE = (
         "Fig. 4",
         "InstructGPT makes up facts on closed-domain tasks half as often as GPT-3 (21 % against 41 %), keeps explicit "
         "constraints more often and attempts the right task more often",
-        "a policy rewarded for sounding sure: labelers see hallucinations only through their own noise, and the reward "
-        "model never sees a flag",
+        "a policy rewarded for sounding sure: labelers see hallucinations only through their own noise. No flag is trained "
+        "on, but two of the three are thresholds of what labelers rank by: keeping the constraint, following the instruction",
         _metadata,
         flags_by_model,
     ),
@@ -162,9 +159,10 @@ PREFERENCE = (
         "More truthful and informative answers",
         "Fig. 6",
         "InstructGPT gives truthful and informative answers about twice as often as GPT-3 (TruthfulQA)",
-        "RL that teaches confident form: facts are learnt in pretraining, which repeats myths, and RL only chooses. Most "
-        "of the facts asked here are asked in training prompts too, where labelers reward the truth, so that rewards "
-        "alone can teach it; the few that are not are shown beside",
+        "demonstrations and RL that teach confident form and no truth: facts are learnt in pretraining, which repeats "
+        "myths. It is an easy row here: GPT, asked a bare question, mostly goes on with more questions; and most of the "
+        "facts are asked in training prompts too, so that demonstrations and rewards can teach them. SFT alone is shown "
+        "beside, and so are the few facts that no training prompt asks for",
         _truthful,
         lambda records: benchmark_bars(
             records, ("truthful_generation", "truthful_generation_held_out", "truthfulness"), "Truthfulness"

@@ -161,5 +161,7 @@ class Records:
         return Record(self.plan.across(seed, self.home), "across", seed).results("across")
 
     def across_rate(self, model: str) -> BySeed:
-        """seed -> win rate of the smallest PPO-ptx model over the largest `model`."""
+        """seed -> win rate of the smallest PPO-ptx model over the largest `model`; with one size there is none."""
+        if len(self.plan.sizes) == 1:
+            return BySeed(lost=dict.fromkeys(self.plan.seeds, "one size alone cannot tell"))
         return self._by_seed(lambda seed: next(r["rate"] for r in self.across(seed)["rows"] if r["against"] == model))

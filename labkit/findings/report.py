@@ -19,6 +19,7 @@ from labkit.findings.table import FINDINGS
 from labkit.runs import write_json
 
 __all__ = [
+    "about",
     "claim_rows",
     "measure_all",
     "read_findings",
@@ -33,6 +34,11 @@ REASON = 90  # characters of the reason why a seed was lost
 CONDITIONAL = (
     "What all seeds share is not covered by the intervals: one world with its facts, myths and bias items, one set of "
     "pretrained bases, one reader and one set of labelers."
+)
+GLOSSARY = (
+    "Gold utility is the world's own judgment of an answer, 0 to 1; validation reward is the reward model's score on "
+    "validation prompts; benchmarks are four miniatures of SQuAD, DROP, HellaSwag and WMT 15; GPT is the pretrained base, "
+    "the PPO init the model that PPO starts from."
 )
 
 
@@ -53,7 +59,7 @@ def table_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return [
         {
             "finding": o.finding.title,
-            "paper": o.finding.where,
+            "paper": f"{o.finding.where}: {o.finding.paper}",
             ours: o.ours,
             "verdict": o.verdict,
             "seeds": seeds_shown(o.seeds, o.lost),
@@ -77,7 +83,7 @@ def table_text(outcomes: Sequence[Outcome]) -> str:
     """The same as a text table for the terminal."""
     from tabulate import tabulate
 
-    return tabulate(table_rows(outcomes), "keys", tablefmt="grid", maxcolwidths=[34, 12, 50, 12, 9])
+    return tabulate(table_rows(outcomes), "keys", tablefmt="grid", maxcolwidths=[26, 38, 42, 11, 9])
 
 
 def summary_line(outcomes: Sequence[Outcome]) -> str:
@@ -129,10 +135,11 @@ def about(home: Path, plan: Plan) -> str:
     seen = [s for s in plan.seeds if s in DEVELOPMENT_SEEDS]
     caution = f" Seeds {', '.join(map(str, seen))} were used while the lab was built." if seen else ""
     return (
-        f"Scale {plan.scale}; sizes {', '.join(plan.sizes)}; seeds {', '.join(map(str, plan.seeds))}; one {plan.judge} "
-        f"reward model per seed serves all sizes; sweeps at size {', '.join(plan.sweep)}. {_measured(home, plan)} "
+        f"Scale {plan.scale}; sizes {', '.join(plan.sizes)}; seeds {', '.join(map(str, plan.seeds))}; one reward model "
+        f"per seed, from rankings of the {plan.judge} SFT model's answers, serves all sizes; sweeps (γ, β, learning rate, "
+        f"longer training, mix of the init, long SFT) at size {', '.join(plan.sweep)} alone. {_measured(home, plan)} "
         f"Report written {moment(time.time())}. Intervals: 95 %, Student, over seeds; differences within a seed; fewer than "
-        f"{FEWEST_SEEDS} seeds decide nothing.{caution} {CONDITIONAL}"
+        f"{FEWEST_SEEDS} seeds decide nothing.{caution} {CONDITIONAL} {GLOSSARY}"
     )
 
 
@@ -184,6 +191,7 @@ def _markdown(home: Path, plan: Plan, outcomes: Sequence[Outcome]) -> str:
     for o in outcomes:
         lines += ["", f"## {o.finding.title}", "", f"{o.finding.where}: {o.finding.paper}.", ""]
         lines += [f"What would have made it fail: {o.finding.fails_if}.", ""]
+        lines += [f"What was tried: {o.tried}.", ""] if o.tried else []
         lines += [
             f"- {c['words']}: {c['measured']}; must be {c['region']}: {c['verdict']}; seeds: {c['seeds']}"
             for c in claim_rows(o)

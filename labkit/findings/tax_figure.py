@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labkit.findings.evidence import BySeed, Interval, interval
-from labkit.findings.figures import NAMES, checked, half
+from labkit.findings.figures import checked, half, in_words
 from labkit.findings.records import Missing, Record, Records
 from labkit.world.benchmarks import TAX_BENCHMARKS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["at_step", "tax_by_step"]
+__all__ = ["STANDS_FOR", "at_step", "tax_by_step"]
 
 MEAN = "mean of four"
 PANELS = (MEAN, *TAX_BENCHMARKS)
@@ -23,7 +23,7 @@ STANDS_FOR = {"reading": "SQuAD", "counting": "DROP", "continuation": "HellaSwag
 def tax_by_step(
     records: Records, stages: Sequence[str] = ("ppo", "ppo_ptx"), title: str = "", sizes: Sequence[str] = ()
 ) -> go.Figure:
-    """A panel per benchmark, a line per stage: means over sizes by seed, with intervals over seeds; dashed: GPT."""
+    """A panel per benchmark, a line per stage: means over sizes by seed, with intervals over seeds; dotted: GPT."""
     from plotly.subplots import make_subplots
 
     from labkit.figures.theme import QUIET, colour, plain, template
@@ -33,14 +33,14 @@ def tax_by_step(
     for column, panel in enumerate(PANELS, 1):
         names = TAX_BENCHMARKS if panel == MEAN else (panel,)
         for place, stage in enumerate(stages):
-            _curve(fig, _points(records, stage, names, sizes), NAMES.get(stage, stage), colour(place), column)
+            _curve(fig, _points(records, stage, names, sizes), in_words(stage), colour(place), column)
         gpt = interval(list(records.over_seeds(lambda r, n=names: r.benchmark("base", *n), sizes).values()))
         if gpt.seeds:
-            fig.add_hline(y=gpt.value, line={"color": QUIET, "dash": "dash", "width": 1.2}, row=1, col=column)
+            fig.add_hline(y=gpt.value, line={"color": QUIET, "dash": "dot", "width": 1.2}, row=1, col=column)
     fig.update_xaxes(title={"text": "step"})
     fig.update_yaxes(title={"text": MEAN}, row=1, col=1)
     fig.update_yaxes(rangemode="tozero")
-    title = plain(title or "Benchmarks while PPO and PPO-ptx train (dashed: GPT)")
+    title = plain(title or "Benchmarks while PPO and PPO-ptx train (dotted: GPT)")
     fig.update_layout(template=template(), title=title, width=1180, height=400, margin={"t": 92})
     return checked(fig)
 

@@ -32,6 +32,6 @@ def test_only_the_sizes_that_are_asked_for(tmp_path: Path) -> None:
     for file in tmp_path.glob("medium-s*/measured/ppo-longer.json"):
         file.unlink()
     records = Records(tmp_path, PLAN)
-    assert any(t.name == "ppo-longer" and t.x for t in tax_by_step(records, ("ppo-longer",), "", ("small",)).data)
+    assert any(t.name == "PPO trained twice as long" and t.x for t in tax_by_step(records, ("ppo-longer",), "", ("small",)).data)
     with pytest.raises(DataError, match="Nothing was recorded"):
         tax_by_step(records, ("ppo-longer",), "", ("medium",))
