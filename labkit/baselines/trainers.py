@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, RLOOConfig, RLOOTrainer
 
 from labkit.models import choose_device, encode_prompt, load_reward_model, score
+from labkit.stepwise.one_gpu import on_one_gpu
 from labkit.types import Step
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def offline_trainer(
         beta=settings.beta,
         max_length=getattr(model.config, "max_position_embeddings", None),
     )
-    return kind(model=model, args=config, train_dataset=Dataset.from_list(list(rows)), processing_class=tokenizer)
+    data = Dataset.from_list(list(rows))
+    return kind(model=model, args=on_one_gpu(config), train_dataset=data, processing_class=tokenizer)
 
 
 def online_trainer(
@@ -121,7 +123,9 @@ def online_trainer(
         warmup_steps=settings.warmup * updates,
     )
     data = Dataset.from_list(list(rows))
-    return kind(model=model, reward_funcs=reward, args=config, train_dataset=data, processing_class=tokenizer)
+    return kind(
+        model=model, reward_funcs=reward, args=on_one_gpu(config), train_dataset=data, processing_class=tokenizer
+    )
 
 
 def reward_function(

@@ -13,6 +13,7 @@ from labkit.models import completion_scores
 from labkit.reward.data import Ranked, collate, elements_and_batch
 from labkit.reward.loss import kwise_loss
 from labkit.stepwise import SteppedTrainer, quiet_arguments
+from labkit.stepwise.one_gpu import on_one_gpu
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +70,7 @@ def make_trainer(
     micro_batch = settings.micro_batch or size
     arguments = quiet_arguments(settings, device=device, dtype=dtype, output_dir=output_dir, micro_batch=micro_batch)
     trainer = LabRewardTrainer(
-        model=model, args=TrainingArguments(**arguments), train_dataset=elements, data_collator=collate
+        model=model, args=on_one_gpu(TrainingArguments(**arguments)), train_dataset=elements, data_collator=collate
     )
     trainer.lr_floor = settings.lr_floor
     return trainer

@@ -18,6 +18,7 @@ from labkit.models.last_layer import only_needed
 from labkit.models.packed import LAB_ATTENTION
 from labkit.sft.data import IGNORED, collate_packed
 from labkit.stepwise import SteppedTrainer, quiet_arguments
+from labkit.stepwise.one_gpu import on_one_gpu
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,7 +86,7 @@ def make_trainer(
     device = model.get_input_embeddings().weight.device
     micro_batch = settings.micro_batch or settings.batch_size
     arguments = quiet_arguments(settings, device=device, dtype=dtype, output_dir=output_dir, micro_batch=micro_batch)
-    config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
+    config = on_one_gpu(SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}))
     packed = model.config._attn_implementation == LAB_ATTENTION
     _align(model, tokenizer)
     trainer = LabSFTTrainer(
