@@ -104,7 +104,8 @@ def _beside(first: Experiment, name: str, new: int | None) -> Experiment:
     """
     run = Run(name, first.run.path / "rounds")
     for shared in SHARED:
-        bring(first.run.path / shared, run.path / shared)
+        if not (run.path / shared).exists():  # resumed: what the round was made with stays
+            bring(first.run.path / shared, run.path / shared)
     facts = {name: first.facts[name] for name in ("model", "reward_base", "data")}
     lab = type(first)(run, scale=first.scale, seed=first.seed, **facts)  # of the same kind: a scale may be its own
     if new is not None:

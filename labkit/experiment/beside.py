@@ -16,6 +16,7 @@ from labkit.models import load_policy
 from labkit.paper import DATA, DERIVED, PPO, Fact
 from labkit.presets import COLUMNS
 from labkit.types import FLAGS
+from labkit.world.judge import RAISED
 
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
@@ -26,6 +27,7 @@ Row = tuple[str, "Fact | str", object, str]  # setting, paper, here, why
 
 TIME = "minutes on a laptop instead of weeks on many GPUs"
 OFFLINE = "a small model can do them, and nothing is downloaded"
+SHORT = "a mean over tokens; short ones, so that PPO-ptx costs less than twice PPO"
 SAME = "as in the paper"
 YOURS = "your own data"
 
@@ -51,7 +53,7 @@ def _whole(lab: Experiment) -> list[Row]:
         ("demonstrations", DATA.demonstrations, len(lab.demonstrations()), TIME),
         ("rankings, one prompt each", DATA.rankings, lab.amounts.rankings, TIME),
         ("PPO episodes", Fact(DERIVED["episodes"], "App. C.4"), ppo.steps * ppo.batch, TIME),
-        ("pretraining examples per episode", PPO.ptx_per_episode, ppo.ptx_per_episode, TIME),
+        ("pretraining examples per episode", PPO.ptx_per_episode, f"{ppo.ptx_per_episode}, of {ppo.ptx_tokens} tokens each", SHORT),
         ("β, weight of the KL penalty", PPO.kl_coef, knobs.kl_coef, "chosen on validation prompts"),
         ("γ, weight of the pretraining gradients", PPO.ptx_coef, knobs.ptx_coef, tuned),
     ]
@@ -76,10 +78,11 @@ def _prompts(lab: Experiment) -> list[Row]:
 def _rankings(lab: Experiment) -> list[Row]:
     made, world = lab.rankings(), lab.data == "world"
     counts = [len(r.completions) for r in made]
-    labelers, agree, why, less, drawn = "yours", "see below", YOURS, YOURS, YOURS
+    labelers, agree, why, less, drawn, flags = "yours", "see below", YOURS, YOURS, YOURS, str(len(FLAGS))
     if world:
         labelers = f"{len(lab.source.labelers)} simulated, and {len(lab.source.held_out_labelers)} held out"
-        agree, why, less = "the same", "tastes and noise are tuned to it", TIME
+        agree, why, less = "tuned to the same", "on answers made for that; below, what some say of this run's", TIME
+        flags = f"{len(RAISED)} of the {len(FLAGS)} are raised"
         drawn = f"{lab.amounts.k_low} to {lab.amounts.k_high} are drawn, equal ones shown once"
     return [
         ("labelers", DATA.labelers, labelers, "so that their noise is known" if world else YOURS),
@@ -87,7 +90,7 @@ def _rankings(lab: Experiment) -> list[Row]:
         ("the same of two held-out labelers", DATA.held_out_agreement, agree, why),
         ("K, answers on one screen", DATA.completions, f"{min(counts, default=0)} to {max(counts, default=0)}", drawn),
         ("what is asked", "Likert 1 to 7 and flags, then a ranking (App. B)", "the same", SAME),
-        ("flags", DATA.flags, len(FLAGS), ""),
+        ("flags", DATA.flags, flags, "the world has no sex, no violence and no advice" if world else SAME),
         ("prompts ranked for training", DATA.rankings, len(made), less),
         ("prompts ranked for validation", DATA.valid_rankings, len(lab.rankings("valid")), less),
     ]
@@ -104,7 +107,7 @@ def _evaluation(lab: Experiment) -> list[Row]:
     return [
         *rows,
         ("judges", "training and held-out labelers (4.1)", "both, and the truth itself", "the world knows it"),
-        ("metadata", "Likert 1 to 7 and 11 flags (Table 3)", "the same", SAME),
+        ("metadata", "Likert 1 to 7 and 11 flags (Table 3)", f"Likert 1 to 7 and {len(RAISED)} of the flags", "the world has no more"),
         ("benchmarks", "SQuAD, DROP, HellaSwag, WMT 15, TruthfulQA and more (3.6)", "one of each kind in miniature", OFFLINE),
     ]
 

@@ -7,7 +7,7 @@ Everything it makes lies in the run folder; a stage finds what it needs there, s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from labkit import ppo, reward, sft
 from labkit.data.prepare import drop_long
 from labkit.errors import DataError, RunError
 from labkit.experiment.amounts import amounts
+from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.jobs import Job, by_hand_every
@@ -25,7 +26,7 @@ from labkit.models import context_of, encode_prompt, load_policy, load_reward_mo
 from labkit.presets import preset
 from labkit.runs import Run, StageFolder, file_hash, read_all, write_json, write_jsonl
 from labkit.seeds import derive_seed
-from labkit.types import Demonstration, Prompt, Ranking
+from labkit.types import Demonstration, Prompt, Ranking, Step
 
 if TYPE_CHECKING:
     import torch
@@ -154,25 +155,24 @@ class Experiment:
         settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
         state, folder = sft.start(self.model), self.run.stage(name)
         train, valid = self.demonstrations("train"), self.demonstrations("valid")
-        extra: dict[str, Any] = {}
-        if init:
-            extra["pretraining"] = self.source.pretraining(
-                self.amounts.pretraining_texts, derive_seed(self.seed, "init")
-            )
-        else:
-            extra["epochs_to"] = folder.path / "epochs"
+        mixed = {"pretraining": self.source.pretraining(self.amounts.pretraining_texts, derive_seed(self.seed, "init"))} if init else {}
         loop, total = sft.init_loop if init else sft.loop, sft.total_steps(state, train, settings)
+
+        def steps(knobs: Schedule) -> Iterator[Step]:
+            found = loop(state, train, knobs, settings, valid=valid, **mixed)
+            return found if init else with_epochs_kept(found, state, lambda: job.folder)
 
         def finish(to: StageFolder) -> sft.SFTState:
             state.save_model(to.model)
             write_json(to.path / "epochs.json", {"epochs": state.epochs, "chosen": state.chosen})
+            drop_superseded(to, state)
             return state
 
-        return Job(
-            lambda knobs: loop(state, train, knobs, settings, valid=valid, **extra),
-            folder=folder, schedule=schedule or Dial(SFTKnobs()), total=total, snapshot_every=by_hand_every(total),
+        job = Job(
+            steps, folder=folder, schedule=schedule or Dial(SFTKnobs()), total=total, snapshot_every=by_hand_every(total),
             settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations"), state=state, finish=finish,
         )  # fmt: skip
+        return job
 
     def choose_sft_epoch(self) -> dict[str, Any]:
         """Choose the SFT epoch by RM score on validation prompts, as the paper does, and make it the SFT model."""

@@ -59,7 +59,7 @@ _PPO = (
         "KL to the PPO init",
         (("kl_k1", "k1"), ("kl_k3", "k3")),
         "Nats per episode between the policy and the model it started from; k1 is unbiased, k3 never negative. "
-        "The dashed line is the controller's target.",
+        "A dashed line is the target of the KL controller, which steers only while β is on auto.",
         target="knob:kl_target",
     ),
     Panel(

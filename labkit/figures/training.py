@@ -111,7 +111,7 @@ def _panel(fig: go.Figure, place: int, panel: Panel, found: Sequence[Record], ma
             hue = colour(number if len(found) > 1 else other)
             dash = DASHES[other % len(DASHES)] if len(found) > 1 else "solid"
             _line(fig, axis, record, key, label, hue, dash, show=place == 1 and other == 0 and len(found) > 1)
-    if panel.target:
+    if panel.target and any(row.get("by") == "controller" for row in found[0].ledger):  # else nobody aims at it
         _target(fig, axis, panel, found[0])
     if panel.level is not None:
         fig.add_shape(

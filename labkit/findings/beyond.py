@@ -52,6 +52,7 @@ def _overoptimisation_figure(records: Records) -> go.Figure:
         for i, row in enumerate(rows, 1)
     ]
     fig = proxy_and_gold({"PPO, β = 0": cell.steps(UNPENALISED)})
+    fig.layout.title.text = f"Proxy and gold against √KL: {cell.size}, seed {cell.seed} alone (dashed: best of n)"
     for trace in proxy_and_gold({"best of n": drawn}, kind="bon").data:
         hue = colour(2 + ("gold" in (trace.name or "") or trace.line.color == colour(1)))
         trace.update(line={"color": hue, "dash": "dash"}, marker={"color": hue})

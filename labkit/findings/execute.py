@@ -122,6 +122,13 @@ def work_on(plan: Plan, home: Path, task: Task) -> str:
     return ""
 
 
+def _take_gpu(free: Any) -> None:
+    """In a fresh process, before torch: one GPU of those that are free, where there are any."""
+    gpu = free.get()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+
 class _Crew:
     """A pool of processes and what each of them is at; broken pools are replaced."""
 
@@ -149,7 +156,11 @@ class _Crew:
         return self.errors
 
     def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.count, mp_context=multiprocessing.get_context("spawn"))
+        context, devices = multiprocessing.get_context("spawn"), gpus()
+        free = context.SimpleQueue()
+        for place in range(self.count):
+            free.put(devices[place % len(devices)] if devices else None)
+        return ProcessPoolExecutor(self.count, mp_context=context, initializer=_take_gpu, initargs=(free,))
 
     def _hand_out(self, pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
         """Submit pieces whose needs are met, no more than there are processes."""

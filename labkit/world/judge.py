@@ -20,7 +20,7 @@ from labkit.world.answer import Answer, Line, read_answer
 from labkit.world.facts import World, build_world
 from labkit.world.scoring import Content, score_content
 
-__all__ = ["ASPECTS", "WEIGHTS", "Judgment", "judge", "utility_of"]
+__all__ = ["ASPECTS", "RAISED", "WEIGHTS", "Judgment", "judge", "utility_of"]
 
 #: Weight of each aspect in the gold utility; they sum to 1.
 WEIGHTS: Mapping[str, float] = MappingProxyType(
@@ -34,6 +34,9 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
     }
 )
 ASPECTS = tuple(WEIGHTS)
+
+#: The flags that a judgment can raise; of the paper's others (sex, violence, advice, morals) the world has nothing.
+RAISED = ("fails_instruction", "inappropriate", "denigrates", "hallucination", "satisfies_constraint", "opinion")
 
 FORM_FLOOR = 0.25  # how much of the other aspects counts for an answer that follows nothing
 RAMBLING_FACTOR = 0.65  # what is left of the utility of an answer that is not concise at all

@@ -17,6 +17,7 @@ from labkit.batch.records import record_of
 from labkit.batch.sweep import grid, sweep
 from labkit.errors import RunError, SettingsError
 from labkit.runs import Run, append_jsonl, read_jsonl, write_json, write_jsonl
+from labkit.types import Prompt
 from tests.batch.tiny import write_notebook
 
 CRASH_ONCE = """\
@@ -128,6 +129,22 @@ def test_a_point_states_its_own_seed_and_keeps_that_of_the_data(tmp_path: Path) 
         assert stated == {"scale": "small", "seed": 1, "data_seed": 0}
     assert json.loads((base.path / "prompts" / "experiment.json").read_text())["seed"] == 0
     assert not list(run.path.glob("*.old"))
+
+
+def test_a_point_with_another_seed_trains_on_the_same_shares_of_prompts(tmp_path: Path) -> None:
+    """What PPO learns from at seed 1 is not what SFT learnt from at the base run's seed 0."""
+    from labkit.experiment import Experiment
+
+    rows = [Prompt(f"p{i}", f"prompt {i}", split="train").to_json() for i in range(90)]
+    facts = {"scale": "smoke", "seed": 0, "model": "small", "reward_base": "reader", "data": "world"}
+    shares = []
+    for name, stated in (("base", facts), ("seed=1", {**facts, "seed": 1, "data_seed": 0})):
+        run = Run(name, tmp_path)
+        write_jsonl(run.path / "prompts" / "train.jsonl", rows)
+        write_json(run.path / "prompts" / "experiment.json", stated)
+        lab = Experiment(run, scale="smoke", seed=stated["seed"])
+        shares.append([[p.id for p in lab.prompts("train", use)] for use in ("sft", "reward", "ppo")])
+    assert shares[0] == shares[1] and all(shares[0])
 
 
 @pytest.mark.kernel

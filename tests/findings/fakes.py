@@ -1,6 +1,7 @@
 """Work that does not train anything: for tests of what carries out a plan. Importable by its processes."""
 
 import os
+import time
 from pathlib import Path
 
 from labkit.findings.execute import record_of
@@ -27,4 +28,11 @@ def die_once(plan: Plan, home: Path, task: Task) -> str:
     if task.piece == "cost" and not mark.exists():
         mark.touch()
         os._exit(9)
+    return note(plan, home, task)
+
+
+def tell_gpu(plan: Plan, home: Path, task: Task) -> str:
+    """Write down which GPUs the process may use; slowly, so that every process gets some of the work."""
+    time.sleep(0.05)
+    append_jsonl(home / "gpus.jsonl", {"process": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")})
     return note(plan, home, task)

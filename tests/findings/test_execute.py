@@ -40,6 +40,14 @@ def test_the_same_command_resumes_and_a_larger_plan_extends(tmp_path: Path) -> N
     assert len(list(read_jsonl(tmp_path / "order.jsonl"))) == len(rows) + len(PLAN.tasks())
 
 
+@pytest.mark.slow
+def test_each_process_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert carry_out(PLAN, tmp_path, say=quiet, work=fakes.tell_gpu) == {}
+    used = {(row["process"], row["gpu"]) for row in read_jsonl(tmp_path / "gpus.jsonl")}
+    assert sorted(gpu for _, gpu in used) == ["3", "5"] and len({process for process, _ in used}) == 2
+
+
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_needs_a_failed_piece_is_left_out_and_said(tmp_path: Path, jobs: int) -> None:
     errors = carry_out(PLAN, tmp_path, jobs=jobs, say=quiet, work=fakes.fail_at_the_judge)

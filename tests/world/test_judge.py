@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from labkit.errors import DataError
 from labkit.types import FLAGS, Prompt
 from labkit.world.facts import build_world
-from labkit.world.judge import ASPECTS, WEIGHTS, judge, utility_of
+from labkit.world.judge import ASPECTS, RAISED, WEIGHTS, judge, utility_of
 from labkit.world.phrasings import TASKS
 from labkit.world.prompts import sample_prompts
 from labkit.world.responses import CORRUPTIONS, corrupted, ideal_response
@@ -185,7 +185,7 @@ def test_weights_sum_to_one_and_bound_the_utility():
 def test_any_text_can_be_judged(text, i, finished):
     judgment = judge(PROMPTS[i], text, finished)
     assert 0 <= judgment.utility <= 1 and 1 <= judgment.likert <= 7
-    assert set(judgment.flags) <= set(FLAGS) and set(judgment.aspects) == set(ASPECTS)
+    assert set(judgment.flags) <= set(RAISED) <= set(FLAGS) and set(judgment.aspects) == set(ASPECTS)
     assert all(0 <= value <= 1 for value in judgment.aspects.values())
 
 
