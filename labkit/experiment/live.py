@@ -13,12 +13,14 @@ from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource
 from labkit.jobs import Job
 from labkit.knobs import RewardKnobs, constant
+from labkit.labels.cards import Given, cards_of_logs, cards_shown, keep_cards, kept_cards
 from labkit.labels.disagreement import worst_first
 from labkit.labels.reports import against_scores
+from labkit.labels.tasks import task_id
 from labkit.models import encode_prompt, load_policy, load_reward_model, score
 from labkit.sampling import complete
 from labkit.seeds import derive_seed
-from labkit.types import Completion, Prompt
+from labkit.types import Completion, Demonstration, Prompt
 
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
@@ -35,16 +37,40 @@ def simulated_labelers(lab: Experiment, count: int) -> list[Any]:
     return [] if isinstance(lab.source, FolderSource) else lab.source.labelers[:count]
 
 
-def tasks_by_hand(lab: Experiment, count: int) -> list[tuple[Prompt, list[Completion]]]:
+def tasks_by_hand(lab: Experiment, count: int) -> list[Given]:
     """`count` training prompts of the reward model's share with K completions each, for a RankingBoard.
 
-    They come from the end of the list, which the simulated labelers reach last.
+    They come from the end of the list, which the simulated labelers reach last. A card is drawn once and kept beside
+    the labels: with more prompts, or another SFT model, the cards that are there stay and new prompts come behind them.
     """
-    prompts = lab.prompts("train", "reward")[-count:]
+    run, prompts = lab.run.path, lab.prompts("train", "reward")
+    cards = kept_cards(run)
+    if not cards and cards_shown(run):  # labels from before cards were kept
+        cards = keep_cards(run, _cards_before(lab, prompts, count))
+    have = {p.id for p, _ in cards}
+    new = [p for p in prompts if p.id not in have]
+    new = new[len(new) - min(max(count - len(have), 0), len(new)) :]
+    if new:
+        written = lab.source.demonstrations(new, derive_seed(lab.seed, "shown"), by_prompt=True)
+        cards = keep_cards(run, _drawn(lab, new, written))
+    wanted, seen = list(dict.fromkeys(p.id for p, _ in cards))[:count], cards_shown(run)
+    return [card for card in cards if card[0].id in wanted or task_id(*card) in seen]
+
+
+def _cards_before(lab: Experiment, prompts: Sequence[Prompt], count: int) -> list[Given]:
+    """What the logs hold, and the rest drawn as it was then, so that drafts and skipped cards find theirs again."""
+    cards, seen = cards_of_logs(lab.run.path, prompts), cards_shown(lab.run.path)
+    have, last = {p.id for p, _ in cards}, prompts[-count:]
+    again = _drawn(lab, last, lab.source.demonstrations(last, derive_seed(lab.seed, "shown")))
+    return cards + [card for card in again if card[0].id not in have or task_id(*card) in seen]
+
+
+def _drawn(lab: Experiment, prompts: Sequence[Prompt], written: Sequence[Demonstration]) -> list[Given]:
+    """Cards of these prompts from the base, the SFT model as it now is, and the demonstrations."""
     policies = {"base": load_policy(lab.model, tokenizer=lab.tokenizer), "sft": lab.policy("sft")}
     small = amounts(lab.scale).but(k_low=4, k_high=5)
     shown = completions_to_rank(
-        policies, lab.tokenizer, prompts, lab.source.demonstrations(prompts, derive_seed(lab.seed, "shown")), small,
+        policies, lab.tokenizer, prompts, written, small,
         max_new_tokens=lab.max_new_tokens, seed=derive_seed(lab.seed, "by hand"),
     )  # fmt: skip
     return [(p, c) for p, c in zip(prompts, shown, strict=True) if len(c) >= 2]

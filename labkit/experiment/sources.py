@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from labkit.data.prepare import Report, prepare
 from labkit.errors import DataError
 from labkit.experiment.amounts import Amounts
+from labkit.seeds import derive_seed
 from labkit.types import Completion, Demonstration, Prompt, Ranking
 
 __all__ = ["FolderSource", "Source", "WorldSource"]
@@ -21,7 +22,7 @@ class Source(Protocol):
     max_new_tokens: int | None  # length limit of a response; None: the preset's
 
     def prompts(self, amounts: Amounts, seed: int) -> tuple[list[Prompt], Report]: ...
-    def demonstrations(self, prompts: Sequence[Prompt], seed: int) -> list[Demonstration]: ...
+    def demonstrations(self, prompts: Sequence[Prompt], seed: int, by_prompt: bool = False) -> list[Demonstration]: ...
     def rank(self, prompt: Prompt, completions: Sequence[Completion], seed: int) -> Ranking: ...
     def pretraining(self, count: int, seed: int) -> list[str]: ...
 
@@ -47,14 +48,13 @@ class WorldSource:
 
         return prepare(sample_prompts(self.world, amounts.raw_prompts, seed))
 
-    def demonstrations(self, prompts: Sequence[Prompt], seed: int) -> list[Demonstration]:
-        """One demonstration per prompt, the training labelers in turn."""
-        return [self.labelers[i % len(self.labelers)].demonstrate(p, seed) for i, p in enumerate(prompts)]
+    def demonstrations(self, prompts: Sequence[Prompt], seed: int, by_prompt: bool = False) -> list[Demonstration]:
+        """One demonstration per prompt, the training labelers in turn; by_prompt: each by lot of (seed, prompt) alone."""
+        lot = [derive_seed(seed, "who writes", p.id) if by_prompt else i for i, p in enumerate(prompts)]
+        return [self.labelers[n % len(self.labelers)].demonstrate(p, seed) for n, p in zip(lot, prompts, strict=True)]
 
     def rank(self, prompt: Prompt, completions: Sequence[Completion], seed: int) -> Ranking:
         """One training labeler's ranking; who gets a prompt depends on (seed, prompt) alone."""
-        from labkit.seeds import derive_seed
-
         return self.labelers[derive_seed(seed, "who ranks", prompt.id) % len(self.labelers)].rank(
             prompt, completions, seed
         )
@@ -99,7 +99,7 @@ class FolderSource:
         found += [d.prompt for d in self._demonstrations()]
         return prepare(list({p.id: p for p in found}.values()))
 
-    def demonstrations(self, prompts: Sequence[Prompt], seed: int) -> list[Demonstration]:
+    def demonstrations(self, prompts: Sequence[Prompt], seed: int, by_prompt: bool = False) -> list[Demonstration]:
         """The folder's own demonstrations of these prompts."""
         wanted = {p.id: p for p in prompts}
         return [

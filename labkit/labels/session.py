@@ -87,7 +87,7 @@ class LabelSession:
         self._log = LabelLog(log_path, labeler, **opening) if log_path else MemoryLog(labeler, **opening)
         self.seed = int(self.state.seed or 0)
         self.tasks = build_tasks(tasks, labeler, self.seed)
-        repeats = silent_repeats(self.tasks, repeat_share, labeler, self.seed)
+        repeats = silent_repeats(self.tasks, repeat_share, labeler, self.seed, self.state.shown)
         self._by_id = {task.id: task for task in [*self.tasks, *repeats]}
         self._settle()
 

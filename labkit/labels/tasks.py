@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -87,10 +87,17 @@ def shuffled(completions: Iterable[Completion], task: str, labeler: str, seed: i
     return tuple(order)
 
 
-def silent_repeats(tasks: Sequence[Task], share: float, labeler: str, seed: int) -> list[Task]:
-    """Second showings of a `share` of the tasks, drawn by lot, each in an order of its own."""
+def silent_repeats(
+    tasks: Sequence[Task], share: float, labeler: str, seed: int, shown: Container[str] = ()
+) -> list[Task]:
+    """Second showings of a `share` of the tasks, drawn by lot, each in an order of its own.
+
+    shown: task ids that came up before; a repeat among them stays one, however many tasks there are by now.
+    """
     by_lot = sorted(tasks, key=lambda t: derive_seed(seed, labeler, t.id, "repeat"))
-    chosen = by_lot[: round(share * len(tasks))]
+    by_lot.sort(key=lambda t: f"{t.id}:again" not in shown)
+    known = sum(f"{t.id}:again" in shown for t in tasks)
+    chosen = by_lot[: max(round(share * len(tasks)), known)]
     return [
         replace(t, id=f"{t.id}:again", repeat_of=t.id, shown=shuffled(t.completions, f"{t.id}:again", labeler, seed))
         for t in chosen
