@@ -12,6 +12,7 @@ import { cardCommands, commands, looking } from "./ranking_commands.mjs";
 import { startDrag } from "./ranking_drag.mjs";
 import { foot, header, partTabs, promptPane, reasonPanel } from "./ranking_frame.mjs";
 import { echo, finished, help, history, jobs } from "./ranking_reports.mjs";
+import { mentionProgress, mentionWarnings, nextCard, spokenLog } from "./ranking_spoken.mjs";
 import { markScrolling, recall, remember } from "./redraw.mjs";
 
 const PATIENCE = 4000; // ms without an answer before the board says so and takes no more moves
@@ -30,10 +31,11 @@ class Board {
     this.seq = 0;
     this.turn = null;
     Object.assign(this, { chosen: null, panel: null, confirm: "", historyOpen: false, own: "" });
+    [this.knownWarnings, this.told, this.log] = [[], new Map(), spokenLog()];
     this.root = h("section", { class: "lk rb", "aria-label": "Ranking board" });
     this.live = h("div", { class: "lk-spoken", "aria-live": "assertive", "aria-atomic": "true" });
     this.parts = Object.fromEntries(PARTS.map((name) => [name, h("div", { class: `rb-part rb-part-${name}` })]));
-    this.root.append(...Object.values(this.parts), this.live);
+    this.root.append(...Object.values(this.parts), this.live, this.log);
     el.append(this.root);
     this.undo = [
       listen(this.root, "keydown", (event) => this.onKey(event)),
@@ -89,6 +91,8 @@ class Board {
     else if (before && answered && this.awaitsUndo) this.showUndone(before);
     const go = fresh && this.letters.length && (this.hadFocus || this.root.contains(document.activeElement));
     if (go) [this.focusAfterDraw, this.comeUp] = ["card:0", true];
+    mentionWarnings(this, fresh);
+    mentionProgress(this, before === null);
     this.draw({ prompt: fresh });
     if (this.view.error) this.say(this.view.error);
     if (fresh) this.hadFocus = false;
@@ -112,9 +116,7 @@ class Board {
       this.slots.some((slot) => slot !== null) || (this.likert.length && this.likert.every((v) => v !== null));
     this.part = begun ? this.view.modes.at(-1) : this.view.modes[0];
     this.awaitsUndo = false;
-    if (first) return;
-    const next = this.letters.length ? `Next card: ${this.letters.length} responses.` : "All cards are decided.";
-    this.say([this.view.echo?.text, this.view.message, next].filter(Boolean).join(" "));
+    if (!first) this.say(nextCard(this));
   }
 
   showUndone(before) {

@@ -166,6 +166,14 @@ function rateKey(key, flags) {
   return key in flags ? { do: "flag", value: flags[key] } : null;
 }
 
+/** The beginning of a text, cut at a word, for reading out. */
+export function excerpt(text, most) {
+  const whole = text.trim();
+  if (whole.length <= most) return whole;
+  const cut = whole.slice(0, most);
+  return `${/\s/.test(whole[most]) ? cut.trim() : cut.replace(/\s+\S*$/, "")}, and so on`;
+}
+
 /** "45 s", "3 min", "1 h 20 min". */
 export function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;

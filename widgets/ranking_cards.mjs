@@ -11,7 +11,7 @@ const QUALITY = ["very poor", "poor", "weak", "middling", "good", "very good", "
 export function rateGrid(board) {
   return h(
     "div",
-    { class: "rb-grid" },
+    { class: "rb-grid", role: "group", "aria-label": "Responses to rate", "aria-describedby": board.id("prompt") },
     board.card.cards.map((_, card) => rateCard(board, card)),
   );
 }
@@ -20,7 +20,7 @@ function rateCard(board, card) {
   const letter = board.letters[card];
   const heading = h("h4", { class: "rb-letter", id: board.id(`head-${card}`) }, letter);
   const text = fillAnswer(
-    h("div", { class: "rb-text", dir: "auto", dataset: { scroll: card } }),
+    h("div", { class: "rb-text", id: board.id(`text-${card}`), dir: "auto", dataset: { scroll: card } }),
     board.card.cards[card].text,
   );
   const label = `Response ${letter}, ${card + 1} of ${board.letters.length}, ${spokenRating(board, card, board.flagNames)}`;
@@ -31,6 +31,7 @@ function rateCard(board, card) {
       role: "group",
       tabindex: "0",
       "aria-label": label,
+      "aria-describedby": text.id,
       dataset: { key: `card:${card}`, card },
     },
     h("div", { class: "rb-card-head" }, heading),
@@ -121,6 +122,7 @@ export function rankField(board) {
       class: waiting.length ? "rb-field" : "rb-field rb-all-ranked",
       role: "listbox",
       "aria-label": "Responses, best rank first",
+      "aria-describedby": board.id("prompt"),
     },
     h("div", { class: "rb-lanes", role: "presentation" }, lanes),
     tray(board, waiting),

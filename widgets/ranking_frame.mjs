@@ -79,7 +79,7 @@ function barFill(done, total) {
 /** The prompt, verbatim. */
 export function promptPane(board) {
   const text = fillText(
-    h("div", { class: "rb-text rb-prompt-text", dir: "auto", dataset: { scroll: "prompt" } }),
+    h("div", { class: "rb-text rb-prompt-text", id: board.id("prompt"), dir: "auto", dataset: { scroll: "prompt" } }),
     board.card.prompt,
   );
   const marks = [h("span", { class: "rb-tag" }, board.card.use_case)];

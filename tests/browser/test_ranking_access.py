@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,7 @@ from tests.browser.lab import Lab
 
 def test_a_screen_reader_hears_every_move(lab: Lab) -> None:
     board = start(lab, "spoken", more=", rate=False")
-    live = board.locator(".lk-spoken")
-    assert live.get_attribute("aria-live") == "assertive"
+    live = board.locator("[aria-live=assertive]")
 
     def hears(text: str) -> None:
         live.filter(has_text=text).wait_for(state="attached")
@@ -40,6 +40,42 @@ def test_a_screen_reader_hears_every_move(lab: Lab) -> None:
     hears("There are 5 ranks; 9 is none of them")
     described = card(board, 2).get_attribute("aria-describedby")
     assert lab.page.locator(f"#{described}").inner_text(), "the text itself is the option's description"
+
+
+JOB = """, actions={"Train": lambda report: report("held-out accuracy 0.83") or "These cards come next."}"""
+
+
+def test_a_screen_reader_hears_prompt_responses_warnings_and_progress(lab: Lab) -> None:
+    board = start(lab, "heard", more=JOB)
+    live, log = board.locator("[aria-live=assertive]"), board.locator("[role=log]")
+
+    def described(node: Any) -> str:
+        return " ".join(lab.page.locator(f"#{i}").inner_text() for i in node.get_attribute("aria-describedby").split())
+
+    assert "Question 0" in described(board.get_by_role("group", name="Responses to rate"))
+    assert described(card(board, 0)) in TEXTS, "the text itself describes the card while it is rated"
+    card(board, 0).focus()
+    press(lab, "7", "h")
+    log.filter(has_text="A has Likert 7 of 7 and the flag").wait_for(state="attached")
+    press(lab, "a")
+    settle(lab)
+    press(lab, "a")
+    settle(lab)
+    assert log.inner_text().count("A has Likert 7") == 1, "what still holds is not said again"
+    press(lab, "Enter", "Enter")
+    assert "Question 0" in described(board.get_by_role("listbox"))
+    for number, rank in [(0, "1"), (1, "2")]:
+        card(board, number).focus()
+        press(lab, rank)
+    settle(lab)
+    press(lab, "Enter", "Enter")
+    live.filter(has_text="Question 1: what does the heron eat").wait_for(state="attached")
+    assert "1 contradiction: A has Likert 7" in live.inner_text(), (
+        "what was stored is named, with what speaks against it"
+    )
+    board.get_by_role("button", name="Train", exact=True).click()
+    log.filter(has_text="These cards come next.").wait_for(state="attached")
+    assert lab.complaints() == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

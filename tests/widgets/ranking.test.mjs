@@ -6,6 +6,7 @@ import {
   command,
   difference,
   duration,
+  excerpt,
   formula,
   fromRatings,
   groupsOf,
@@ -131,4 +132,11 @@ test("a key means what the part says", () => {
 
 test("durations are short words", () => {
   assert.deepEqual([12.4, 200, 3600 + 1200].map(duration), ["12 s", "3 min", "1 h 20 min"]);
+});
+
+test("an excerpt ends at a word and says that it is one", () => {
+  assert.equal(excerpt("short", 10), "short");
+  assert.equal(excerpt("  one two three ", 8), "one two, and so on");
+  const long = excerpt("x".repeat(5000), 300);
+  assert.ok(long.startsWith("xxx") && long.length < 320 && long.endsWith(", and so on"));
 });
