@@ -3,14 +3,14 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, MistralForCausalLM
 
 from labkit.errors import DataError
 from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
-from labkit.sampling import best_of_n, complete, sample, steps
+from labkit.sampling import best_of_n, complete, engine, sample, steps
 from labkit.sampling.lean import lean
 from labkit.types import Completion, Prompt
-from tests.toy import ARCHITECTURES, END, NumberTokenizer, save_toy, toy_prompts, toy_rows
+from tests.toy import ARCHITECTURES, END, ROPE, SPECIALS, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -33,6 +33,38 @@ def test_the_engine_equals_generate_token_for_token(folder):
         assert [s.finished for s in a] == [s.finished for s in b]
         for x, y in zip(a, b, strict=True):
             assert torch.allclose(torch.tensor(x.logprobs), torch.tensor(y.logprobs), atol=1e-4)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_sliding_window_that_a_response_outgrows_is_kept(tmp_path, monkeypatch, graphs):
+    """Also where a prompt alone is longer, in scores as in samples, with the rows that generate samples beside it."""
+    config = MistralConfig(**ROPE, num_key_value_heads=2, max_position_embeddings=64, sliding_window=7, **SPECIALS)
+    torch.manual_seed(0)
+    made = MistralForCausalLM(config)
+    with torch.no_grad():
+        for p in made.parameters():
+            p.add_(0.15 * torch.randn_like(p))
+    made.save_pretrained(tmp_path / "windows")
+    fast = load_policy(tmp_path / "windows", device="cpu")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "windows", attn_implementation="eager").eval()
+    monkeypatch.setattr(engine, "graphs_pay", lambda device: graphs)
+    prompts = toy_rows(16, 1, 12)
+    a, b = draw(fast, prompts), draw(plain, prompts)
+    assert [s.ids for s in a] == [s.ids for s in b] and max(len(s.ids) for s in a) > 7
+    recorded, theirs = (torch.tensor([x for s in drawn for x in s.logprobs]) for drawn in (a, b))
+    assert torch.allclose(recorded, theirs, atol=1e-4)
+    assert torch.allclose(response_logprobs(fast, prompts, [s.ids for s in a]), theirs, atol=1e-4)
+
+
+def test_the_plain_way_samples_the_policys_own_distribution(tmp_path):
+    """Whatever its generation config asks for: penalties would change the very probabilities that are recorded."""
+    model = AutoModelForCausalLM.from_pretrained(save_toy(tmp_path / "m", spread=0.15)).eval()
+    prompts = toy_rows(12, 4, 12)
+    expected = draw(model, prompts)
+    asked = GenerationConfig(repetition_penalty=1.3, no_repeat_ngram_size=2, min_new_tokens=9, suppress_tokens=[5, 6, 7])
+    model.generation_config = asked
+    assert draw(model, prompts) == expected
+    assert model.generation_config is asked
 
 
 @pytest.mark.parametrize("every", [2, 5, 100])

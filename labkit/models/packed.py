@@ -34,24 +34,21 @@ def _attention(
     module, query, key, value, attention_mask, *, layout: Layout | None = None, scaling=None, dropout=0.0, **kwargs
 ):
     """The registered attention function; `layout` says how rows lie in the packed row."""
-    if layout is None and query.shape[2] == 1 and attention_mask is not None and attention_mask.is_floating_point():
-        return _one_token(query, key, value, attention_mask, scaling), None
-    if layout is None:
+    window = kwargs.get("sliding_window")
+    stepping = query.shape[2] == 1 and attention_mask is not None and attention_mask.is_floating_point()
+    if layout is None and not stepping:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
-    window = kwargs.get("sliding_window")
-    if (
-        kwargs.get("softcap") is not None
-        or kwargs.get("s_aux") is not None
-        or (window is not None and window < layout.longest)
-    ):
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         raise ModelError(
-            f"{type(module).__name__} uses attention that packed rows do not support here (soft cap, sinks, or a window "
-            f"shorter than {layout.longest} tokens); load the model with attn_implementation='sdpa'."
+            f"{type(module).__name__} uses attention that packed rows do not support here (a soft cap, or sinks); load the "
+            "model with load_policy, which then runs it on padded rows, or with attn_implementation='eager'."
         )
+    if layout is None:
+        return _one_token(query, key, value, _within(attention_mask, window), scaling), None
     grids = zip(layout.spread(query), layout.spread(key), layout.spread(value), strict=True)
-    return layout.gather([_causal(q, k, v, scaling, dropout) for q, k, v in grids]), None
+    return layout.gather([_causal(q, k, v, scaling, dropout, window) for q, k, v in grids]), None
 
 
 def _one_token(
@@ -64,15 +61,33 @@ def _one_token(
     return out.reshape(q.shape[0], 1, q.shape[1], q.shape[3])
 
 
-def _causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None, dropout: float) -> torch.Tensor:
-    """(B, H, L, d) causal attention. The CPU's fused kernel is several times slower backwards in bf16 than plain products."""
+def _within(mask: torch.Tensor, window: int | None) -> torch.Tensor:
+    """(B, 1, 1, slots) of 0 and -inf, with all but the newest `window` of each row's open slots closed."""
+    if window is None or window >= mask.shape[3]:
+        return mask
+    from_here = (mask == 0).flip(-1).cumsum(-1).flip(-1)  # how many are open from each slot on
+    return mask.masked_fill(from_here > window, float("-inf"))
+
+
+def _causal(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None, dropout: float, window: int | None
+) -> torch.Tensor:
+    """(B, H, L, d) causal attention, `window` tokens back at most.
+
+    The CPU's fused kernel is several times slower backwards in bf16 than plain products.
+    """
+    length = q.shape[2]
+    seen = None  # (L, L), needed where causality alone does not say it
+    if window is not None and window < length:
+        seen = torch.ones(length, length, dtype=torch.bool, device=q.device).tril().triu(1 - window)
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-        hidden = torch.full((q.shape[2], q.shape[2]), float("-inf"), dtype=q.dtype).triu(1)
+        hidden = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
+        hidden = hidden if seen is None else hidden.masked_fill(~seen, float("-inf"))
         weights = (q @ k.transpose(2, 3) * (scale or q.shape[3] ** -0.5) + hidden).softmax(-1, dtype=torch.float32)
         return F.dropout(weights, dropout).to(q.dtype) @ v
     return F.scaled_dot_product_attention(
-        q, k, v, is_causal=True, scale=scale, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, attn_mask=seen, is_causal=seen is None, scale=scale, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
     )
 
 

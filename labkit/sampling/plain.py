@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from labkit.sampling.choice import Sampled, choose, cut
 from labkit.sampling.stops import Stops
@@ -56,15 +63,32 @@ def sample_by_generate(
     ids = torch.full((len(prompts), longest), stops.eos_id)
     ids[mask] = torch.tensor([t for p in prompts for t in p])
     chooser = _ChooseByNoise(noise, longest, temperature)
-    out = model.generate(
-        input_ids=ids.to(device),
-        attention_mask=mask.long().to(device),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=stops.eos_id,
-        pad_token_id=stops.eos_id,
-        logits_processor=LogitsProcessorList([chooser]),
-        stopping_criteria=StoppingCriteriaList([_Stopped(stops, longest)] if stops.more else []),
-    )[:, longest:].cpu()
+    with _no_taste(model):
+        out = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.long().to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=stops.eos_id,
+            pad_token_id=stops.eos_id,
+            logits_processor=LogitsProcessorList([chooser]),
+            stopping_criteria=StoppingCriteriaList([_Stopped(stops, longest)] if stops.more else []),
+        )[:, longest:].cpu()
     return cut(out.tolist(), torch.stack(chooser.logprobs, dim=1).tolist(), stops)
+
+
+@contextlib.contextmanager
+def _no_taste(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model has a blank generation config: its own may ask for penalties, which change the distribution.
+
+    A blank one that is handed to `generate` does not help: what it leaves open is filled in from the model's own.
+    """
+    own = [(m, m.generation_config) for m in model.modules() if "generation_config" in vars(m)]  # an adapter's base, too
+    for module, _ in own:
+        module.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for module, config in own:
+            module.generation_config = config
