@@ -17,11 +17,11 @@ from labkit.data.prepare import drop_long
 from labkit.errors import DataError, RunError
 from labkit.experiment.amounts import amounts
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
+from labkit.experiment.own import join_by_hand, own_rankings, ranked_by_hand, split_own
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
-from labkit.labels.store import read_rankings
 from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, load_tokenizer, save_model
 from labkit.presets import preset
 from labkit.runs import Run, StageFolder, file_hash, read_all, write_json, write_jsonl
@@ -67,6 +67,7 @@ class Experiment:
         self.facts = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": self.data}
         self._check_same(recorded)
         self.model, self.reward_base = model_path(model), model_path(reward_base)
+        self._said: set[str] = set()
 
     # -- data ---------------------------------------------------------------------------------------------------
 
@@ -120,12 +121,23 @@ class Experiment:
         return read_all(Demonstration, self._prepared("demonstrations", split))
 
     def rankings(self, split: str = "train") -> list[Ranking]:
-        """The rankings made for the reward model; those labeled by hand in this run (labels/) join the training ones."""
-        file = self.run.path / "rankings" / f"{split}.jsonl"
+        """The rankings made for the reward model; those labeled by hand in this run (labels/) join the training ones.
+
+        A label by hand whose prompt, or its customer, is held out does not join; how many is said once.
+        """
+        home = self.run.path / "rankings"
+        file = home / f"{split}.jsonl"
         if not file.exists():
             raise RunError(f"{file} does not exist: no completions were ranked in this run. Run 03_rank first.")
-        by_hand = read_rankings(*sorted((self.run.path / "labels").glob("*.jsonl"))) if split == "train" else []
-        return read_all(Ranking, file) + [r for r in by_hand if r.pairs()]
+        made, by_hand = read_all(Ranking, file), ranked_by_hand(self) if split == "train" else []
+        if not by_hand:
+            return made
+        held = read_all(Ranking, home / "valid.jsonl") if (home / "valid.jsonl").exists() else []
+        joined, left_out = join_by_hand(made, by_hand, held)
+        if left_out:
+            held_out = "take no part in training: their prompt, or its customer, is held out."
+            self._say_once(f"{left_out} of the {len(by_hand)} rankings by hand {held_out}")
+        return joined
 
     def pretraining_rows(self) -> torch.Tensor:
         """(M, ptx_row) packed token ids of pretraining text for PPO-ptx."""
@@ -349,11 +361,15 @@ class Experiment:
     def _has_pretraining(self, needed: bool) -> bool:
         return needed or isinstance(self.source, WorldSource) or (Path(self.data) / "pretraining.txt").exists()
 
+    def _say_once(self, line: str) -> None:
+        """Print a line that was not printed before."""
+        if line not in self._said:
+            self._said.add(line)
+            print(line)
+
     def _split_own_rankings(self) -> dict[str, list[Ranking]]:
-        """A folder's own comparisons, split by prompt: every tenth prompt is held out."""
-        made: dict[str, list[Ranking]] = {"train": [], "valid": []}
-        for ranking in self.source.rankings():
-            made["valid" if derive_seed(self.seed, "split", ranking.prompt.id) % 10 == 0 else "train"].append(ranking)
+        """One's own comparisons, or without any the labels by hand; a tenth is held out, no prompt or user cut apart."""
+        made = split_own(own_rankings(self), self.seed)
         for split, rows in made.items():
             write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in rows))
         return made

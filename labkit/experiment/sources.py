@@ -75,7 +75,7 @@ class WorldSource:
 class FolderSource:
     """A folder of your own data, in any form that `labkit.data.sources` reads.
 
-    demonstrations.jsonl (needed), comparisons.jsonl (needed for the reward model), prompts.jsonl (for PPO; else the
+    demonstrations.jsonl (needed), comparisons.jsonl (for the reward model; else what is ranked by hand), prompts.jsonl (for PPO; else the
     demonstrations' prompts), pretraining.txt (for PPO-ptx; documents apart by blank lines).
     """
 
@@ -107,6 +107,11 @@ class FolderSource:
             for d in self._demonstrations()
             if d.prompt.id in wanted
         ]
+
+    @property
+    def has_rankings(self) -> bool:
+        """Whether the folder brings comparisons of its own."""
+        return (self.folder / "comparisons.jsonl").exists()
 
     def rankings(self) -> list[Ranking]:
         """The folder's comparisons, as rankings with all their pairs."""

@@ -1,0 +1,73 @@
+"""Rankings that a run did not make itself: a folder's own comparisons and labels by hand. What is held out stays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labkit.errors import DataError
+from labkit.labels.exchange import split_rankings
+from labkit.labels.store import read_rankings
+from labkit.types import Prompt, Ranking
+
+if TYPE_CHECKING:
+    from labkit.experiment.lab import Experiment
+
+__all__ = ["join_by_hand", "own_rankings", "ranked_by_hand", "split_own"]
+
+SHARES = {"train": 0.9, "valid": 0.1}
+
+
+def ranked_by_hand(lab: Experiment) -> list[Ranking]:
+    """The rankings in force in the run's label logs that say anything, of everybody who ranked."""
+    logs = sorted((lab.run.path / "labels").glob("*.jsonl"))
+    return [r for r in read_rankings(*logs) if r.pairs()]
+
+
+def own_rankings(lab: Experiment) -> list[Ranking]:
+    """The folder's comparisons; where it has none, what was ranked by hand in the run so far."""
+    if lab.source.has_rankings:
+        return lab.source.rankings()
+    found = ranked_by_hand(lab)
+    if not found:
+        raise DataError(
+            f"{lab.source.folder} has no comparisons.jsonl, and nothing was ranked by hand in {lab.run.path} yet: "
+            "rank some prompts on the board of 03_rank, then run this again."
+        )
+    return found
+
+
+def split_own(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
+    """Hold a tenth out: whole users, as the paper does, or whole prompts where there are too few users for two parts."""
+    try:
+        return split_rankings(rankings, SHARES, seed=seed)
+    except DataError:
+        return split_rankings(rankings, SHARES, seed=seed, by_user=False)
+
+
+def join_by_hand(
+    made: Sequence[Ranking], by_hand: Sequence[Ranking], held: Sequence[Ranking]
+) -> tuple[list[Ranking], int]:
+    """`made` with the rankings by hand that share no prompt, text or user with `held`; and how many of them do.
+
+    A user counts only where users were kept apart. A ranking by hand that is in `made` already takes that one's place.
+    """
+    by_user = not _users(made) & _users(held)
+    taken = {key for r in held for key in _keys(r.prompt, by_user)}
+    joining = [r for r in by_hand if not taken & _keys(r.prompt, by_user)]
+    newest = {_card(r) for r in joining}
+    return [r for r in made if _card(r) not in newest] + joining, len(by_hand) - len(joining)
+
+
+def _users(rankings: Sequence[Ranking]) -> set[str]:
+    return {r.prompt.user for r in rankings} - {""}
+
+
+def _keys(prompt: Prompt, by_user: bool) -> set[tuple[str, str]]:
+    """What two prompts may share, as `split_rankings` has it."""
+    user = {("user", prompt.user)} if by_user and prompt.user else set()
+    return {("id", prompt.id), ("text", prompt.text), *user}
+
+
+def _card(ranking: Ranking) -> tuple[str, str, frozenset[tuple[str, str]]]:
+    return ranking.labeler, ranking.prompt.id, frozenset((c.id, c.text) for c in ranking.completions)

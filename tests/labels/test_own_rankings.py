@@ -1,0 +1,106 @@
+"""One's own comparisons and labels by hand: what is held out is held out, and nothing is counted twice."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labkit.errors import DataError
+from labkit.experiment import Experiment
+from labkit.labels.session import LabelSession
+from labkit.labels.store import labels_path
+from labkit.runs import Run, write_jsonl
+from labkit.types import Ranking
+from tests.labels.helpers import draft, tasks
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def lab(tmp_path, folder) -> Experiment:
+    return Experiment(Run("own", tmp_path / "runs"), scale="smoke", model="small", data=str(folder))
+
+
+def rankings_of(n: int, **prompt) -> list[Ranking]:
+    """One ranking each of `n` prompts; keywords are functions of the number that set a field of the prompt."""
+    made = []
+    for number, (asked, shown) in enumerate(tasks(n)):
+        asked = replace(asked, **{k: f(number) for k, f in prompt.items()})
+        made.append(Ranking(asked, tuple(shown), (("c0",), ("c1", "c2")), "file"))
+    return made
+
+
+def write(folder: Path, rankings: list[Ranking]) -> None:
+    write_jsonl(folder / "comparisons.jsonl", (r.to_json() for r in rankings))
+
+
+def label(lab: Experiment, given, labeler: str = "ann") -> LabelSession:
+    desk = LabelSession(given, labeler, labels_path(lab.run.path, labeler))
+    while desk.current:
+        desk.submit(draft(*desk.current.shown))
+    return desk
+
+
+def fields(rankings: list[Ranking], name: str) -> set[str]:
+    return {getattr(r.prompt, name) for r in rankings} - {""}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "what"),
+    [({"text": lambda n: f"Question {n // 2}?"}, "text"), ({"user": lambda n: f"user {n // 3}"}, "user")],
+)
+def test_own_comparisons_cross_the_split_neither_by_text_nor_by_user(lab, folder, prompt, what):
+    given = rankings_of(60, **prompt)
+    write(folder, given)
+    made = lab.rank()
+    assert not fields(made["train"], what) & fields(made["valid"], what)
+    assert sorted(r.prompt.id for part in made.values() for r in part) == sorted(r.prompt.id for r in given)
+    assert 4 <= len(made["valid"]) <= 8 and lab.rankings("valid") == made["valid"] and lab.rankings() == made["train"]
+
+
+def test_comparisons_of_one_user_are_split_by_prompt(lab, folder):
+    write(folder, rankings_of(20, user=lambda n: "me"))
+    made = lab.rank()
+    assert len(made["valid"]) == 2 and not fields(made["train"], "id") & fields(made["valid"], "id")
+    desk = label(lab, [(replace(p, id=f"new-{p.id}", text=f"New. {p.text}", user="me"), c) for p, c in tasks(3)])
+    assert lab.rankings() == made["train"] + desk.rankings, "a user who is in both parts keeps nothing apart"
+
+
+@pytest.mark.parametrize("what", ["id", "text", "user"])
+def test_labels_by_hand_do_not_train_on_what_is_held_out(lab, folder, capsys, what):
+    write(folder, rankings_of(20, user=lambda n: f"user {n}"))
+    held = lab.rank()["valid"][0].prompt
+    fresh = [(replace(p, id=f"new-{p.id}", text=f"New. {p.text}", user=f"new {p.id}"), c) for p, c in tasks(4)]
+    crossing = (replace(fresh[0][0], **{what: getattr(held, what)}), fresh[0][1])
+    desk = label(lab, [crossing, *fresh[1:]])
+    joined = [r for r in lab.rankings() if r.labeler == "ann"]
+    assert joined == desk.rankings[1:]
+    lab.rankings()
+    assert capsys.readouterr().out.count("1 of the 4 rankings by hand") == 1, "said once"
+
+
+def test_without_comparisons_the_labels_by_hand_are_split(lab):
+    with pytest.raises(DataError, match=r"no comparisons.jsonl, and nothing was ranked by hand"):
+        lab.rank()
+    desk = label(lab, tasks(20))
+    made = lab.rank()
+    assert len(made["valid"]) == 2 and sorted(r.prompt.id for m in made.values() for r in m) == sorted(f"p{i}" for i in range(20))
+    assert lab.rankings() == made["train"], "each counts once"
+    again = desk.tasks[int(made["train"][0].prompt.id[1:])]
+    desk.show(again.id)
+    desk.submit(draft(*reversed(again.shown)))
+    newest = [r for r in lab.rankings() if r.prompt.id == again.prompt.id]
+    assert [r.groups[0] for r in newest] == [(again.shown[-1],)], "as it was ranked last"
+    assert len(lab.rankings()) == 18 and lab.rankings("valid") == made["valid"]
+    late = label(lab, [(replace(p, id="late", text="Late?"), c) for p, c in tasks(1)], "bob")
+    assert lab.rankings()[-1] == late.rankings[0], "what is ranked later trains"
+
+
+def test_one_prompt_by_hand_is_too_few(lab):
+    label(lab, tasks(1))
+    with pytest.raises(DataError, match="too few for 2 parts; label more prompts"):
+        lab.rank()
