@@ -3,7 +3,7 @@
     runs/<name>/<stage>/run.json       what, from which parents, settings, seed, commit, versions, status, error
     runs/<name>/<stage>/metrics.jsonl  one Step per line, flushed
     runs/<name>/<stage>/ledger.jsonl   every request to change a knob, and what became of it
-    runs/<name>/<stage>/state/<step>/  resumable snapshots
+    runs/<name>/<stage>/state/<step>/  resumable snapshots; those with a `kept.json` stay for good
     runs/<name>/<stage>/model/         save_pretrained
 
 Standard library only. Files are replaced atomically or appended to; nothing here is ever unpickled.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -30,6 +31,7 @@ from labkit.types import Step
 
 __all__ = ["Run", "StageFolder", "append_jsonl", "check_name", "read_all", "read_jsonl", "write_json", "write_jsonl"]
 
+KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
 
 
@@ -244,11 +246,27 @@ class StageFolder:
         root = self.path / "state"
         return sorted(int(p.name) for p in root.iterdir() if p.name.isdigit()) if root.is_dir() else []
 
-    def prune(self, keep: int, pinned: Iterable[int] = ()) -> None:
-        """Remove all but the last `keep` snapshots and the pinned ones."""
-        for number in self.snapshots()[: -keep or None]:
-            if number not in set(pinned):
-                shutil.rmtree(self.snapshot(number))
+    def keep(self, number: int) -> None:
+        """Mark a snapshot as kept for good, on the disk: whoever resumes the run must know it too."""
+        write_json(self.snapshot(number) / KEPT, {"kept": time.time()})
+
+    def kept(self) -> list[int]:
+        """Numbers of the snapshots that somebody asked to keep, ascending."""
+        return [number for number in self.snapshots() if (self.snapshot(number) / KEPT).exists()]
+
+    def prune(self, newest: int, *, spread: int = 0) -> None:
+        """Thin out the snapshots that nobody asked to keep: the `newest` stay, and `spread` of the older ones, over the whole run.
+
+        Of the older ones that goes whose neighbours lie closest together, so what stays reaches back evenly.
+        """
+        kept = self.kept()
+        loose = [number for number in self.snapshots() if number not in kept]
+        older = loose[: max(0, len(loose) - newest)]
+        beyond = next(iter(loose[len(older) :]), math.inf)
+        while len(older) > spread:
+            around = [0, *older, beyond]
+            gaps = [after - before for before, after in zip(around, around[2:], strict=False)]
+            shutil.rmtree(self.snapshot(older.pop(gaps.index(min(gaps)))))
 
 
 class Run:

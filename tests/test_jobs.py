@@ -202,7 +202,7 @@ def test_a_resumed_run_keeps_its_start_its_controller_and_can_be_replayed(build)
     go(job, 4)
     job.dial.turn(clip=0.1)
     go(job, 5)
-    job.folder.prune(1, {4})  # as if the process had died before the snapshot after step 5
+    job.folder.prune(1)  # as if the process had died before the snapshot after step 5
     job.snapshot_every = 0
     job.stop()
     job.result()
@@ -353,3 +353,33 @@ def test_errors_teach(build):
     job.result()
     with pytest.raises(RunError, match="not running"):
         job.ask(lambda: 1).result(5)
+
+
+def test_what_was_kept_for_good_is_kept_by_a_resumed_job_too(build):
+    job = build().start(paused=True)
+    go(job, 1)
+    assert job.snapshot().result(20) == 1
+    go(job, 3)
+    assert job.snapshot().result(20) == 3
+    job.stop()
+    job.result()
+    again = build()
+    again.keep_snapshots = again.spread_snapshots = 1
+    again.start(resume=True, paused=True)
+    go(again, 7)
+    assert {1, 3} <= set(again.folder.snapshots()) and again.folder.kept() == [1, 3]
+    again.rollback(1).result(20)
+    aside = [p.name for p in (again.folder.path / "state").iterdir() if p.name.startswith("superseded")]
+    assert len(aside) == 1 and "000003" in aside[0], "moved aside, not deleted, though an earlier process kept it"
+    assert again.folder.kept() == [1]
+    again.stop()
+    again.result()
+
+
+def test_an_automatic_snapshot_of_the_same_step_takes_the_mark_off_none(build):
+    job = build().start(paused=True)
+    go(job, 1)
+    job.snapshot().result(20)
+    job.stop()
+    job.result()  # its end writes the snapshot of the same step once more
+    assert job.folder.kept() == [1]

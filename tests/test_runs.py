@@ -110,12 +110,47 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {"a.json", "b.jsonl"}
 
 
-def test_pruning_keeps_the_last_and_the_pinned(tmp_path):
+def automatic(folder, upto, *, every=1, newest=3, spread=5):
+    """Snapshots of every `every`-th step, pruned after each as a job does; the most there ever were."""
+    most = 0
+    for n in range(every, upto + 1, every):
+        folder.snapshot(n).mkdir(parents=True)
+        folder.prune(newest, spread=spread)
+        most = max(most, len(folder.snapshots()))
+    return most
+
+
+def test_pruning_keeps_the_newest_and_those_that_were_asked_for(tmp_path):
     folder = StageFolder(tmp_path / "ppo")
     for n in (1, 2, 3, 4, 5):
         folder.snapshot(n).mkdir(parents=True)
-    folder.prune(2, pinned={1})
-    assert folder.snapshots() == [1, 4, 5]
+    folder.keep(1)
+    folder.prune(2)
+    assert folder.snapshots() == [1, 4, 5] and folder.kept() == [1]
+    folder.keep(1)
+    assert StageFolder(tmp_path / "ppo").kept() == [1], "the mark is on the disk, for whoever comes later"
+
+
+@pytest.mark.parametrize(("upto", "every"), [(30, 2), (60, 1), (500, 10), (1000, 1), (997, 3)])
+def test_a_long_run_keeps_few_snapshots_that_reach_over_all_of_it(tmp_path, upto, every):
+    folder = StageFolder(tmp_path / "ppo")
+    assert automatic(folder, upto, every=every) <= 8
+    found = folder.snapshots()
+    assert len(found) == 8 and found[-3:] == [upto - upto % every - k * every for k in (2, 1, 0)]
+    gaps = [b - a for a, b in zip([0, *found], found, strict=False)]
+    assert max(gaps) <= upto / 2, f"no half of the run is without one: {found}"
+    assert found[0] <= upto / 3
+
+
+def test_kept_snapshots_are_not_counted_among_the_few(tmp_path):
+    folder = StageFolder(tmp_path / "ppo")
+    for n in (5, 6, 7):
+        folder.snapshot(n).mkdir(parents=True)
+        folder.keep(n)
+    for n in range(8, 60):
+        folder.snapshot(n).mkdir(parents=True)
+        folder.prune(3, spread=5)
+    assert folder.kept() == [5, 6, 7] and len(folder.snapshots()) == 3 + 8
 
 
 def test_a_ranking_that_names_an_unknown_completion_is_named_by_file_and_line(tmp_path):

@@ -78,7 +78,8 @@ def branch_off(job: Job, name: str) -> StageFolder:
     if job.finish:
         job.finish(trunk)
     trunk.finish("stopped", steps=len(job.steps), branched_into=new.path.name)
-    job.folder, job.pinned = new, {number}
+    new.keep(number)
+    job.folder = new
     job.branches.append(new)
     return new
 
@@ -99,9 +100,8 @@ def _supersede(job: Job, now: int, step: int, **who: str) -> None:
 def _put_away(job: Job, number: int) -> None:
     """A superseded snapshot is neither offered nor resumed from; one that somebody asked to keep moves aside."""
     folder = job.folder.snapshot(number)
-    if number in job.pinned:
+    if number in job.folder.kept():
         folder.rename(folder.with_name(f"superseded-{folder.name}-{time.time_ns() // 1_000_000}"))
-        job.pinned.discard(number)
     else:
         shutil.rmtree(folder)
 

@@ -46,6 +46,8 @@ class Job:
     state: the object that holds everything the loop changes; without one there are no snapshots.
     finish: called in the thread when the loop ends or is stopped, with the folder that is being written (a branch has its
     own), e.g. to save the model there; its value is `result()`.
+    snapshot_every: Steps between snapshots. The newest `keep_snapshots` stay, `spread_snapshots` over the run before them,
+    and all that somebody asked for.
     """
 
     def __init__(
@@ -62,16 +64,16 @@ class Job:
         finish: Callable[[StageFolder], Any] | None = None,
         snapshot_every: int = 0,
         keep_snapshots: int = 3,
+        spread_snapshots: int = 5,
     ) -> None:
         self.make_loop, self.folder, self.schedule, self.total = make_loop, folder, schedule, total
         self.settings, self.seed, self.parents = dict(settings or {}), seed, dict(parents or {})
         self.state, self.finish = state, finish
-        self.snapshot_every, self.keep_snapshots = snapshot_every, keep_snapshots
+        self.snapshot_every, self.keep_snapshots, self.spread_snapshots = snapshot_every, keep_snapshots, spread_snapshots
         self.status = "idle"  # idle, running, paused, done, stopped, failed
         self.error: str | None = None
         self.steps: list[Step] = []
         self.branches: list[StageFolder] = [folder]
-        self.pinned: set[int] = set()
         self._failure: BaseException | None = None
         self._value: Any = None
         self._listeners: list[Callable[[Step], None]] = []
@@ -265,11 +267,12 @@ class Job:
 
     def _snapshot(self, *, pin: bool) -> int:
         number, started = self.stateful().step, time.perf_counter()
-        self.stateful().save(self.folder.snapshot(number))
+        if number not in self.folder.kept():  # one that somebody kept holds this very state, and its mark must not go
+            self.stateful().save(self.folder.snapshot(number))
         self._saving += time.perf_counter() - started
         if pin:
-            self.pinned.add(number)
-        self.folder.prune(self.keep_snapshots, self.pinned)
+            self.folder.keep(number)
+        self.folder.prune(self.keep_snapshots, spread=self.spread_snapshots)
         return number
 
     def _rollback(self, step: int) -> int:
