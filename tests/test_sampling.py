@@ -7,8 +7,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, 
 
 from labkit.errors import DataError
 from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
+from labkit.models.lean import lean
 from labkit.sampling import best_of_n, complete, engine, sample, steps
-from labkit.sampling.lean import lean
 from labkit.types import Completion, Prompt
 from tests.toy import ARCHITECTURES, END, ROPE, SPECIALS, NumberTokenizer, save_toy, toy_prompts, toy_rows
 

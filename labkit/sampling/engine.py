@@ -15,10 +15,10 @@ import torch
 
 from labkit.errors import DataError
 from labkit.models import decode
+from labkit.models.lean import lean
 from labkit.models.packed import LAB_ATTENTION
 from labkit.sampling.choice import Sampled, noise_of
 from labkit.sampling.graphs import graphs_pay
-from labkit.sampling.lean import lean
 from labkit.sampling.plain import sample_by_generate
 from labkit.sampling.steps import sample_cached
 from labkit.sampling.stops import Stops
