@@ -1,5 +1,5 @@
 """The command line: `labkit run`, `sweep`, `notebook`, `report`, `demo`, `world`, `agreement`, `winrate`,
-`findings`, `iterate`.
+`labels`, `findings`, `iterate`.
 
 Thin on purpose: each command imports what it needs when it is called, so that `labkit --help` starts at once.
 A LabError ends in its one sentence on stderr, with exit code 2 for bad input and 1 for a run that failed.
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 world_app = typer.Typer(help="The lab's small world with ground truth.", no_args_is_help=True)
 app.add_typer(world_app, name="world")
+labels_app = typer.Typer(help="Labels by hand.", no_args_is_help=True)
+app.add_typer(labels_app, name="labels")
 
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Repeatable.")]
 Scale = Annotated[str | None, typer.Option(help="Short for -p scale=...: how much of everything.")]
@@ -161,6 +163,19 @@ def winrate(
     from labkit.evaluation.winrate import winrate_of_files
 
     _show(winrate_of_files(files, seed=seed), as_json)
+
+
+@labels_app.command("export")
+def labels_export(
+    files: Annotated[list[Path], typer.Argument(help="Label logs, folders of them, or other files of rankings.")],
+    out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
+    to: Annotated[str, typer.Option(help="kwise: a row per ranking, with all that is known; trl: a row per pair.")] = "kwise",
+    margin: Annotated[str, typer.Option(help="Of a pair: rank, likert or none.")] = "rank",
+) -> None:
+    """Hand labels on, as K-wise rows grouped by prompt or as TRL's prompt, chosen, rejected and margin."""
+    from labkit.labels.exchange.files import export
+
+    print(export(files, out, to, margin))
 
 
 @app.command()

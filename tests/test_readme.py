@@ -1,5 +1,6 @@
 """Every command that the README shows is carried out by a test, named here; the cheap ones run here."""
 
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -7,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from labkit.runs import write_jsonl
+from labkit.labels.session import LabelSession
+from labkit.labels.store import labels_path
+from labkit.runs import read_jsonl, write_jsonl
 from tests.conftest import REPOSITORY
+from tests.labels.helpers import draft, tasks
 from tests.readme import command, commands
 
-CHEAP = ("labkit agreement labels.jsonl", "labkit winrate judgments.jsonl --json", "labkit findings --plan")
+CHEAP = (
+    "labkit agreement labels.jsonl",
+    "labkit winrate judgments.jsonl --json",
+    "labkit labels export runs/mine/labels --to trl --out pairs.jsonl",
+    "labkit findings --plan",
+)
 WHOLE, LAUNCH, FINDINGS = "tests.notebooks.test_whole", "tests.speed.test_launch", "tests.findings.test_smoke"
 #: command -> the test that carries it out, at the smallest scale; of `make demo` all but the installation.
 RUN_BY = {
@@ -72,10 +81,15 @@ def test_make_knows_the_target(target: str) -> None:
 @pytest.mark.parametrize("line", CHEAP)
 def test_cheap_command_runs(line: str, tmp_path: Path) -> None:
     arguments = command(line)[1:]
-    for name in (a for a in arguments if a.endswith(".jsonl")):
-        write_jsonl(tmp_path / name, JUDGMENTS if "winrate" in arguments else LABELS)
+    if "export" in arguments:
+        with contextlib.closing(LabelSession(tasks(3), "ada", labels_path(tmp_path / "runs" / "mine", "ada"))) as desk:
+            desk.submit(draft("c1", "c0 c2"))
+    else:
+        for name in (a for a in arguments if a.endswith(".jsonl")):
+            write_jsonl(tmp_path / name, JUDGMENTS if "winrate" in arguments else LABELS)
     ended = subprocess.run(
         [sys.executable, "-m", "labkit.cli", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
     assert len(ended.stdout) > 100
+    assert "--out" not in arguments or len(list(read_jsonl(tmp_path / arguments[-1]))) == 2

@@ -25,8 +25,9 @@ def ranking(prompt: str = "p", groups=(("c1",), ("c0", "c2")), labeler: str = "a
     """A ranking of four completions of one prompt; c3 is unranked unless `groups` names it."""
     completions = tuple(Completion(f"c{j}", prompt, f"Answer {j}.", model=f"m{j}") for j in range(4))
     ratings = {"c1": Rating(6, ("opinion",)), "c0": Rating(3)}
-    asked = Prompt(prompt, text or f"Question {prompt}?", use_case="open_qa", user=user)
-    return Ranking(asked, completions, groups, labeler, ratings, seconds=4.5)
+    known = {"split": "valid", "meaning": {"kind": "open_qa", "about": ["fox", 3]}}
+    asked = Prompt(prompt, text or f"Question {prompt}?", use_case="open_qa", user=user, **known)
+    return Ranking(asked, completions, groups, labeler, ratings, seconds=4.5, shown=("c2", "c0", "c3", "c1"))
 
 
 # -- export --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
     rankings = rankings_from_rows(dataset)                    # any iterable of dicts, a datasets.Dataset too
 
 export.py        K-wise rows, TRL pairs, datasets.Dataset
+files.py         from logs and other files to one file: `labkit labels export`
 splits.py        splits that never cut a prompt (or a user) apart
 rows.py          where rows come from: JSONL, JSON, gzip, saved or hub data sets
 dialogues.py     HH dialogues and message lists as prompt and response

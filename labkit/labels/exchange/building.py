@@ -71,11 +71,12 @@ def build_ranking(
     ratings: Mapping[int, Rating] | None = None,
     seconds: float | None = None,
     origins: Sequence[Mapping[str, Any]] | None = None,
+    shown: Sequence[str] | None = None,
 ) -> Ranking:
     """A Ranking of `texts` by `ranks` (lower is better, equal is a tie, None is unranked).
 
     A completion without an id is named after prompt and text, so that two labelers' rankings of it meet. origins: more
-    fields of each Completion (seed, sampling, token_ids, finished), where they are known.
+    fields of each Completion (seed, sampling, token_ids, finished), where they are known. shown: ids in shown order.
     """
     for n, text in enumerate(texts):
         if not isinstance(text, str):
@@ -89,7 +90,8 @@ def build_ranking(
     places = sorted({r for r in ranks if r is not None})
     groups = tuple(tuple(i for i, r in zip(names, ranks, strict=True) if r == place) for place in places)
     rated = {names[n]: rating for n, rating in (ratings or {}).items()}
-    return Ranking(prompt, completions, groups, labeler=labeler, ratings=rated, seconds=seconds)
+    seen = tuple(map(str, shown or ()))
+    return Ranking(prompt, completions, groups, labeler=labeler, ratings=rated, seconds=seconds, shown=seen)
 
 
 def _names(prompt: str, texts: Sequence[str]) -> list[str]:

@@ -27,7 +27,8 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
     """One row per ranking: the prompt with all K completions, their ranks (1 is best, null is unranked) and ratings.
 
     Rows of one prompt stand together, in the order in which the prompts first come. Each completion keeps where it came
-    from: model, seed, token ids, and its sampling parameters as JSON text, since a data set wants one shape for all.
+    from: model, seed, token ids, and its sampling parameters as JSON text, since a data set wants one shape for all; so
+    does the prompt's meaning. `shown` are the completion ids in the order in which the labeler saw them.
     """
     rows = []
     for ranking in _by_prompt(rankings):
@@ -40,6 +41,8 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
                 "use_case": ranking.prompt.use_case,
                 "source": ranking.prompt.source,
                 "user": ranking.prompt.user,
+                "split": ranking.prompt.split,
+                "meaning": None if ranking.prompt.meaning is None else json.dumps(ranking.prompt.meaning),
                 "labeler": ranking.labeler,
                 "completion_ids": [c.id for c in ranking.completions],
                 "completions": [c.text for c in ranking.completions],
@@ -52,6 +55,7 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
                 "likert": [r.likert if r else None for r in ratings],
                 "flags": [list(r.flags) if r else [] for r in ratings],
                 "seconds": ranking.seconds,
+                "shown": list(ranking.shown),
             }
         )
     return rows

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _kwise(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking
         ratings = {n: Rating(i, tuple(f)) for n, (i, f) in enumerate(zip(row["likert"], flags, strict=True)) if i or f}
     return [
         build_ranking(
-            prompt_of(row, where, options),
+            replace(prompt_of(row, where, options), meaning=_meaning(row)),
             texts,
             ranks,
             labeler=str(first_of(row, ("labeler", "annotator")) or options.labeler),
@@ -121,8 +122,15 @@ def _kwise(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking
             ratings=ratings,
             seconds=row.get("seconds"),
             origins=_origins(row, len(texts)),
+            shown=row.get("shown"),
         )
     ]
+
+
+def _meaning(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the world's judge knows of the prompt, which `kwise_rows` writes as JSON text."""
+    meaning = row.get("meaning")
+    return json.loads(meaning) if isinstance(meaning, str) and meaning.startswith("{") else None
 
 
 def _scored(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking]:
