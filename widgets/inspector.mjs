@@ -36,8 +36,10 @@ export function columnsOf(rows) {
   return [...first.filter((k) => have.has(k)), ...[...have].filter((k) => !first.includes(k) && !hidden.has(k))];
 }
 
-/** RFC 4180 CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front. */
-export function toCSV(rows, columns) {
+/** RFC 4180 CSV, with the prompt's id where there is one. A text that a spreadsheet would take for a formula gets an apostrophe in front. */
+export function toCSV(rows, shown) {
+  const named = !shown.includes("prompt_id") && rows.some((row) => row.prompt_id !== null && row.prompt_id !== undefined);
+  const columns = named ? ["prompt_id", ...shown] : shown;
   const cell = (value) => {
     if (value === null || value === undefined) return "";
     let text = String(value);

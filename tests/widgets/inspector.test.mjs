@@ -32,6 +32,8 @@ test("columns come in reading order, without ids and without empty ones", () => 
 test("CSV quotes what it must and disarms formulas; JSONL gives every text back", () => {
   const rows = [{ a: 'say "hi",\nthere', b: -1.5, c: "=1+1", d: true, e: null }];
   assert.equal(toCSV(rows, ["a", "b", "c", "d", "e"]), `a,b,c,d,e\r\n"say ""hi"",\nthere",-1.5,'=1+1,true,\r\n`);
+  const one = [{ ...ROWS[0], note: null }];
+  assert.equal(toCSV(one, columnsOf(one)).split("\r\n")[0], "prompt_id,source,step,prompt,response,score,finished", "a file keeps the id that the table hides");
   const hostile = { row: 7, response: '<img onerror="x">\u202e\n"' };
   assert.deepEqual(JSON.parse(toJSONL([hostile])), { response: hostile.response });
 });
