@@ -2,6 +2,7 @@
  * Cockpit: the live board of a training job. It draws what Python sends (curves as float32 packets, the rest as state)
  * and says what a person wants (start, pause, turn, branch, …); it never decides anything.
  */
+import { alertList } from "./alerts_view.mjs";
 import { h, fillText, keepKeys, reachWhenScrolling } from "./dom.mjs";
 import { CurveStore } from "./curves.mjs";
 import { HUES, chart } from "./chart_view.mjs";
@@ -14,7 +15,7 @@ function render({ model, el }) {
   const charts = spec.panels.map((panel) => chart(panel, store));
   const knobs = spec.knobs.length ? knobPanel(spec.knobs, ask) : null;
   const bar = controls(spec, ask);
-  const warnings = h("div", { class: "lkc-alerts", role: "log", "aria-label": "Alerts" });
+  const warnings = alertList(ask, () => bar.root.querySelector("button:not([hidden])"));
   const runs = h("div", { class: "lkc-runs" });
   const tray = drawer(spec, ask);
   const empty = h("div", { class: "lkc-empty" }, "Curves appear with the first step. Press Start, or turn a knob before.");
@@ -22,7 +23,7 @@ function render({ model, el }) {
     "div",
     { class: "lk lkc", role: "region", "aria-label": `Cockpit of ${spec.title}` },
     bar.root,
-    warnings,
+    warnings.root,
     h(
       "div",
       { class: "lkc-body" },
@@ -57,7 +58,7 @@ function render({ model, el }) {
     if (!state.status) return;
     bar.update(state);
     knobs?.update(state.knobs);
-    showAlerts(warnings, state.alerts, ask);
+    warnings.update(state.alerts);
     charts.forEach((c) => c.setMarks(state.marks));
     redraw();
   };
@@ -179,25 +180,6 @@ function showRuns(root, store) {
       const item = h("span", { class: "lkc-run", dataset: { role } }, curve.name);
       if (hue) item.style.setProperty("--hue", hue);
       return item;
-    }),
-  );
-}
-
-function showAlerts(root, found, ask) {
-  const wanted = JSON.stringify(found);
-  if (root.dataset.wanted === wanted) return;
-  root.dataset.wanted = wanted;
-  root.replaceChildren(
-    ...found.map((alert) => {
-      const offer = Object.entries(alert.suggestion || {});
-      const words = offer.map(([knob, value]) => `${knob} = ${Number(value.toPrecision(3))}`).join(", ");
-      return h(
-        "div",
-        { class: "lkc-alert", dataset: { level: alert.level, rule: alert.rule } },
-        h("span", { class: "lkc-sign", "aria-hidden": "true" }, "!"),
-        h("div", { class: "lkc-alert-text" }, h("strong", {}, alert.sentence), h("div", {}, alert.cause)),
-        offer.length ? h("button", { type: "button", class: "lkc-button lkc-apply", onclick: () => ask({ kind: "apply", changes: alert.suggestion, why: `alert: ${alert.sentence}` }) }, `Set ${words}`) : null,
-      );
     }),
   );
 }

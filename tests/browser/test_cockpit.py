@@ -169,6 +169,41 @@ def test_an_alert_is_applied_with_one_click(cockpit) -> None:
     press(lab, "stop")
 
 
+WATCHED = """() => {
+    const list = document.querySelector(".lkc-alerts"), row = list.querySelector("[data-rule=kl_runaway]");
+    window.watched = { row, said: row.innerText, changes: 0, moved: 0 };
+    row.querySelector(".lkc-apply").focus();
+    new MutationObserver((seen) => (watched.moved += seen.length)).observe(list, { childList: true });
+    new MutationObserver(() => row.innerText !== watched.said && (watched.changes++, (watched.said = row.innerText)))
+        .observe(list, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+def test_an_alert_keeps_its_row_its_focus_and_a_click_while_its_numbers_change(cockpit) -> None:
+    lab = cockpit(total=2000, seconds=0.03)
+    press(lab, "start")
+    lab.page.fill("[data-knob=kl_coef] .lkk-number", "0")
+    lab.page.press("[data-knob=kl_coef] .lkk-number", "Enter")
+    lab.page.wait_for_selector(".lkc-alert[data-rule=kl_runaway]")
+    wait(lab, "job.dial.knobs.kl_coef == 0")
+    lab.page.evaluate(WATCHED)
+    lab.page.wait_for_function("() => watched.changes >= 2")
+    kept = "() => [watched.row.isConnected, watched.row.contains(document.activeElement)]"
+    assert lab.page.evaluate(kept) == [True, True]
+    assert lab.page.get_attribute(".lkc-alerts", "aria-relevant") == "additions", "changed numbers are not read out again"
+    box = lab.page.locator(".lkc-alert[data-rule=kl_runaway] .lkc-apply").bounding_box()
+    lab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    lab.page.mouse.down()
+    before = lab.page.evaluate("() => watched.changes")
+    lab.page.wait_for_function("(n) => watched.changes > n", arg=before)
+    lab.page.mouse.up()
+    wait(lab, "job.dial.knobs.kl_coef == 0.02")
+    lab.page.wait_for_selector(".lkc-alert[data-rule=kl_runaway]", state="detached")
+    lab.page.wait_for_function("() => document.querySelector('.lkc').contains(document.activeElement)")
+    press(lab, "stop")
+    assert lab.complaints() == []
+
+
 FULL = """
 from labkit.runs import StageFolder
 from labkit.types import Step
