@@ -76,6 +76,17 @@ def test_a_score_is_the_value_at_the_last_token_and_knows_nothing_of_its_neighbo
         assert torch.allclose(value[len(prompt) - 1 : -1], state, atol=1e-5)
 
 
+def test_a_score_needs_the_last_feed_forward_block_for_one_token_of_a_text(folder):
+    model, widths = new_reward_model(folder, seed=3, device="cpu"), []
+    prompts, responses = toy_rows(8, 1, 9, seed=1), [*toy_rows(7, 1, 15, seed=2), []]
+    rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    whole = torch.stack([v[-1] for v in text_values(model, rows)])
+    for layer in next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList)):
+        layer.mlp.register_forward_hook(lambda module, inputs, output: widths.append(inputs[0].shape[1]))
+    torch.testing.assert_close(score(model, prompts, responses), whole, atol=1e-6, rtol=0)
+    assert widths == [sum(map(len, rows)), len(rows)]
+
+
 def test_the_score_of_a_text_does_not_depend_on_padding_of_either_side(folder):
     model = new_reward_model(folder, seed=3, device="cpu")
     row = toy_rows(1, 12, 12)[0]

@@ -53,8 +53,7 @@ def response_positions(prompts: Rows, responses: Rows, device: torch.device | No
 def response_logits(policy: PreTrainedModel, prompts: Rows, responses: Rows) -> torch.Tensor:
     """(N, V) fp32 logits for each response token, with gradients if they are on; the head runs on these positions only."""
     rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
-    device = getattr(policy, "module", policy).get_input_embeddings().weight.device
-    return packed_logits(policy, rows, keep=response_positions(prompts, responses, device)).float()
+    return packed_logits(policy, rows, keep=response_positions(prompts, responses, _device(policy))).float()
 
 
 def response_logprobs(
@@ -67,7 +66,7 @@ def response_logprobs(
         targets = torch.tensor([t for row in r for t in row], device=logits.device)
         return -F.cross_entropy(logits, targets, reduction="none")
 
-    return _in_batches(logprobs, prompts, responses, max_tokens)
+    return torch.cat(_in_batches(logprobs, (prompts, responses), [len(r) for r in responses], max_tokens))
 
 
 def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
@@ -75,44 +74,43 @@ def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, m
 
     def values(p: Rows, r: Rows) -> torch.Tensor:
         rows = [[*a, *b] for a, b in zip(p, r, strict=True)]
-        device = model.get_input_embeddings().weight.device
-        return packed_logits(model, rows, keep=response_positions(p, r, device)).float()
+        return packed_logits(model, rows, keep=response_positions(p, r, _device(model))).float()
 
-    return _in_batches(values, prompts, responses, max_tokens)
+    return torch.cat(_in_batches(values, (prompts, responses), [len(r) for r in responses], max_tokens))
 
 
 def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
     """(B,) fp32 reward-model scores: the value at the last real token of prompt + response, without gradients."""
-    return torch.stack(
-        [
-            v[-1]
-            for v in text_values(
-                model, [[*p, *r] for p, r in zip(prompts, responses, strict=True)], max_tokens=max_tokens
-            )
-        ]
-    )
+
+    def last_values(p: Rows, r: Rows) -> torch.Tensor:
+        rows = [[*a, *b] for a, b in zip(p, r, strict=True)]
+        ends = torch.tensor([len(row) for row in rows]).cumsum(0) - 1
+        return packed_logits(model, rows, keep=ends.to(_device(model))).float()
+
+    return torch.cat(_in_batches(last_values, (prompts, responses), [1] * len(prompts), max_tokens))
 
 
 def text_values(model: PreTrainedModel, rows: Rows, *, max_tokens: int = 16384) -> list[torch.Tensor]:
     """For each row of token ids, the (length,) fp32 scores of its prefixes, without gradients."""
-    out: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-    with torch.no_grad():
-        for batch in batches_by_tokens([len(r) for r in rows], max_tokens):
-            chosen = [rows[i] for i in batch]
-            values = packed_logits(model, chosen).float()
-            for i, part in zip(batch, values.split([len(r) for r in chosen]), strict=True):
-                out[i] = part
-    return out
+    return _in_batches(lambda r: packed_logits(model, r).float(), (rows,), [len(r) for r in rows], max_tokens)
 
 
 def _in_batches(
-    compute: Callable[[Rows, Rows], torch.Tensor], prompts: Rows, responses: Rows, max_tokens: int
-) -> torch.Tensor:
-    lengths = [len(r) for r in responses]
-    parts: list[torch.Tensor] = [torch.empty(0)] * len(responses)
+    compute: Callable[..., torch.Tensor], columns: Sequence[Rows], counts: Sequence[int], max_tokens: int
+) -> list[torch.Tensor]:
+    """For each row, the counts[i] results that `compute` gives for it, without gradients.
+
+    columns: what lies end to end in a row, such as all prompts and all responses; `compute` is given some rows of each.
+    """
+    lengths = [sum(map(len, row)) for row in zip(*columns, strict=True)]
+    parts: list[torch.Tensor] = [torch.empty(0)] * len(lengths)
     with torch.no_grad():
-        for batch in batches_by_tokens([len(p) + n for p, n in zip(prompts, lengths, strict=True)], max_tokens):
-            flat = compute([prompts[i] for i in batch], [responses[i] for i in batch])
-            for i, part in zip(batch, flat.split([lengths[i] for i in batch]), strict=True):
+        for batch in batches_by_tokens(lengths, max_tokens):
+            flat = compute(*([column[i] for i in batch] for column in columns))
+            for i, part in zip(batch, flat.split([counts[i] for i in batch]), strict=True):
                 parts[i] = part
-    return torch.cat(parts)
+    return parts
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    return getattr(model, "module", model).get_input_embeddings().weight.device
