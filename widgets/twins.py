@@ -124,7 +124,8 @@ def ledger_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "became": number(row["new"]),
         "outcome": row["outcome"],
         "by": row["by"],
-        "why": row["why"] or row["reason"],
+        "why": row["why"],
+        "refused because": row["reason"],
     }
 
 

@@ -143,6 +143,20 @@ def test_a_refresh_costs_under_two_percent_of_its_period(tmp_path: Path) -> None
     assert sum(spent) / len(spent) < 0.02 * board._period, "seconds of processor time, whatever else the machine does"
 
 
+def test_a_refused_request_shows_its_note_and_its_reason(tmp_path: Path) -> None:
+    board, _ = board_of(tmp_path)
+    board.job.dial.turn(clip=7.0, why="alert: clipping")
+    board.job.dial.turn(kl_coef=0.05, why="KL grows")
+    board.job.start()
+    board.job.result(block=True)
+    board.refresh()
+    applied, refused = board.ledger
+    assert (refused["outcome"], refused["why"]) == ("refused", "alert: clipping") and "must lie between" in refused["refused because"]
+    assert (applied["outcome"], applied["why"], applied["refused because"]) == ("applied", "KL grows", "")
+    twin = board.static()[-1]["text/html"]
+    assert "alert: clipping" in twin and "must lie between" in twin
+
+
 def test_sft_has_the_same_board_with_its_own_panels_and_knobs(tmp_path: Path) -> None:
     job = toy_job(tmp_path / "sft", total=12, seconds=0.0, stage="sft")
     board = Cockpit(job)
