@@ -139,6 +139,7 @@ class RewardInspector(anywidget.AnyWidget):
                 "tokens": list(seen.tokens),
                 "columns": columns,
                 "score": _number(seen.score),
+                "note": str(seen.facts.get("note", "")),  # whose numbers they are, where that is not plain
             }
         return self._views[row["row"]]
 

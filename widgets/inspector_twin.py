@@ -35,6 +35,8 @@ def tables(board: RewardInspector) -> dict[str, str]:
     shown = scored if len(scored) <= 2 * _ENDS else [*scored[:_ENDS], *scored[-_ENDS:]]
     shown = shown or board.rows[: 2 * _ENDS]
     lines = [f"{board.spec['title']} (static): {len(board._all)} responses, of which the best and the worst are shown."]
+    seen = board._views.get((_best(board.rows) or {}).get("row"), {})
+    lines += [f"Token by token: {seen['note']}"] if seen.get("note") else []
     found: list[Table] = [
         (
             "Responses by score",

@@ -9,7 +9,8 @@ export function tokenPane() {
   const scale = h("span", { class: "lki-scale" });
   const readout = h("div", { class: "lki-readout", role: "status" });
   const full = h("div", { class: "lki-scroll lki-full" });
-  const root = h("div", {}, h("h4", {}, "Token by token ", menu, scale), strip, readout, h("details", { ontoggle: () => reach() }, h("summary", {}, "All numbers as a table"), full));
+  const whose = h("p", { class: "lki-whose", hidden: true });
+  const root = h("div", {}, h("h4", {}, "Token by token ", menu, scale), whose, strip, readout, h("details", { ontoggle: () => reach() }, h("summary", {}, "All numbers as a table"), full));
   const reach = () => reachWhenScrolling(full, "All numbers of all tokens");
   let view = null;
   const wanted = ["advantage", "KL (k1)", "change of reward"];
@@ -31,6 +32,8 @@ export function tokenPane() {
   const show = (seen, row) => {
     if (!seen.tokens || seen.row !== row.row) return;
     view = seen;
+    whose.textContent = seen.note;
+    whose.hidden = !seen.note;
     const names = Object.keys(view.columns);
     const kept = names.includes(menu.value) ? menu.value : wanted.find((n) => names.includes(n)) ?? names[0];
     menu.replaceChildren(...names.map((n) => h("option", { value: n }, n)));
@@ -56,6 +59,7 @@ export function tokenPane() {
   menu.addEventListener("change", () => view && paint());
   const clear = (waits) => {
     strip.replaceChildren();
+    whose.hidden = true;
     full.replaceChildren();
     readout.textContent = waits ? "Asking the models …" : "";
   };

@@ -11,7 +11,7 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.beside import beside_paper
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
-from labkit.experiment.inspected import inspect_run, text_judge
+from labkit.experiment.inspected import explain_samples, inspect_run, text_judge
 from labkit.experiment.lab import Experiment
 from labkit.experiment.live import (
     evaluate_now,
@@ -37,6 +37,7 @@ __all__ = [
     "beside_paper",
     "evaluate",
     "evaluate_now",
+    "explain_samples",
     "inspect_run",
     "judge_rankings",
     "load_evaluation",

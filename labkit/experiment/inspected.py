@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from labkit.evaluation.token_view import TokenView, token_view
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
     from labkit.runs import StageFolder
 
-__all__ = ["inspect_run", "text_judge"]
+__all__ = ["explain_samples", "inspect_run", "text_judge"]
 
 STAGES = ("ppo", "ppo_ptx")
 TRAINED_BY = ("kl_coef", "gae_lambda", "temperature")  # the knobs that the token view's numbers depend on
@@ -61,26 +63,70 @@ def _rows(
     return rows
 
 
+def explain_samples(lab: Experiment, stages: Sequence[str]) -> Callable[[Mapping[str, Any]], TokenView]:
+    """For samples that every step kept, with their stage as `source`: row -> token view, by the model the stage ended with.
+
+    The policies of earlier steps are not kept, so `facts["note"]` says whose numbers these are. Nothing is loaded before
+    somebody looks.
+    """
+
+    @cache
+    def shared() -> dict[str, Any]:
+        return {"reference": _reference(lab), "reward": load_reward_model(lab.run.stage("reward").model)}
+
+    own = {stage: cache(lambda stage=stage: _trained(lab, stage, shared()["reward"])) for stage in stages}
+
+    def explain(row: Mapping[str, Any]) -> TokenView:
+        how = {"finished": row["finished"], **shared(), **own[row["source"]]()}
+        seen = token_view(lab.tokenizer, row["prompt"], row["response"], **how)
+        return replace(seen, facts={**seen.facts, "note": _whose(lab, row, len(seen.tokens))})
+
+    return explain
+
+
+def _whose(lab: Experiment, row: Mapping[str, Any], tokens: int) -> str:
+    """Whose numbers a sample's token view shows, in words."""
+    last = lab.run.stage(row["source"]).steps()[-1].number
+    note = (
+        f"By the policy that {row['source']} ended with (step {last}). This answer was sampled at step {row['step']}; the "
+        "policy of that step is not kept, so these are not the numbers it was trained on."
+    )
+    anew = row.get("length") not in (None, tokens)  # a text may be cut into tokens in more than one way
+    return note + (
+        f" Its text falls into {tokens} tokens here and {row['length']} when it was sampled." if anew else ""
+    )
+
+
 def _explainer(
     lab: Experiment, judge: PreTrainedModel, trained: Sequence[str], drawn: Mapping[tuple[str, str], Completion]
 ) -> Callable[[Mapping[str, Any]], TokenView]:
     """row -> token view, with the numbers that its stage trained on at its last step: its value model, its knobs, its tokens."""
-    policies = {model: lab.policy(model) for model in ["base", "sft", *trained]}
-    values = {stage: value_of(lab.run.stage(stage), lab.run.stage("reward")) or judge for stage in trained}
-    knobs = {stage: knobs_of(lab.run.stage(stage)) for stage in trained}
-    init = lab.run.stage("ppo_init").model
-    reference = load_policy(init) if init.is_dir() else None
+    own = {model: {"policy": lab.policy(model), "value": judge} for model in ("base", "sft")}
+    own |= {stage: _trained(lab, stage, judge) for stage in trained}
+    reference = _reference(lab)
 
     def explain(row: Mapping[str, Any]) -> TokenView:
         source = "sft" if row["source"].startswith("best-of") else row["source"]
         completion = drawn.get((row["source"], row.get("prompt_id")))
         sampled = completion is not None and completion.text == row["response"] and completion.token_ids
-        models = {"policy": policies[source], "reference": reference, "reward": judge, "value": values.get(source, judge)}
         response = completion.token_ids if sampled else row["response"]  # decoded text may tokenise otherwise
-        how = {"finished": row["finished"], **models, **knobs.get(source, {})}
+        how = {"finished": row["finished"], "reference": reference, "reward": judge, **own[source]}
         return token_view(lab.tokenizer, row["prompt"], response, **how)
 
     return explain
+
+
+def _reference(lab: Experiment) -> PreTrainedModel | None:
+    """The PPO init model, which the KL penalty is measured against."""
+    init = lab.run.stage("ppo_init").model
+    return load_policy(init) if init.is_dir() else None
+
+
+def _trained(lab: Experiment, stage: str, judge: PreTrainedModel) -> dict[str, Any]:
+    """A stage's policy, value model and knobs as they were at its end, as `token_view` takes them."""
+    folder = lab.run.stage(stage)
+    value = value_of(folder, lab.run.stage("reward")) or judge
+    return {"policy": lab.policy(stage), "value": value, **knobs_of(folder)}
 
 
 def knobs_of(stage: StageFolder) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The inspector's Python side: rows are checked, functions of labkit answer, errors become sentences."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_explain_sends_the_token_view_of_that_row_once(board: RewardInspector) -
     board.obey({"kind": "explain", "row": 3})
     assert calls == [3] and board.view["row"] == 3
     assert all(len(v) == len(board.view["tokens"]) for v in board.view["columns"].values())
+
+
+def test_what_a_token_view_says_of_its_models_is_on_the_page_and_in_the_static_twin(board: RewardInspector) -> None:
+    said = "By the policy that ppo ended with."
+    board.explain = lambda row: replace(explain(row), facts={"note": said})
+    board.obey({"kind": "explain", "row": 3})
+    assert board.view["note"] == said
+    assert said in board.static()[-1]["text/plain"]
 
 
 def test_an_edit_is_scored_beside_the_original_and_the_end_token_counts(board: RewardInspector) -> None:
