@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -279,7 +280,10 @@ def test_labels_by_hand_train_a_reward_model_at_once_and_join_the_next_one(lab, 
     lines: list[str] = []
     begun, start = [], reward.start
     monkeypatch.setattr(reward, "start", lambda path, **options: begun.append((path, options)) or start(path, **options))
-    assert "held-out accuracy" in retrain_on_labels(lab, desk, lines.append) and lines
+    said = retrain_on_labels(lab, desk, lines.append)
+    (rate, low, high, pairs), held = map(float, re.search(r"accuracy (\S+) \[(\S+), (\S+)\] of (\d+) pairs", said).groups()), desk.rankings[-1]
+    assert low <= rate <= high and pairs == len(held.pairs()) and "on 1 prompt: too few to say" in said
+    assert f"accuracy {rate:.2f} of {len(held.pairs())} pairs on 1 prompt" in [x for x in lines if x.startswith("step")][-1]
     assert begun == [(lab.reward_base, {"seed": lab.seed})], "the run's own model may have learnt these labels"
     desk.close()
     assert len(lab.rankings()) == before + 3
@@ -294,7 +298,8 @@ def test_a_job_in_progress_can_be_asked_for_samples(lab):
     numbers = job.ask(lambda: evaluate_now(lab, job)([p.text for p in lab.prompts("valid")[:4]])).result(60)
     job.stop()
     job.result(block=True)
-    assert 0 <= numbers["win_rate"] <= 1 and {"score", "gold", "words"} < set(numbers)
+    assert 0 <= numbers["low"] <= numbers["win_rate"] <= numbers["high"] <= 1 and {"score", "gold", "words"} < set(numbers)
+    assert numbers["n"] == 4 * 3 and "4 prompt" in numbers["note"] and "too few to say" in numbers["note"]
     assert len(rows) == 2 and "gold" in rows[0] and "gold" not in rows[1]
 
 

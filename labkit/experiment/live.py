@@ -15,12 +15,13 @@ from labkit.jobs import Job
 from labkit.knobs import RewardKnobs, constant
 from labkit.labels.cards import Given, cards_of_logs, cards_shown, keep_cards, kept_cards
 from labkit.labels.disagreement import worst_first
+from labkit.labels.intervals import FEW
 from labkit.labels.reports import against_scores
 from labkit.labels.tasks import task_id
 from labkit.models import encode_prompt, load_policy, load_reward_model, score
 from labkit.sampling import complete
 from labkit.seeds import derive_seed
-from labkit.types import Completion, Demonstration, Prompt
+from labkit.types import Completion, Demonstration, Prompt, Ranking
 
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
@@ -87,29 +88,41 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
         raise DataError(
             f"There are {len(rankings)} rankings with a strict pair; rank at least 2 prompts before training on them."
         )
-    state = reward.start(lab.reward_base, seed=lab.seed)
-    settings = lab.preset.reward.but(epochs=3)
-    accuracy = None
-    for step in reward.retrain(state, rankings, constant(RewardKnobs()), settings):
-        accuracy = step.metrics.get("valid_accuracy", accuracy)
-        report(f"step {step.number}: loss {step.metrics['loss']:.3f}, held-out accuracy {accuracy:.2f}")
-    found = {
-        r.prompt.id: dict(
-            zip([c.id for c in r.completions], scores_of(lab, state.model, r.prompt, r.completions), strict=True)
-        )
+    prompts = list(dict.fromkeys(r.prompt.id for r in rankings))
+    kept_apart = max(1, round(len(prompts) / 5))  # the newest
+    held = [r for r in rankings if r.prompt.id in prompts[-kept_apart:]]
+    on = f"on {kept_apart} prompt{'' if kept_apart == 1 else 's'}"
+    counted = f"of {sum(len(r.pairs()) for r in held)} pairs {on}"
+    state, share = reward.start(lab.reward_base, seed=lab.seed), kept_apart / len(prompts)
+    steps = reward.retrain(
+        state, rankings, constant(RewardKnobs()), lab.preset.reward.but(epochs=3), held_out_share=share
+    )
+    for step in steps:
+        loss, accuracy = (step.metrics[name] for name in ("loss", "valid_accuracy"))
+        report(f"step {step.number}: loss {loss:.3f}, held-out accuracy {accuracy:.2f} {counted}")
+    judged = reward.accuracy(state.model, state.tokenizer, held, lab.preset.reward).overall
+    few = ": too few to say" if kept_apart < FEW else ""
+    said = f"{len(rankings)} rankings of yours, the newest fifth kept apart: held-out accuracy {judged} {on}{few}"
+    return f"{said}. {_look_again(lab, session, rankings, state.model, report)}"
+
+
+def _look_again(
+    lab: Experiment, session: LabelSession, rankings: Sequence[Ranking], judge: Any, report: Callable[[str], None]
+) -> str:
+    """Report where `judge` contradicts the labeler most, and let these cards come next; returns what is to be done."""
+    scores = {
+        id(r): dict(zip([c.id for c in r.completions], scores_of(lab, judge, r.prompt, r.completions), strict=True))
         for r in rankings
     }
-    worst = worst_first(rankings, lambda r: found[r.prompt.id])
-    worst = [r for r in worst if any(found[r.prompt.id][a] < found[r.prompt.id][b] for a, b in r.pairs())][:BACK]
-    kept = f"{len(rankings)} rankings of yours, the newest fifth kept apart: held-out accuracy {accuracy:.2f}"
+    worst = worst_first(rankings, lambda r: scores[id(r)])
+    worst = [r for r in worst if any(scores[id(r)][a] < scores[id(r)][b] for a, b in r.pairs())][:BACK]
     if not worst:
-        return f"{kept}. It orders every pair as you did, so there is nothing to look at again."
+        return "It orders every pair as you did, so there is nothing to look at again."
     report("Where it disagrees with you most:")
     for ranking in worst:
-        report(against_scores(ranking, found[ranking.prompt.id]))
-    tasks = {task.prompt.id: task.id for task in session.tasks}
-    session.revisit([tasks[r.prompt.id] for r in worst if r.prompt.id in tasks])
-    return f"{kept}. These cards come next: change what you now see differently, and submit."
+        report(against_scores(ranking, scores[id(ranking)]))
+    session.revisit([task_id(r.prompt, r.completions) for r in worst])
+    return "These cards come next: change what you now see differently, and submit."
 
 
 def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str, Any]]]:
@@ -139,14 +152,15 @@ def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str
     return sample
 
 
-def evaluate_now(lab: Experiment, job: Job) -> Callable[[list[str]], dict[str, float]]:
+def evaluate_now(lab: Experiment, job: Job) -> Callable[[list[str]], dict[str, Any]]:
     """For `Cockpit(evaluate=...)`: mean score, gold utility and length of fresh answers to these prompts.
 
-    In the world also the win rate over the SFT model in the eyes of held-out labelers; typed prompts have no judge.
+    In the world also the win rate over the SFT model in the eyes of held-out labelers, with its 95 % interval (low, high),
+    the number of judgments n and a note that says on what it rests; typed prompts have no judge.
     """
     sample, known = sample_now(lab, job), {p.text: p for p in lab.prompts("valid")}
 
-    def evaluate(texts: list[str]) -> dict[str, float]:
+    def evaluate(texts: list[str]) -> dict[str, Any]:
         rows = sample(texts)
         judged = [(known[t], row) for t, row in zip(texts, rows, strict=True) if t in known and "gold" in row]
         means = {
@@ -154,20 +168,23 @@ def evaluate_now(lab: Experiment, job: Job) -> Callable[[list[str]], dict[str, f
             "words": sum(len(r["response"].split()) for r in rows) / len(rows),
         }
         gold = [r["gold"] for r in rows if "gold" in r]
-        return means | ({"gold": sum(gold) / len(gold), "win_rate": _win_rate(lab, judged)} if judged else {})
+        return means | ({"gold": sum(gold) / len(gold), **_win_rate(lab, judged)} if judged else {})
 
     return evaluate
 
 
-def _win_rate(lab: Experiment, judged: list[tuple[Prompt, dict[str, Any]]]) -> float:
+def _win_rate(lab: Experiment, judged: list[tuple[Prompt, dict[str, Any]]]) -> dict[str, Any]:
     """Over the SFT model, by held-out labelers."""
     from labkit.evaluation.preference import compare
 
     prompts = [prompt for prompt, _ in judged]
     now = [Completion(f"now-{p.id}", p.id, row["response"], finished=row["finished"]) for p, row in judged]
     both = {"sft": answers(lab, "sft", prompts), "now": now}
-    found = compare(prompts, both, baseline="sft", labelers=lab.source.held_out_labelers, seed=lab.seed)
-    return found.win_rates["now", "held-out labelers"].rate
+    preference = compare(prompts, both, baseline="sft", labelers=lab.source.held_out_labelers, seed=lab.seed)
+    found = preference.win_rates["now", "held-out labelers"]
+    basis = f"{found.n} judgments of held-out labelers on {found.prompts} prompt(s), over the SFT model."
+    note = f"{basis} {found.note}".strip()
+    return {"win_rate": found.rate, "low": found.low, "high": found.high, "n": found.n, "note": note}
 
 
 def scores_of(lab: Experiment, judge: Any, prompt: Prompt, completions: Sequence[Completion]) -> list[float]:

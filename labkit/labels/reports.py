@@ -230,5 +230,13 @@ def self_consistency(repeated: Sequence[tuple[Ranking, Ranking]], *, seed: int =
     figure = bootstrap(lambda w: (w @ agree) / (w @ total), len(total), n=int(sum(both)), unit="card", seed=seed)
     if figure.value is None:
         return Consistency(figure, len(both), "Self-consistency: no card has been shown twice yet.")
-    text = f"Shown a card again, the labeler kept {figure.value:.0%} of {figure.n} strict pairs on {len(both)} cards."
-    return Consistency(figure, len(both), f"{text} {figure.note}".strip())
+    text = f"Shown a card again, the labeler kept {figure.value:.0%} of {figure.n} strict pairs on {_cards(len(both))}"
+    return Consistency(figure, len(both), f"{text}{_between_bounds(figure)}. {figure.note}".strip())
+
+
+def _between_bounds(figure: Figure) -> str:
+    return "" if figure.low is None else f" (95 % interval {figure.low:.0%} to {figure.high:.0%})"
+
+
+def _cards(count: int) -> str:
+    return f"{count} card{'' if count == 1 else 's'}"

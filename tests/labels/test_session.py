@@ -156,6 +156,8 @@ def test_silent_repeats_come_later_stay_apart_and_give_self_consistency(path):
     assert consistency.cards == 3 and consistency.strict.n == 9
     assert consistency.strict.value == pytest.approx(2 / 3)  # one of three cards was turned round
     assert "67 %" in consistency.sentence.replace("%", " %") and "too few to say" in consistency.sentence
+    low, high = consistency.strict.low, consistency.strict.high
+    assert f"95 % interval {low:.0%} to {high:.0%}" in consistency.sentence and low < 2 / 3 < high
 
 
 def test_the_repeat_of_a_skipped_card_is_not_asked(path):
