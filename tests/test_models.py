@@ -19,7 +19,8 @@ from labkit.models import (
     text_values,
 )  # fmt: skip
 from labkit.models.loading import scalar_head
-from tests.toy import ARCHITECTURES, save_toy, toy_rows
+from labkit.sampling import sample
+from tests.toy import ARCHITECTURES, END, save_toy, toy_rows
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -85,6 +86,29 @@ def test_a_score_needs_the_last_feed_forward_block_for_one_token_of_a_text(folde
         layer.mlp.register_forward_hook(lambda module, inputs, output: widths.append(inputs[0].shape[1]))
     torch.testing.assert_close(score(model, prompts, responses), whole, atol=1e-6, rtol=0)
     assert widths == [sum(map(len, rows)), len(rows)]
+
+
+def test_sampling_and_scoring_run_in_the_chosen_dtype_where_nobody_opened_an_autocast(folder, monkeypatch):
+    policy, judge = load_policy(folder, device="cpu"), new_reward_model(folder, seed=3, device="cpu")
+    prompts, responses = toy_rows(8, 1, 9, seed=1), toy_rows(8, 1, 15, seed=2)
+
+    def everything():
+        drawn = sample(policy, prompts, max_new_tokens=8, eos_id=END, seeds=range(8))
+        return [
+            torch.tensor([x for s in drawn for x in s.logprobs]),
+            response_logprobs(policy, prompts, responses),
+            response_values(judge, prompts, responses),
+            score(judge, prompts, responses),
+            torch.cat(text_values(judge, responses)),
+        ]
+
+    monkeypatch.setenv("LABKIT_DEVICE", "cpu")
+    full = everything()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = everything()  # a caller's own stays in force
+    monkeypatch.setenv("LABKIT_DTYPE", "bfloat16")
+    for f, h, chosen in zip(full, half, everything(), strict=True):
+        assert chosen.dtype == torch.float32 and torch.equal(chosen, h) and not torch.equal(chosen, f)
 
 
 def test_the_score_of_a_text_does_not_depend_on_padding_of_either_side(folder):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from labkit.models.packed import packed_logits
+from labkit.models.precision import chosen_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,7 +67,7 @@ def response_logprobs(
         targets = torch.tensor([t for row in r for t in row], device=logits.device)
         return -F.cross_entropy(logits, targets, reduction="none")
 
-    return torch.cat(_in_batches(logprobs, (prompts, responses), [len(r) for r in responses], max_tokens))
+    return torch.cat(_in_batches(policy, logprobs, (prompts, responses), [len(r) for r in responses], max_tokens))
 
 
 def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
@@ -76,7 +77,7 @@ def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, m
         rows = [[*a, *b] for a, b in zip(p, r, strict=True)]
         return packed_logits(model, rows, keep=response_positions(p, r, _device(model))).float()
 
-    return torch.cat(_in_batches(values, (prompts, responses), [len(r) for r in responses], max_tokens))
+    return torch.cat(_in_batches(model, values, (prompts, responses), [len(r) for r in responses], max_tokens))
 
 
 def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
@@ -87,24 +88,28 @@ def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens:
         ends = torch.tensor([len(row) for row in rows]).cumsum(0) - 1
         return packed_logits(model, rows, keep=ends.to(_device(model))).float()
 
-    return torch.cat(_in_batches(last_values, (prompts, responses), [1] * len(prompts), max_tokens))
+    return torch.cat(_in_batches(model, last_values, (prompts, responses), [1] * len(prompts), max_tokens))
 
 
 def text_values(model: PreTrainedModel, rows: Rows, *, max_tokens: int = 16384) -> list[torch.Tensor]:
     """For each row of token ids, the (length,) fp32 scores of its prefixes, without gradients."""
-    return _in_batches(lambda r: packed_logits(model, r).float(), (rows,), [len(r) for r in rows], max_tokens)
+    return _in_batches(model, lambda r: packed_logits(model, r).float(), (rows,), [len(r) for r in rows], max_tokens)
 
 
 def _in_batches(
-    compute: Callable[..., torch.Tensor], columns: Sequence[Rows], counts: Sequence[int], max_tokens: int
+    model: PreTrainedModel,
+    compute: Callable[..., torch.Tensor],
+    columns: Sequence[Rows],
+    counts: Sequence[int],
+    max_tokens: int,
 ) -> list[torch.Tensor]:
-    """For each row, the counts[i] results that `compute` gives for it, without gradients.
+    """For each row, the counts[i] results of `model` that `compute` gives for it, without gradients.
 
     columns: what lies end to end in a row, such as all prompts and all responses; `compute` is given some rows of each.
     """
     lengths = [sum(map(len, row)) for row in zip(*columns, strict=True)]
     parts: list[torch.Tensor] = [torch.empty(0)] * len(lengths)
-    with torch.no_grad():
+    with torch.no_grad(), chosen_precision(_device(model)):
         for batch in batches_by_tokens(lengths, max_tokens):
             flat = compute(*([column[i] for i in batch] for column in columns))
             for i, part in zip(batch, flat.split([counts[i] for i in batch]), strict=True):

@@ -17,6 +17,7 @@ from labkit.errors import DataError
 from labkit.models import decode
 from labkit.models.lean import lean
 from labkit.models.packed import LAB_ATTENTION
+from labkit.models.precision import chosen_precision
 from labkit.sampling.choice import Sampled, noise_of
 from labkit.sampling.graphs import graphs_pay
 from labkit.sampling.plain import sample_by_generate
@@ -80,7 +81,7 @@ def sample(
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
     out: list[Sampled | None] = [None] * len(prompts)
     at_once = max_rows or _rows_at_once(model, max(map(len, prompts)) + max_new_tokens)
-    with lean(model):
+    with lean(model), chosen_precision(model.get_input_embeddings().weight.device):
         for start in range(0, len(order), at_once):
             rows = order[start : start + at_once]
             noise = noise_of([seeds[i] for i in rows], max_new_tokens)
