@@ -157,16 +157,9 @@ class RankingBoard(anywidget.AnyWidget):
             raise DataError(f"The page asked for {kind!r}, which the board does not know; reload the page.")
 
     def _on_card(self, kind: str, task: Task, content: Mapping[str, Any]) -> None:
-        if kind == "skip":
-            self.session.skip(text_of(content.get("reason"), "reason"))
-            self._last["echo"] = {"text": f"Skipped prompt {task.prompt.id}.", "rows": [], "warnings": []}
-        elif kind == "cannot_judge":
-            self.session.cannot_judge(text_of(content.get("reason"), "reason"))
-            self._last["echo"] = {
-                "text": f"Stored: prompt {task.prompt.id} cannot be judged.",
-                "rows": [],
-                "warnings": [],
-            }
+        if kind in {"skip", "cannot_judge"}:
+            getattr(self.session, kind)(text_of(content.get("reason"), "reason"))
+            self._last["echo"] = {"text": clean(self._aside(kind, task)), "rows": [], "warnings": []}
         else:
             draft = read_draft(content.get("draft"), task, self.modes)
             if kind == "draft":
@@ -176,6 +169,14 @@ class RankingBoard(anywidget.AnyWidget):
             self._last["echo"] = self._echo(stored)
             if self.on_submit:
                 self._call_back(lambda: self.on_submit(stored.ranking), "Stored, but on_submit failed")
+
+    def _aside(self, kind: str, task: Task) -> str:
+        """What was stored of a card put aside, with its reason as it lies in the log."""
+        reason = self.session.state.aside[task.id][1].strip()
+        why = f": {reason}" if reason else ""
+        if kind == "cannot_judge":
+            return f"Stored: prompt {task.prompt.id} cannot be judged{why}."
+        return f"Skipped prompt {task.prompt.id}{why}. It can be opened again under Decided cards."
 
     def _call_back(self, call: Callable[[], Any], what: str) -> Any:
         try:

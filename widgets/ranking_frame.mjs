@@ -7,7 +7,7 @@ import { duration, formula } from "./ranking.mjs";
 
 const PART_NAMES = { rate: "Rate", rank: "Rank" };
 const QUICK_REASONS = {
-  skip: ["come back later", "too long", "not my field"],
+  skip: ["not sure", "too long", "not my field"],
   cannot_judge: ["needs an expert", "prompt is unclear", "texts are cut off", "language I do not read"],
 };
 

@@ -88,8 +88,8 @@ def _whose(lab: Experiment, row: Mapping[str, Any], tokens: int) -> str:
     """Whose numbers a sample's token view shows, in words."""
     last = lab.run.stage(row["source"]).steps()[-1].number
     note = (
-        f"By the policy that {row['source']} ended with (step {last}). This answer was sampled at step {row['step']}; the "
-        "policy of that step is not kept, so these are not the numbers it was trained on."
+        f"By the policy that {row['source']} ended with (step {last}). This answer was sampled at step {row['step']} by "
+        "the policy of that moment, which is not kept: these are not the numbers it was trained on."
     )
     anew = row.get("length") not in (None, tokens)  # a text may be cut into tokens in more than one way
     return note + (

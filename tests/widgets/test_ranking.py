@@ -152,6 +152,16 @@ def test_skip_and_cannot_judge_go_on(board: RankingBoard) -> None:
     assert board.card["prompt"] == "Question 0?\n"
 
 
+def test_what_is_put_aside_is_echoed_with_its_reason_and_the_way_back(board: RankingBoard) -> None:
+    ask(board, "skip", reason="too long")
+    assert board.view["echo"]["text"] == "Skipped prompt p0: too long. It can be opened again under Decided cards."
+    ask(board, "skip", reason="")
+    assert board.view["echo"]["text"] == "Skipped prompt p1. It can be opened again under Decided cards."
+    ask(board, "cannot_judge", reason=" needs a chemist ")
+    assert board.view["echo"]["text"] == "Stored: prompt p2 cannot be judged: needs a chemist."
+    assert board.view["closing"] and [row["text"] for row in board.view["history"]][0] == "needs a chemist"
+
+
 def test_the_end_says_what_there_is_to_say(board: RankingBoard) -> None:
     for _ in range(3):
         ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
