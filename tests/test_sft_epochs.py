@@ -59,3 +59,24 @@ def test_an_epoch_that_a_rollback_superseded_is_not_there_to_be_chosen(lab, monk
     job.stop()
     job.result(block=True)
     assert epochs(job.folder) == {}
+
+
+def test_a_finished_sft_is_branched_from_an_earlier_step_and_repeats_itself_there(lab, monkeypatch):
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")
+    job = lab.sft_job(name="whole", epochs=2).start()
+    job.result(block=True)
+    while job.alive:
+        time.sleep(0.01)
+    trunk, before = job.folder, epochs(job.folder)
+    step = [n for n in trunk.snapshots() if n <= job.total // 2][-1]
+    branch = job.branch("again", step=step).result(60)
+    job.resume()
+    state = job.result(block=True)
+    assert numbers(branch) == numbers(trunk) and [e["epoch"] for e in state.epochs] == [1, 2]
+    assert epochs(trunk) == before and trunk.status == "done"
+    there, here = (load_policy(f.model).state_dict() for f in (trunk, branch))
+    assert all(there[name].equal(here[name]) for name in there)
+
+
+def numbers(folder) -> list[dict[str, float]]:
+    return [{k: v for k, v in s.metrics.items() if not k.startswith("time_")} for s in folder.steps()]

@@ -24,7 +24,7 @@ class Amounts(Settings):
     pretraining_texts: int = setting(2000, "Pretraining documents held ready for the PPO init mix.", low=1)
     valid_prompts: int = setting(200, "Validation prompts on which knobs and epochs are chosen.", low=1)
     test_prompts: int = setting(300, "Test prompts of the evaluation, from held-out customers.", low=1)
-    snapshot_every: int = setting(10, "PPO iterations between resumable snapshots; 0 for none.", low=0)
+    snapshot_every: int = setting(2, "PPO iterations between resumable snapshots; 0 for none.", low=0)
 
 
 _SCALES = {
@@ -33,7 +33,9 @@ _SCALES = {
         pretraining_texts=40, valid_prompts=16, test_prompts=16, snapshot_every=1,
     ),
     "tour": Amounts(),
-    "full": Amounts(raw_prompts=100000, demonstrations=12725, rankings=12000, valid_rankings=1000, test_prompts=1000),
+    "full": Amounts(
+        raw_prompts=100000, demonstrations=12725, rankings=12000, valid_rankings=1000, test_prompts=1000, snapshot_every=10,
+    ),
 }  # fmt: skip
 
 

@@ -30,10 +30,7 @@ def start_of(schedule: Any) -> dict[str, Any]:
 
 def roll_back(job: Job, step: int, why: str = "") -> int:
     """Return to the snapshot of `step`; what came after it is superseded."""
-    found = job.folder.snapshots()
-    if step not in found:
-        listed = ", ".join(map(str, found)) or "none"
-        raise RunError(f"There is no snapshot of step {step} in {job.folder.path.name}; there are: {listed}.")
+    _check_snapshot(job, step)
     now = max(job.stateful().step, job.steps[-1].number if job.steps else 0)
     job.stateful().load(job.folder.snapshot(step))
     _supersede(job, now, step, by="hand", why=why)
@@ -60,28 +57,73 @@ def resume_at(job: Job, step: int) -> None:
         _stand(job, step)
 
 
-def branch_off(job: Job, name: str) -> StageFolder:
-    """Go on in `<stage>@<name>`; the trunk is closed as stopped here, with the result that it has here."""
+def branch_off(job: Job, name: str, step: int | None = None) -> StageFolder:
+    """Go on in `<stage>@<name>`, from here or from the snapshot of an earlier `step`; the trunk keeps all that it has.
+
+    A trunk under way is closed as stopped here, with the result that it has here; one that has ended stays as it is.
+    """
     trunk = job.folder
     new = StageFolder(trunk.path.with_name(f"{trunk.path.name.split('@')[0]}@{name}"))
+    _check_fork(job, step)
     with claimed(job, new):
         if new.status != "missing":
             raise RunError(f"There is a branch {new.path.name} already; choose another name.")
-        number = job.stateful().step
-        new.begin(
-            settings=trunk.manifest["settings"], seed=job.seed, parents={**job.parents, "branch_of": trunk.path.name}
-        )
-    job.stateful().save(new.snapshot(number))
-    write_jsonl(new.path / "metrics.jsonl", [s.to_json() for s in job.steps])
-    if (trunk.path / "ledger.jsonl").exists():
-        shutil.copy(trunk.path / "ledger.jsonl", new.path / "ledger.jsonl")
-    if job.finish:
-        job.finish(trunk)
-    trunk.finish("stopped", steps=len(job.steps), branched_into=new.path.name)
-    new.keep(number)
-    job.folder = new
+        try:
+            number = _begin_branch(job, new, step)
+            if job.alive and job.finish:
+                job.finish(trunk)
+            if step is not None:
+                job.stateful().load(new.snapshot(step))
+        except BaseException:  # half a branch is none; the job goes on where it was
+            shutil.rmtree(new.path, ignore_errors=True)
+            raise
+        if job.alive:
+            trunk.finish("stopped", steps=len(job.steps), branched_into=new.path.name)
+        job.folder, job.begun = new, new.manifest["started"]
     job.branches.append(new)
+    if step is not None:
+        job.steps = [s for s in job.steps if s.number <= number]
+        _stand(job, number)
     return new
+
+
+def _check_fork(job: Job, step: int | None) -> None:
+    """A run that has ended holds its state no more as it was at its last step, so its branch begins at a snapshot."""
+    if step is not None:
+        _check_snapshot(job, step)
+    elif not job.alive:
+        raise RunError(
+            f"{job.folder.path.name} has ended, so a branch needs the step of a snapshot to begin at; there are: {_listed(job)}."
+        )
+
+
+def _check_snapshot(job: Job, step: int) -> None:
+    if step not in job.folder.snapshots():
+        raise RunError(f"There is no snapshot of step {step} in {job.folder.path.name}; there are: {_listed(job)}.")
+
+
+def _listed(job: Job) -> str:
+    return ", ".join(map(str, job.folder.snapshots())) or "none"
+
+
+def _begin_branch(job: Job, new: StageFolder, step: int | None) -> int:
+    """The folder of a branch: its first snapshot, and the steps and requests that are its past; returns the fork's number."""
+    trunk, number = job.folder, job.stateful().step if step is None else step
+    new.begin(
+        settings=trunk.manifest["settings"], seed=job.seed, parents={**job.parents, "branch_of": trunk.path.name}
+    )
+    if step is None:
+        job.stateful().save(new.snapshot(number))
+    else:
+        shutil.copytree(trunk.snapshot(number), new.snapshot(number))
+    new.keep(number)
+    write_jsonl(new.path / "metrics.jsonl", [s.to_json() for s in job.steps if s.number <= number])
+    rows = trunk.ledger()
+    if step is not None:
+        rows = [row for row in standing(rows) if (row["new"] if row["knob"] == "rollback" else row["step"]) <= number]
+    if rows:
+        write_jsonl(new.path / "ledger.jsonl", rows)
+    return number
 
 
 def _supersede(job: Job, now: int, step: int, **who: str) -> None:

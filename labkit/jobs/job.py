@@ -83,7 +83,7 @@ class Job:
         self._restart = False
         self._saving = 0.0  # seconds that snapshots took since the last Step
         self._thread: threading.Thread | None = None
-        self._begun = 0.0  # when run.json says that the folder was begun, by this job
+        self.begun = 0.0  # when run.json says that the folder was begun, by this job
 
     @property
     def dial(self) -> Dial | None:
@@ -147,12 +147,14 @@ class Job:
 
         A job that has ended, also by an error, comes back to life there, paused.
         """
-        ended = self._thread is not None and not self.alive
-        return self._revive(step) if ended else self.ask(lambda: self._rollback(step))
+        return self._change_past(lambda: self._rollback(step))
 
-    def branch(self, name: str) -> Future:
-        """Go on in a folder of its own, `<stage>@<name>`, that shares the history so far; the old folder is left as it is."""
-        return self.ask(lambda: history.branch_off(self, name))
+    def branch(self, name: str, step: int | None = None) -> Future:
+        """Go on in a folder of its own, `<stage>@<name>`, that shares the history so far; the old folder is left as it is.
+
+        step: begin at the snapshot of that earlier step; a job that has ended comes back to life there, paused.
+        """
+        return self._change_past(lambda: self._branch(name, step))
 
     def listen(self, callback: Callable[[Step], None]) -> Callable[[], None]:
         """Call `callback(step)` in the job's thread after each Step; returns a function that ends it."""
@@ -280,20 +282,28 @@ class Job:
         self._restart = True
         return step
 
-    def _revive(self, step: int) -> Future:
-        """After the end: load here, as nobody else uses the model now, and start the thread anew."""
+    def _branch(self, name: str, step: int | None) -> StageFolder:
+        folder = history.branch_off(self, name, step)
+        self._restart |= step is not None  # from here the loop just goes on
+        return folder
+
+    def _change_past(self, change: Callable[[], Any]) -> Future:
+        """At the next boundary; after the end here and now, as nobody else uses the model then, and the thread starts anew."""
+        ended = self._thread is not None and not self.alive
+        if not ended:
+            return self.ask(change)
         future: Future = Future()
         try:
             self._check_owner()
             with claimed(self, self.folder):
                 self._check_its_own()
-                self._rollback(step)
-                settings = self.folder.manifest["settings"]
-                self.folder.begin(settings=settings, seed=self.seed, parents=self.folder.manifest["parents"], resume=True)
+                value = change()
+                there = self.folder.manifest
+                self.folder.begin(settings=there["settings"], seed=self.seed, parents=there["parents"], resume=True)
                 self._failure, self.error, self._value, self._stopping, self._restart = None, None, None, False, False
                 self._launch(paused=True)
-            future.set_result(step)
-        except LabError as error:
+            future.set_result(value)
+        except Exception as error:
             future.set_exception(error)
         return future
 
@@ -320,14 +330,14 @@ class Job:
 
     def _check_its_own(self) -> None:
         """After the end a folder may have been begun anew by another job, whose run this one's past must not touch."""
-        if self.folder.status == "missing" or self.folder.manifest["started"] != self._begun:
+        if self.folder.status == "missing" or self.folder.manifest["started"] != self.begun:
             raise RunError(
                 f"{self.folder.path.name} was started anew since this job ended, so there is nothing of this job's to go "
                 "back to; use the newer job, or build a new job."
             )
 
     def _launch(self, paused: bool) -> None:
-        self._begun = self.folder.manifest["started"]
+        self.begun = self.folder.manifest["started"]
         if self.state is not None:
             self.state.owner = self  # type: ignore[attr-defined]
         self._paused, self._credit, self.status = paused, 0, "paused" if paused else "running"
