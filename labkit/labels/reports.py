@@ -191,7 +191,10 @@ def position_bias(rankings: Sequence[Ranking], *, seed: int = 0) -> PositionBias
     for ranking in shown:
         for i in ranking.groups[0]:
             first[ranking.shown.index(i)] += 1 / len(ranking.groups[0])
-    return PositionBias(figure, tuple(first / max(len(shown), 1)), _bias_sentence(figure))
+    first = tuple(first / max(len(shown), 1))
+    places = ", ".join(f"{place}: {share:.0%}" for place, share in enumerate(first, 1))
+    told = f" First places by position: {places} of {_cards(len(shown))}." if shown else ""
+    return PositionBias(figure, first, _bias_sentence(figure) + told)
 
 
 def _bias_sentence(figure: Figure) -> str:
@@ -199,10 +202,10 @@ def _bias_sentence(figure: Figure) -> str:
         return "Position bias: nothing to say yet, no strict pair with a known shown order."
     head = f"The completion shown earlier won {figure.value:.0%} of {figure.n} strict pairs"
     if figure.note or figure.low is None:
-        return f"{head}. {figure.note}"
+        return f"{head}{_between_bounds(figure)}. {figure.note}".strip()
     fair = figure.low <= 0.5 <= figure.high
     verdict = "no sign of position bias" if fair else "a position bias; look at the order of reading"
-    return f"{head} (95 % interval {figure.low:.0%} to {figure.high:.0%}): {verdict}."
+    return f"{head}{_between_bounds(figure)}: {verdict}."
 
 
 @dataclass(frozen=True)
