@@ -11,6 +11,7 @@ from labkit.knobs import Dial, PPOKnobs, replay
 from labkit.ppo import PPOSettings, loop
 from labkit.runs import Run
 from tests.toy import even_share, save_toy, toy_prompts, toy_state
+from tests.toy_job import toy_job
 
 SETTINGS = PPOSettings(steps=8, batch=16, minibatch=8, max_new_tokens=8, warmup=2, ptx_row=32)
 KNOBS = PPOKnobs(policy_lr=3e-3, value_lr=3e-3, kl_coef=0.05)
@@ -383,3 +384,13 @@ def test_an_automatic_snapshot_of_the_same_step_takes_the_mark_off_none(build):
     job.stop()
     job.result()  # its end writes the snapshot of the same step once more
     assert job.folder.kept() == [1]
+
+
+@pytest.mark.parametrize(("headless", "count"), [("0", 8), ("1", 3)])
+def test_a_person_may_go_back_over_the_whole_run_and_headless_keeps_what_a_resume_needs(tmp_path, monkeypatch, headless, count):
+    monkeypatch.setenv("LABKIT_HEADLESS", headless)
+    job = toy_job(tmp_path / "ppo", total=100, seconds=0.0).start()
+    job.result(block=True)
+    found = job.folder.snapshots()
+    assert len(found) == count and found[-3:] == [90, 95, 100]
+    assert headless == "1" or found[0] <= 30

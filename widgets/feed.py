@@ -98,8 +98,7 @@ class Feed:
         trunk = self.live
         trunk.role = "trunk"
         self.path = Path(self.job.folder.path)
-        self.live = self._new(self.path.name, "live")
-        self.live.append(trunk.steps)
+        self.live = self._new(self.path.name, "live")  # its past follows: a branch may begin at an earlier step
         return [trunk.packet(len(trunk.steps)), self.live.packet()]
 
     def _superseded(self, kept: int) -> list[Packet]:

@@ -20,12 +20,14 @@ from labkit.errors import LabError, RunError
 from labkit.figures.training import profile
 from labkit.jobs import history
 from labkit.jobs.owners import claimed
-from labkit.jobs.waiting import StillRunning, nobody_there, wait_for
+from labkit.jobs.waiting import StillRunning, by_hand, nobody_there, wait_for
 from labkit.knobs import Dial, Replay, Schedule
 from labkit.runs import StageFolder
 from labkit.types import Step
 
 __all__ = ["Job"]
+
+SPREAD = 5  # snapshots that reach back over a run, beside its newest
 
 
 class Saveable(Protocol):
@@ -46,8 +48,8 @@ class Job:
     state: the object that holds everything the loop changes; without one there are no snapshots.
     finish: called in the thread when the loop ends or is stopped, with the folder that is being written (a branch has its
     own), e.g. to save the model there; its value is `result()`.
-    snapshot_every: Steps between snapshots. The newest `keep_snapshots` stay, `spread_snapshots` over the run before them,
-    and all that somebody asked for.
+    snapshot_every: Steps between snapshots. The newest `keep_snapshots` stay, `spread_snapshots` over the run before them
+    (by default some where a person may want to go back, else none), and all that somebody asked for.
     """
 
     def __init__(
@@ -64,12 +66,13 @@ class Job:
         finish: Callable[[StageFolder], Any] | None = None,
         snapshot_every: int = 0,
         keep_snapshots: int = 3,
-        spread_snapshots: int = 5,
+        spread_snapshots: int | None = None,
     ) -> None:
         self.make_loop, self.folder, self.schedule, self.total = make_loop, folder, schedule, total
         self.settings, self.seed, self.parents = dict(settings or {}), seed, dict(parents or {})
         self.state, self.finish = state, finish
-        self.snapshot_every, self.keep_snapshots, self.spread_snapshots = snapshot_every, keep_snapshots, spread_snapshots
+        self.snapshot_every, self.keep_snapshots = snapshot_every, keep_snapshots
+        self.spread_snapshots = by_hand(SPREAD) if spread_snapshots is None else spread_snapshots
         self.status = "idle"  # idle, running, paused, done, stopped, failed
         self.error: str | None = None
         self.steps: list[Step] = []

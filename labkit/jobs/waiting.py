@@ -12,7 +12,7 @@ from typing import Any
 from labkit.errors import LabError
 from labkit.types import Step
 
-__all__ = ["HEADLESS_VARIABLE", "StillRunning", "by_hand_every", "from_a_page", "headless_asked", "nobody_there", "running_kernel", "wait_for"]
+__all__ = ["HEADLESS_VARIABLE", "StillRunning", "by_hand", "by_hand_every", "from_a_page", "headless_asked", "nobody_there", "running_kernel", "wait_for"]
 
 HEADLESS_VARIABLE = "LABKIT_HEADLESS"
 PRINT_EVERY = 15.0  # seconds between progress lines while a headless result() waits
@@ -53,9 +53,14 @@ def from_a_page(kernel: Any) -> bool:
     return bool((parent.get("metadata") or {}).get("cellId"))
 
 
+def by_hand(count: int) -> int:
+    """`count` where a person may want to go back, else none: a headless run needs its newest snapshots alone, to be resumed."""
+    return 0 if nobody_there() else count
+
+
 def by_hand_every(total: int, parts: int = 8) -> int:
     """Steps between snapshots of a short stage: `parts` of them where a person may want to go back, else none."""
-    return 0 if nobody_there() else max(1, total // parts)
+    return by_hand(max(1, total // parts))
 
 
 def wait_for(thread: threading.Thread | None, steps: Sequence[Step], total: int) -> None:

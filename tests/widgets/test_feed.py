@@ -46,6 +46,23 @@ def test_the_feed_follows_steps_rollback_and_branch_and_a_new_page_sees_the_same
     job.stop()
 
 
+def test_a_branch_from_an_earlier_step_lies_beside_its_whole_trunk_and_leaves_no_ghost(tmp_path: Path) -> None:
+    job = toy_job(tmp_path / "ppo", total=50, seconds=0.0)
+    feed, page = Feed(job, panels_for("ppo")), Page()
+    job.start(paused=True)
+    for upto in (8, 7):
+        while len(job.steps) < upto:
+            seen = len(job.steps)
+            job.step()
+            until(lambda seen=seen: len(job.steps) > seen and job.status == "paused")
+        page.take(feed.update())
+        if upto == 8:
+            job.branch("early", step=5).result(10)
+    assert page.steps("live") == [list(range(1, 8))] and page.steps("trunk") == [list(range(1, 9))]
+    assert page.steps("ghost") == []
+    job.stop()
+
+
 def test_many_rollbacks_leave_few_ghosts(tmp_path: Path) -> None:
     job = toy_job(tmp_path / "ppo", total=50, seconds=0.0)
     feed, page = Feed(job, panels_for("ppo")), Page()
