@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -22,28 +22,49 @@ WINDOW = 5  # steps over which "now" is averaged
 
 @dataclass(frozen=True)
 class Alert:
-    """One warning: which rule, how bad, the sentence, the usual cause, and knobs to try (or None)."""
+    """One warning: which rule, how bad, the sentence, the usual cause, knobs to try (or None), and where to go back to.
+
+    back: a rule names the step it would go back to; what `alerts` gives names a snapshot that exists, or None.
+    """
 
     rule: str
     level: str  # "warning" or "serious"
     sentence: str
     cause: str
     suggestion: Mapping[str, float] | None = None
+    back: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def alerts(steps: Sequence[Step]) -> list[Alert]:
-    """The alerts that the newest of `steps` raise, serious ones first; steps are in order of their number."""
+def alerts(steps: Sequence[Step], snapshots: Sequence[int] | None = None) -> list[Alert]:
+    """The alerts that the newest of `steps` raise, serious ones first; steps are in order of their number.
+
+    snapshots: steps that the run can go back to, where they are known.
+    """
     steps = list(steps)
     if not steps:
         return []
-    found = [alert for rule in RULES for alert in rule(steps)]
+    found = [_leading_back(alert, steps[-1].number, snapshots) for rule in RULES for alert in rule(steps)]
     return sorted(found, key=lambda a: a.level != "serious")
 
 
-def failure(error: str, steps: Sequence[Step]) -> Alert:
+def _leading_back(alert: Alert, now: int, snapshots: Sequence[int] | None) -> Alert:
+    """The alert with a snapshot that exists in place of the step its rule would go back to; lost weights lead before it only."""
+    wanted = alert.back
+    if wanted is None:
+        return alert
+    if snapshots is None:
+        return replace(alert, back=None, cause=f"{alert.cause} Go back to a snapshot near step {wanted}.")
+    found = [n for n in snapshots if n < now and (n <= wanted or alert.rule != "not_finite")]
+    if not found:
+        return replace(alert, back=None, cause=f"{alert.cause} There is no snapshot to go back to.")
+    nearest = min(found, key=lambda n: abs(n - wanted))
+    return replace(alert, back=nearest, cause=f"{alert.cause} The nearest snapshot to go back to is that of step {nearest}.")
+
+
+def failure(error: str, steps: Sequence[Step], snapshots: Sequence[int] = ()) -> Alert:
     """The alert of a run that ended by an error, which no Step tells: a broken promise is raised before its Step is."""
     sentence, mark, causes = error.partition("Usual causes:")
     knobs = steps[-1].knobs if steps else {}
@@ -55,6 +76,7 @@ def failure(error: str, steps: Sequence[Step]) -> Alert:
         f"The run ended after step {steps[-1].number if steps else 0}. {sentence.strip()}",
         f"{mark} {causes.strip()} {back}".strip(),
         (rates or None) if "learning rate" in error else None,
+        max(snapshots, default=None),
     )
 
 
@@ -93,13 +115,15 @@ def not_finite(steps: Sequence[Step]) -> Iterator[Alert]:
     bad = [k for k in bad if k not in {"explained_variance", "grad_cosine"}]
     if bad:
         rates = [r for r in ("policy_lr", "value_lr", "lr_scale") if r in steps[-1].knobs]
+        sound = [s.number for s in steps if all(math.isfinite(s.metrics.get(k, 0.0)) for k in bad)]
         yield Alert(
             "not_finite",
             "serious",
             f"Step {steps[-1].number} has no finite {', '.join(sorted(bad)[:4])}.",
             "Usually a learning rate that is too high, or half precision overflowing; the weights are lost too: "
-            "roll back to a snapshot from before, then lower the rate.",
+            "go back to before it, then lower the rate.",
             {r: steps[-1].knobs[r] / 3 for r in rates} or None,
+            max(sound, default=0),
         )
 
 
@@ -211,9 +235,10 @@ def reward_hacking(steps: Sequence[Step]) -> Iterator[Alert]:
                 "reward_hacking",
                 "serious",
                 f"The score still rises, but the {name} fell from {best:.3g} around step {at} to {now:.3g}.",
-                "Over-optimisation: the policy has learned the reward model's mistakes. Roll back to that step, "
+                "Over-optimisation: the policy has learned the reward model's mistakes. Go back, "
                 "raise β, or retrain the reward model on the newest policy's samples.",
                 {"kl_coef": 0.02} if steps[-1].knobs.get("kl_coef") == 0 else _turn(steps, "kl_coef", 2, high=10),
+                at,
             )
             return
 

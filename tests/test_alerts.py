@@ -122,3 +122,38 @@ def test_an_overfitting_reward_model_is_named() -> None:
         valid_loss=lambda t: 0.6 + 0.4 * (t - 0.4) ** 2 * 2,
     )
     assert rules(steps) == ["overfitting"]
+
+
+def test_hacking_names_the_snapshot_nearest_to_the_best_step_and_none_that_is_gone() -> None:
+    steps = run(**SICK["reward_hacking"])
+    (told,) = alerts(steps)
+    best = int(told.sentence.split("around step ")[1].split()[0])
+    assert told.back is None and f"near step {best}" in told.cause, "who does not know the snapshots says where one should be"
+    for there in ([4, 8, 12, 16, 20, 24, 28, 32, 36, 38, 40], [38, 39, 40], [2, 39]):
+        (found,) = alerts(steps, there)
+        assert found.back in there and found.back < 40
+        assert all(abs(found.back - best) <= abs(n - best) for n in there if n < 40)
+        assert f"step {found.back}" in found.cause and "near step" not in found.cause
+    (found,) = alerts(steps, [])
+    assert found.back is None and "no snapshot" in found.cause
+    assert alerts(steps, [40])[0].back is None, "where one stands already is no way back"
+
+
+def test_a_number_that_is_none_leads_back_before_it_only() -> None:
+    steps = run(**SICK["not_finite"])
+    assert alerts(steps, [10, 30, 39, 40])[0].back == 39
+    later = [*steps[:30], *(Step(s.stage, s.number, {**s.metrics, "policy_loss": math.nan}, s.knobs) for s in steps[30:])]
+    assert alerts(later, [10, 30, 31, 39])[0].back == 30, "a snapshot of lost weights is no help"
+    assert alerts(later, [31, 39])[0].back is None
+
+
+def test_a_run_that_failed_goes_back_to_its_newest_snapshot() -> None:
+    assert failure("Step 4: policy_loss is nan.", run(3), [1, 3]).back == 3
+    assert failure("Step 4: policy_loss is nan.", run(3), []).back is None
+
+
+@pytest.mark.parametrize("rule", SICK)
+def test_an_alert_says_the_same_of_the_run_whatever_snapshots_there_are(rule: str) -> None:
+    bare, there = alerts(run(**SICK[rule])), alerts(run(**SICK[rule]), [10, 20, 30])
+    assert [(a.rule, a.sentence, a.suggestion) for a in bare] == [(a.rule, a.sentence, a.suggestion) for a in there]
+    assert all(a.cause.endswith(".") for a in there)

@@ -82,7 +82,7 @@ class Cockpit(anywidget.AnyWidget):
         self._feed, self._ledger = Feed(job, self.panels, self.beside), LedgerTail()
         self._notice: dict[str, Any] = {}
         self._answers: list[dict[str, Any]] = []
-        self._alerts: tuple[float, int, list[dict[str, Any]]] = (0.0, -1, [])
+        self._alerts: tuple[float, Any, list[dict[str, Any]]] = (0.0, None, [])
         self._win_rates: list[tuple[Any, float]] = []  # (step, what "evaluate now" said of it)
         self._stamps: list[tuple[int, float]] = []
         self._wanted, self._wake, self._closed = False, threading.Event(), False
@@ -131,6 +131,7 @@ class Cockpit(anywidget.AnyWidget):
     def _state(self) -> dict[str, Any]:
         job, steps = self.job, list(self.job.steps)
         ledger = self._ledger.read(job.folder.path)
+        snapshots = job.folder.snapshots() if job.state is not None else []
         marks = interventions(Record(job.folder.path.name, steps, ledger))
         return {
             "status": job.status,
@@ -139,9 +140,9 @@ class Cockpit(anywidget.AnyWidget):
             "total": job.total,
             "error": job.error,
             "branch": job.folder.path.name,
-            "snapshots": job.folder.snapshots() if job.state is not None else [],
+            "snapshots": snapshots,
             "marks": [{"step": m.step, "text": m.sentence, "refused": m.refused} for m in marks],
-            "alerts": self._alerts_now(steps),
+            "alerts": self._alerts_now(steps, snapshots),
             "knobs": self.desk.state() if self.desk else None,
             "notice": self._notice,
         }
@@ -164,16 +165,16 @@ class Cockpit(anywidget.AnyWidget):
             ]
         return " · ".join(words)
 
-    def _alerts_now(self, steps: Sequence[Any]) -> list[dict[str, Any]]:
+    def _alerts_now(self, steps: Sequence[Any], snapshots: Sequence[int]) -> list[dict[str, Any]]:
         """Rules over first and newest steps, at most every two seconds, and again when the job has ended."""
-        at, upto, found = self._alerts
-        newest = steps[-1].number if steps else 0
+        at, seen, found = self._alerts
+        now = (steps[-1].number if steps else 0, tuple(snapshots))  # a row never names a snapshot that is gone
         due = time.monotonic() - at > 2.0 or self.job.status in _ENDED
-        if newest != upto and due:
+        if now != seen and due:
             near = steps if len(steps) <= 400 else [*steps[:20], *steps[-380:]]
-            self._alerts = (time.monotonic(), newest, [a.to_json() for a in alerts(self._measured(near))])
+            self._alerts = (time.monotonic(), now, [a.to_json() for a in alerts(self._measured(near), snapshots)])
         failed = self.job.status == "failed" and self.job.error
-        return [*([failure(self.job.error, steps).to_json()] if failed else []), *self._alerts[2]]
+        return [*([failure(self.job.error, steps, snapshots).to_json()] if failed else []), *self._alerts[2]]
 
     def _measured(self, steps: Sequence[Any]) -> list[Any]:
         """The steps, with the win rate of those at which somebody asked for an evaluation."""
@@ -202,12 +203,14 @@ class Cockpit(anywidget.AnyWidget):
         elif kind == "do" and message.get("what") == "snapshot":
             self._await(self.job.snapshot(), "Snapshot", lambda step: f"Snapshot of step {step} kept.")
         elif kind == "rollback":
-            self._await(
-                self.job.rollback(int(message["step"])), "Rollback", lambda step: f"Rolled back to step {step}."
-            )
+            going = self.job.rollback(int(message["step"]), str(message.get("why", "")))
+            self._await(going, "Rollback", lambda step: f"Rolled back to step {step}.")
         elif kind == "branch":
             name = check_name(str(message.get("name", "")).strip(), "branch")
-            self._await(self.job.branch(name), "Branch", lambda folder: f"Branched: now writing {folder.path.name}.")
+            step = message.get("step")
+            going = self.job.branch(name, None if step is None else int(step))
+            where = "" if step is None else f" from step {step}"
+            self._await(going, "Branch", lambda folder: f"Branched{where}: now writing {folder.path.name}.")
         elif kind in ("turn", "apply") and self.desk:
             getattr(self.desk, kind)(message.get("changes") or {}, message.get("why", ""))
         elif kind == "auto" and self.desk and self.desk.has_controller:

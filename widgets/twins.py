@@ -76,7 +76,8 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
     branches = [Record(b.path.name, b.steps()) for b in job.branches if b.path != job.folder.path]
     fig = training_curves([Record(name, steps, ledger), *branches, *board.beside], title=board.spec["title"])
     lines = [board._line(steps), _numbers(steps)]
-    found = [*([failure(job.error, steps)] if job.error else []), *alerts(steps)]
+    there = job.folder.snapshots() if job.state is not None else []
+    found = [*([failure(job.error, steps, there)] if job.error else []), *alerts(steps, there)]
     lines += [f"Alert: {a.sentence} {a.cause}" for a in found] or ["No alerts."]
     tables: list[Table] = []
     if ledger:

@@ -145,12 +145,12 @@ class Job:
         """Write a snapshot at the next boundary and keep it for good."""
         return self.ask(lambda: self._snapshot(pin=True))
 
-    def rollback(self, step: int) -> Future:
+    def rollback(self, step: int, why: str = "") -> Future:
         """Return to the snapshot of `step` at the next boundary: weights, optimisers and knobs; later Steps are superseded.
 
         A job that has ended, also by an error, comes back to life there, paused.
         """
-        return self._change_past(lambda: self._rollback(step))
+        return self._change_past(lambda: self._rollback(step, why))
 
     def branch(self, name: str, step: int | None = None) -> Future:
         """Go on in a folder of its own, `<stage>@<name>`, that shares the history so far; the old folder is left as it is.
@@ -280,8 +280,8 @@ class Job:
         self.folder.prune(self.keep_snapshots, spread=self.spread_snapshots)
         return number
 
-    def _rollback(self, step: int) -> int:
-        history.roll_back(self, step)
+    def _rollback(self, step: int, why: str) -> int:
+        history.roll_back(self, step, why)
         self._restart = True
         return step
 

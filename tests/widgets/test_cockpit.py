@@ -62,6 +62,52 @@ def test_snapshot_rollback_and_branch_by_message(tmp_path: Path) -> None:
     board.job.stop()
 
 
+def test_a_branch_from_an_earlier_step_by_message_also_after_the_end(tmp_path: Path) -> None:
+    board, sent = board_of(tmp_path)
+    board.job.start()
+    board.job.result(block=True)
+    until(lambda: not board.job.alive)
+    board.refresh()
+    trunk, there = board.job.folder, board.state["snapshots"]
+    assert there[-3:] == [20, 25, 30]
+    say(board, kind="branch", name="late", step=None)
+    assert board._notice["bad"] and "has ended" in board._notice["text"]
+    say(board, kind="branch", name="early", step=20)
+    until(lambda: "Branched from step 20: now writing ppo@early" in board._notice.get("text", ""))
+    board.refresh()
+    page = Page()
+    page.take(sent)
+    assert page.steps("live") == [list(range(1, 21))] and page.steps("trunk") == [list(range(1, 31))]
+    assert board.state["branch"] == "ppo@early" and board.state["status"] == "paused"
+    assert trunk.status == "done" and trunk.snapshots() == there and len(trunk.steps()) == 30
+    say(board, kind="branch", name="../evil", step=20)
+    assert board._notice["bad"] and "cannot name" in board._notice["text"]
+    board.job.stop()
+
+
+def test_an_alert_names_a_snapshot_that_exists_and_leads_to_it(tmp_path: Path) -> None:
+    rates = iter([0.7, 0.8, 0.75, 0.5, 0.3, 0.2])
+    board, _ = board_of(tmp_path, evaluate=lambda prompts: {"win_rate": next(rates)})
+    board.job.start(paused=True)
+    for upto in (3, 6, 9, 12, 15, 18):
+        while len(board.job.steps) < upto:
+            count = len(board.job.steps) + 1
+            board.job.step()
+            until(lambda count=count: len(board.job.steps) == count and board.job.status == "paused")
+        say(board, kind="evaluate", prompts=["a"])
+        until(lambda upto=upto: len(board._win_rates) == upto // 3)
+    plain = [replace(s, metrics={k: v for k, v in s.metrics.items() if k != "gold"}) for s in board._measured(board.job.steps)]
+    board.job.steps[:] = plain
+    board._alerts = (0.0, None, [])
+    board.refresh()
+    (found,) = [a for a in board.state["alerts"] if a["rule"] == "reward_hacking"]
+    assert found["back"] in board.state["snapshots"] and f"step {found['back']}" in found["cause"]
+    say(board, kind="rollback", step=found["back"], why=f"alert: {found['sentence']}")
+    until(lambda: len(board.job.steps) == found["back"])
+    assert board.job.folder.ledger()[-1]["why"].startswith("alert: The score still rises")
+    board.job.stop()
+
+
 @pytest.mark.parametrize("message", [None, {}, {"kind": "do", "what": "__init__"}, {"kind": "do", "what": "finish"}, 7])
 def test_messages_that_mean_nothing_do_nothing(tmp_path: Path, message) -> None:
     board, _ = board_of(tmp_path)
@@ -136,7 +182,7 @@ def test_a_refresh_costs_under_two_percent_of_its_period(tmp_path: Path) -> None
     steps, spent = list(board.job.steps), []
     for upto in range(1, len(steps) + 1):
         board.job.steps = steps[:upto]
-        board._alerts = (0.0, -1, [])  # the rules run every time: the worst case
+        board._alerts = (0.0, None, [])  # the rules run every time: the worst case
         started = time.thread_time()
         board.refresh()
         spent.append(time.thread_time() - started)
