@@ -161,7 +161,7 @@ class RankingBoard(anywidget.AnyWidget):
             getattr(self.session, kind)(text_of(content.get("reason"), "reason"))
             self._last["echo"] = {"text": clean(self._aside(kind, task)), "rows": [], "warnings": []}
         else:
-            draft = read_draft(content.get("draft"), task, self.modes)
+            draft = read_draft(content.get("draft"), task, self.modes, self.session.draft)
             if kind == "draft":
                 self.session.save_draft(draft)
                 return

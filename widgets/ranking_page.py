@@ -42,14 +42,19 @@ def flag_chips() -> list[dict[str, str]]:
     ]
 
 
-def read_draft(sent: Any, task: Task, modes: list[str]) -> Draft:
-    """A `Draft` from what the page sent: card numbers in shown order, every value checked."""
+def read_draft(sent: Any, task: Task, modes: list[str], kept: Draft | None = None) -> Draft:
+    """A `Draft` from what the page sent: card numbers in shown order, every value checked.
+
+    kept: the card as it stands; a part that is switched off on the board stays as it was there.
+    """
     if not isinstance(sent, dict):
         raise DataError("The page sent no draft; reload the page.")
     count = len(task.shown)
-    groups = list_of(sent.get("groups"), "groups", count) if "rank" in modes else []
-    placed = tuple(tuple(task.shown[index(i, count, "card")] for i in list_of(g, "a group", count)) for g in groups)
-    ratings = {}
+    kept = kept or Draft()
+    placed, ratings = kept.groups, kept.ratings
+    if "rank" in modes:
+        groups = list_of(sent.get("groups"), "groups", count)
+        placed = tuple(tuple(task.shown[index(i, count, "card")] for i in list_of(g, "a group", count)) for g in groups)
     if "rate" in modes:
         likert, flags = list_of(sent.get("likert"), "likert", count), list_of(sent.get("flags"), "flags", count)
         if len(likert) != count or len(flags) != count:

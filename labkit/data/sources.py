@@ -19,6 +19,7 @@ instruction with an input becomes one text in the words of Self-Instruct, and me
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ from labkit.labels.exchange.importers import rankings_from_rows
 from labkit.labels.exchange.rows import Source, first_of, rows_of
 from labkit.types import Demonstration, Prompt, Ranking
 
-__all__ = ["load_demonstrations", "load_prompts", "load_rankings"]
+__all__ = ["OPTIONS", "load_demonstrations", "load_prompts", "load_rankings", "read_options"]
+
+#: What a file of options may say of a file of rankings: see `labkit.labels.exchange.rankings_from_rows`.
+OPTIONS = {"format": str, "labeler": str, "prompt_field": str, "completion_fields": list, "buckets": list}
 
 RESPONSE = ("response", "completion", "output", "answer", "demonstration")
 
@@ -66,6 +70,24 @@ def load_demonstrations(source: Source, *, split: str = "train", drop_empty: boo
 def load_rankings(source: Source, *, split: str = "train", **options: Any) -> list[Ranking]:
     """The rankings of `source`; formats and options as in `labkit.labels.exchange.rankings_from_rows`."""
     return rankings_from_rows(source, split=split, name=_name(source), **options)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The options in a JSON file, for `load_rankings`; an unknown one, or one of the wrong kind, is an error."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(f'{path} is no JSON object; write options such as {{"prompt_field": "asked", "buckets": ["best", "worst"]}}.')
+    for name, value in found.items():
+        if name not in OPTIONS:
+            raise DataError(f"{path} has no option {name!r}; it may have {', '.join(OPTIONS)}.")
+        whole = isinstance(value, OPTIONS[name]) and all(isinstance(part, str) for part in value)
+        if not whole:
+            what = "a text" if OPTIONS[name] is str else "a list of texts"
+            raise DataError(f"{path}: option {name!r} is {value!r:.60}; it is {what}.")
+    return found
 
 
 def _prompt(row: Mapping[str, Any], where: str, name: str) -> Prompt:

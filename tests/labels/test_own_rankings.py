@@ -104,3 +104,40 @@ def test_one_prompt_by_hand_is_too_few(lab):
     label(lab, tasks(1))
     with pytest.raises(DataError, match="too few for 2 parts; label more prompts"):
         lab.rank()
+
+
+BUCKETED = {
+    "id": 7,
+    "data": {"asked": "Say hi.", "items": [{"id": "a", "body": "ho"}, {"id": "b", "body": "hi"}, {"id": "c", "body": "he"}]},
+    "annotations": [
+        {"completed_by": 5, "result": [{"value": {"ranker": {"_": ["c"], "bad": ["a"], "good": ["b"]}}}]},
+    ],
+}
+
+
+def test_what_a_label_studio_export_leaves_open_is_said_beside_it(lab, folder):
+    write_jsonl(folder / "comparisons.jsonl", [BUCKETED])
+    with pytest.raises(DataError, match=r"say their order by buckets=\(best, ...\).*comparisons.options.json"):
+        lab.source.rankings()
+    options = folder / "comparisons.options.json"
+    options.write_text('{"buckets": ["good", "bad"], "prompt_field": "asked"}')
+    (found,) = lab.source.rankings()
+    texts = {c.id: c.text for c in found.completions}
+    assert found.prompt.text == "Say hi." and [[texts[i] for i in group] for group in found.groups] == [["hi"], ["ho"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"bucket": ["good", "bad"]}', "has no option 'bucket'; it may have format, labeler, prompt_field"),
+        ('{"buckets": "good"}', "'buckets' is 'good'; it is a list of texts"),
+        ('{"prompt_field": ["asked"]}', "'prompt_field' is .*; it is a text"),
+        ("[1]", "is no JSON object"),
+        ("{", "is no JSON object"),
+    ],
+)
+def test_a_wrong_option_is_named(lab, folder, content, words):
+    write_jsonl(folder / "comparisons.jsonl", [BUCKETED])
+    (folder / "comparisons.options.json").write_text(content)
+    with pytest.raises(DataError, match=rf"comparisons.options.json.*{words}"):
+        lab.source.rankings()

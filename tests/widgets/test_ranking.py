@@ -143,6 +143,25 @@ def test_a_gap_between_ranks_is_there_again_in_a_new_kernel_and_not_in_what_is_s
     assert read_rankings(log)[0].groups == ((shown[1],), (shown[0], shown[3]))
 
 
+@pytest.mark.parametrize("off", ["rate", "rank"])
+def test_a_part_that_is_switched_off_stays_as_it_was_stored(board: RankingBoard, log: Path, off: str) -> None:
+    likert, flags = [5, None, 7, 2], [[], [], ["opinion"], []]
+    ask(board, "submit", draft=draft([[2], [0, 3]], likert, flags))
+    (first,) = read_rankings(log)
+    again = RankingBoard(LabelSession(tasks(), "ann", log, require=("rank" if off == "rate" else "rate",)), **{off: False})
+    ask(again, "show", row=0)
+    if off == "rate":
+        sent = [draft([[1], [2]]), draft([[2], [1]])]
+    else:
+        sent = [draft([], [1, 1, 1, None]), draft([], [1, 1, 1, 4])]
+    assert ask(again, "draft", draft=sent[0]) == ask(again, "submit", draft=sent[1]) == ""
+    (second,) = read_rankings(log)
+    if off == "rate":
+        assert second.ratings == first.ratings and second.groups != first.groups
+    else:
+        assert second.groups == first.groups and {r.likert for r in second.ratings.values()} == {1, 4}
+
+
 def test_skip_and_cannot_judge_go_on(board: RankingBoard) -> None:
     assert ask(board, "skip", reason="") == ""
     assert ask(board, "cannot_judge", reason="needs a chemist") == ""

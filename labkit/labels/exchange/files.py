@@ -43,8 +43,12 @@ def export(files: Iterable[str | Path], out: str | Path, to: str, margin: str = 
         raise DataError(f"There is nothing to export in {', '.join(map(str, paths))}: no ranking that gives {FORMS[to]}.")
     write_rows(out, rows)
     people = len({ranking.labeler for ranking, _ in labels})
-    counts = f"{len(labels)} rankings by {people} labelers on {len(first)} prompts"
+    counts = f"{_count(len(labels), 'ranking')} by {_count(people, 'labeler')} on {_count(len(first), 'prompt')}"
     return f"{counts}: wrote {len(rows)} {FORMS[to]} to {out}, each a line of {', '.join(rows[0])}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _rows(labels: Labels, to: str, margin: str | None) -> list[dict[str, Any]]:
