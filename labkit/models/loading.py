@@ -12,6 +12,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from transformers.utils import logging
 
 from labkit.errors import ModelError
 from labkit.models.files import UNREADABLE, new_folder, torn_weights
-from labkit.models.packed import LAB_ATTENTION
+from labkit.models.proof import packed_where_right
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,13 +105,13 @@ def load_policy(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """Load a causal LM by folder or hub name, in eval mode (dropout off), ready for packed passes.
+    """Load a causal LM by folder or hub name, in eval mode (dropout off), ready for packed passes where it can be packed.
 
     With `tokenizer`, the embeddings grow where it knows more tokens than the model (an added pad token).
     """
     try:
         with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, attn_implementation=LAB_ATTENTION)
+            model = packed_where_right(partial(AutoModelForCausalLM.from_pretrained, str(path), dtype=dtype))
     except UNREADABLE as error:
         remedy = torn_weights(path) or " Give a hub name or a folder made by save_pretrained."
         raise ModelError(
@@ -240,9 +241,8 @@ def _scalar_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(str(path), num_labels=1)
         config.classifier_dropout = 0.0  # a score must not depend on chance
         with _quiet():
-            model = AutoModelForTokenClassification.from_pretrained(
-                str(path), config=config, dtype=dtype, attn_implementation=LAB_ATTENTION
-            )
+            load = AutoModelForTokenClassification.from_pretrained
+            model = packed_where_right(partial(load, str(path), config=config, dtype=dtype))
     except UNREADABLE as error:
         remedy = torn_weights(path) or " Give a hub name or a folder made by save_pretrained or new_reward_model()."
         raise ModelError(f"No reward model could be made from {path}: {_first_line(error)}{remedy}") from error

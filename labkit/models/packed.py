@@ -43,7 +43,7 @@ def _attention(
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         raise ModelError(
             f"{type(module).__name__} uses attention that packed rows do not support here (a soft cap, or sinks); load the "
-            "model with load_policy, which then runs it on padded rows, or with attn_implementation='eager'."
+            "model with load_policy, or with attn_implementation='eager'."
         )
     if layout is None:
         return _one_token(query, key, value, _within(attention_mask, window), scaling), None
@@ -54,11 +54,11 @@ def _attention(
 def _one_token(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scale: float | None
 ) -> torch.Tensor:
-    """(B, H, 1, d) -> (B, 1, H, d): a decoding step as plain products. Query heads that share a key head are read together."""
+    """(B, H, 1, d) -> (B, 1, H, width of v): a decoding step as plain products. Query heads that share a key head are read together."""
     grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])  # (B, key heads, query heads of each, d)
     scores = grouped @ k.transpose(2, 3) * (scale or q.shape[3] ** -0.5) + mask
     out = scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
-    return out.reshape(q.shape[0], 1, q.shape[1], q.shape[3])
+    return out.reshape(q.shape[0], 1, q.shape[1], v.shape[3])
 
 
 def _within(mask: torch.Tensor, window: int | None) -> torch.Tensor:

@@ -66,10 +66,13 @@ class _Layer(CacheLayerMixin):
 
     def repeat(self, rows: torch.Tensor) -> None:
         """Row i becomes a copy of what row rows[i] was."""
-        self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+        if self.is_initialized:  # a layer that reads another's keys (Gemma 3n) never is
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
 
     def move(self, sources: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
         """Copy rows `sources` over rows `targets`, then forget all but the first `rows`; nothing else is touched."""
+        if not self.is_initialized:
+            return
         if len(targets):
             for cached in (self.keys, self.values):
                 used = cached if self.static else cached[:, :, : self.filled]

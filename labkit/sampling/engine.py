@@ -135,7 +135,9 @@ def check_context(
 def _rows_at_once(model: PreTrainedModel, slots: int) -> int:
     """As many rows as pay, or as their keys and values leave room for."""
     text = model.config.get_text_config(decoder=True)
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", 0)
+    if not heads:
+        return ROWS  # no keys and values: a recurrent model's state does not grow
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     per_row = 2 * text.num_hidden_layers * heads * width * slots * model.dtype.itemsize
     return max(1, min(ROWS, CACHE_BYTES // per_row))
