@@ -17,7 +17,7 @@ from labkit.data.prepare import drop_long
 from labkit.errors import DataError, RunError
 from labkit.experiment.amounts import amounts
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
-from labkit.experiment.own import join_by_hand, own_rankings, ranked_by_hand, split_own
+from labkit.experiment.own import join_by_hand, own_rankings, ranked_by_hand, split_own, users_cross
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.jobs import Job, by_hand_every
@@ -370,6 +370,8 @@ class Experiment:
     def _split_own_rankings(self) -> dict[str, list[Ranking]]:
         """One's own comparisons, or without any the labels by hand; a tenth is held out, no prompt or user cut apart."""
         made = split_own(own_rankings(self), self.seed)
+        if users_cross(made):
+            self._say_once("The comparisons come from too few users to hold some out whole; they are split by prompt.")
         for split, rows in made.items():
             write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in rows))
         return made

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labkit.errors import DataError
@@ -13,9 +14,10 @@ from labkit.types import Prompt, Ranking
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
 
-__all__ = ["join_by_hand", "own_rankings", "ranked_by_hand", "split_own"]
+__all__ = ["join_by_hand", "own_rankings", "ranked_by_hand", "split_own", "users_cross"]
 
 SHARES = {"train": 0.9, "valid": 0.1}
+MOST_HELD = 0.3  # holding more than this out leaves too little to learn from
 
 
 def ranked_by_hand(lab: Experiment) -> list[Ranking]:
@@ -38,11 +40,17 @@ def own_rankings(lab: Experiment) -> list[Ranking]:
 
 
 def split_own(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
-    """Hold a tenth out: whole users, as the paper does, or whole prompts where there are too few users for two parts."""
-    try:
-        return split_rankings(rankings, SHARES, seed=seed)
-    except DataError:
-        return split_rankings(rankings, SHARES, seed=seed, by_user=False)
+    """Hold about a tenth out: whole users, as the paper does, or whole prompts where there are too few users for that."""
+    with contextlib.suppress(DataError):  # one user, or prompts that all hang together by their users
+        made = split_rankings(rankings, SHARES, seed=seed)
+        if len(made["valid"]) <= MOST_HELD * len(rankings):
+            return made
+    return split_rankings(rankings, SHARES, seed=seed, by_user=False)
+
+
+def users_cross(made: Mapping[str, Sequence[Ranking]]) -> bool:
+    """Whether one user's prompts are in both parts."""
+    return bool(_users(made["train"]) & _users(made["valid"]))
 
 
 def join_by_hand(

@@ -62,6 +62,15 @@ def test_own_comparisons_cross_the_split_neither_by_text_nor_by_user(lab, folder
     assert 4 <= len(made["valid"]) <= 8 and lab.rankings("valid") == made["valid"] and lab.rankings() == made["train"]
 
 
+@pytest.mark.parametrize("small", [1, 3, 8])
+def test_two_users_are_too_few_to_hold_one_out(lab, folder, small, capsys):
+    write(folder, rankings_of(20, user=lambda n: "ann" if n < small else "bob"))
+    made = lab.rank()
+    assert 1 <= len(made["valid"]) <= 6
+    crossing = fields(made["train"], "user") & fields(made["valid"], "user")
+    assert bool(crossing) == ("too few users" in capsys.readouterr().out)
+
+
 def test_comparisons_of_one_user_are_split_by_prompt(lab, folder):
     write(folder, rankings_of(20, user=lambda n: "me"))
     made = lab.rank()
