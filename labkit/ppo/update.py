@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,8 @@ from labkit.ppo.checks import check_finite, check_first_minibatch
 from labkit.ppo.sharding import whole
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from labkit.knobs import PPOKnobs
     from labkit.ppo.rollout import Rollout
     from labkit.ppo.settings import PPOSettings
@@ -97,11 +99,10 @@ def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, sett
     The mean over tokens is our reduction: the paper does not say which one gives γ = 27.8 its scale.
     """
     accelerator = state.accelerator
-    mine = pretraining[accelerator.process_index :: accelerator.num_processes]
-    length = mine.shape[1]
+    length = pretraining.shape[1]
     total = pretraining.shape[0] * (length - 1)
     loss_sum = torch.zeros((), device=accelerator.device)
-    parts = mine.split(max(1, settings.micro_tokens // length))
+    parts = _pretraining_parts(pretraining, accelerator, max(1, settings.micro_tokens // length))
     for place, part in enumerate(parts):
         keep = (torch.arange(part.shape[0])[:, None] * length + torch.arange(length - 1)).flatten().to(accelerator.device)
         scope = _backward_scope(state, last=place + 1 == len(parts), models="policy") if backward else torch.no_grad()
@@ -147,6 +148,19 @@ def _micro_batches(state: State, lengths: list[int], max_tokens: int) -> list[li
             batches[batches.index(largest)] = largest[: len(largest) // 2]
             batches.append(largest[len(largest) // 2 :])
     return batches
+
+
+def _pretraining_parts(pretraining: torch.Tensor, accelerator: Accelerator, most: int) -> Sequence[torch.Tensor]:
+    """This process's rows, at most so many at once, in as many parts on every process: sharded models run in step.
+
+    Processes may differ by one row. Where that leaves one of them too few rows for a part each, some part holds one more.
+    """
+    processes = accelerator.num_processes
+    mine = pretraining[accelerator.process_index :: processes]
+    if processes == 1:
+        return mine.split(most)
+    fewest, largest = len(pretraining) // processes, math.ceil(len(pretraining) / processes)
+    return mine.tensor_split(min(fewest, math.ceil(largest / most)))
 
 
 @contextlib.contextmanager

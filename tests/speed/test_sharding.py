@@ -1,5 +1,6 @@
 """What several processes need, as far as one can show it: a device for each thread, one word for all, plain refusals."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,9 +9,10 @@ import torch
 from accelerate import DistributedType, PartialState
 
 from labkit.errors import SettingsError
-from labkit.ppo import PPOSettings, sharding
+from labkit.knobs import PPOKnobs
+from labkit.ppo import PPOSettings, sharding, update
 from labkit.ppo import state as state_module
-from tests.toy import save_toy, toy_state
+from tests.toy import save_toy, toy_rows, toy_state
 
 SETTINGS = PPOSettings(steps=2, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32)
 
@@ -53,3 +55,38 @@ def test_adapters_are_not_sharded(tmp_path, monkeypatch):
     monkeypatch.setattr(state_module, "is_sharded", lambda model: True)
     with pytest.raises(SettingsError, match="Adapters cannot be sharded; set lora_rank to 0"):
         toy_state(save_toy(tmp_path / "init"), replace(SETTINGS, lora_rank=2))
+
+
+def as_process(state, index, count):
+    """The state as process `index` of `count` has it, but for the sums over processes."""
+    state.accelerator = SimpleNamespace(
+        process_index=index,
+        num_processes=count,
+        device=torch.device("cpu"),
+        reduce=lambda tensor, how: tensor,
+        backward=lambda loss: loss.backward(),
+        no_sync=lambda model: nullcontext(),
+        unwrap_model=lambda model, **options: model,
+    )
+    return state
+
+
+@pytest.mark.parametrize(("rows", "processes", "at_once"), [(5, 2, 2), (7, 3, 2), (3, 2, 1), (8, 4, 1), (16, 5, 3)])
+def test_every_process_passes_its_pretraining_rows_in_as_many_parts(tmp_path, monkeypatch, rows, processes, at_once):
+    """Where weights are sharded each pass waits for all processes: one part more on one of them, and all wait for ever."""
+    state, parts = toy_state(save_toy(tmp_path / "init"), SETTINGS), []
+    packed = update.packed_logits
+    monkeypatch.setattr(update, "packed_logits", lambda model, part, **kw: parts.append(len(part)) or packed(model, part, **kw))
+    given = torch.tensor(toy_rows(rows, 12, 12))
+    counts, losses, gradients = [], [], []
+    for index, count in [(0, 1), *((i, processes) for i in range(processes))]:
+        parts.clear()
+        settings = replace(SETTINGS, micro_tokens=12 * at_once)
+        losses.append(update.ptx_gradients(as_process(state, index, count), given, PPOKnobs(ptx_coef=2.0), settings))
+        gradients.append(torch.cat([g.flatten() for g in update.policy_gradient(state)]))
+        counts.append(len(parts))
+        state.plain_policy.zero_grad()
+        assert sum(parts) == len(given[index::count])
+    assert len(set(counts[1:])) == 1
+    assert sum(losses[1:]) == pytest.approx(losses[0], rel=1e-5)
+    torch.testing.assert_close(sum(gradients[1:]) / processes, gradients[0], atol=1e-6, rtol=1e-4)
