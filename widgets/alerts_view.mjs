@@ -35,13 +35,14 @@ function drop(rows, rule, row, leave) {
   if (had) ([...rows.values()].map((r) => r.root.querySelector("button:not([hidden])")).find(Boolean) ?? leave())?.focus();
 }
 
-/** One alert; its button asks for what it says at the moment it is pressed. */
+/** One alert; its buttons ask for what they say at the moment they are pressed. */
 function alertRow(ask) {
   let now = {};
   const sentence = h("strong", {});
   const cause = h("div", {});
   const set = h("button", { type: "button", class: "lkc-button lkc-apply", onclick: () => ask({ kind: "apply", changes: now.suggestion, why: `alert: ${now.sentence}` }) });
-  const root = h("div", { class: "lkc-alert" }, h("span", { class: "lkc-sign", "aria-hidden": "true" }, "!"), h("div", { class: "lkc-alert-text" }, sentence, cause), set);
+  const back = h("button", { type: "button", class: "lkc-button lkc-back", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => ask({ kind: "rollback", step: now.back, why: `alert: ${now.sentence}` }) });
+  const root = h("div", { class: "lkc-alert" }, h("span", { class: "lkc-sign", "aria-hidden": "true" }, "!"), h("div", { class: "lkc-alert-text" }, sentence, cause), set, back);
   const show = (alert) => {
     now = alert;
     Object.assign(root.dataset, { level: alert.level, rule: alert.rule });
@@ -49,6 +50,8 @@ function alertRow(ask) {
     say(cause, alert.cause);
     const offer = Object.entries(alert.suggestion || {});
     set.hidden = !offer.length;
+    back.hidden = !Number.isInteger(alert.back);
+    say(back, `Go back to step ${alert.back}`);
     say(set, `Set ${offer.map(([knob, value]) => `${knob} = ${Number(value.toPrecision(3))}`).join(", ")}`);
   };
   return { root, show };

@@ -8,6 +8,8 @@ import { CurveStore } from "./curves.mjs";
 import { HUES, chart } from "./chart_view.mjs";
 import { knobPanel } from "./knobs_view.mjs";
 
+const NOW = "now"; // a branch from where the run stands
+
 function render({ model, el }) {
   const spec = model.get("spec");
   const store = new CurveStore();
@@ -114,10 +116,11 @@ function controls(spec, ask) {
   const from = h("select", { "aria-label": "Snapshot to roll back to", class: "lkc-select" });
   const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value) }) }, "↶ Roll back");
   const name = h("input", { type: "text", class: "lkc-name", placeholder: "branch name", maxlength: 60, "aria-label": "Name of the new branch" });
-  const split = () => name.value.trim() && (ask({ kind: "branch", name: name.value.trim() }), (name.value = ""));
-  const fork = h("button", { type: "button", class: "lkc-button", title: "Go on in a folder of its own; the trunk stays as it is", onclick: split }, "Branch off");
+  const at = h("select", { "aria-label": "Step to branch from", class: "lkc-select lkc-at" });
+  const split = () => name.value.trim() && !fork.disabled && (ask({ kind: "branch", name: name.value.trim(), step: at.value === NOW ? null : Number(at.value) }), (name.value = ""));
+  const fork = h("button", { type: "button", class: "lkc-button", title: "Go on in a folder of its own, from here or from an earlier step; the trunk stays as it is", onclick: split }, "Branch off");
   name.addEventListener("keydown", (event) => event.key === "Enter" && split());
-  const tools = spec.snapshots ? h("div", { class: "lkc-tools" }, keep, h("span", { class: "lkc-pair" }, from, back), h("span", { class: "lkc-pair" }, name, fork)) : null;
+  const tools = spec.snapshots ? h("div", { class: "lkc-tools" }, keep, h("span", { class: "lkc-pair" }, from, back), h("span", { class: "lkc-pair" }, name, at, fork)) : null;
   const root = h(
     "header",
     { class: "lkc-bar" },
@@ -139,23 +142,31 @@ function controls(spec, ask) {
     show(buttons.resume, status === "paused");
     show(buttons.step, status === "paused" || status === "idle");
     show(buttons.stop, alive);
-    keep.disabled = fork.disabled = !alive;
-    back.disabled = status === "idle"; // a run that has ended, also by an error, goes on from a snapshot
     const wanted = state.snapshots.map(String);
-    if (from.dataset.wanted !== wanted.join()) {
-      const chosen = from.value;
-      from.dataset.wanted = wanted.join();
-      from.replaceChildren(...wanted.map((s) => h("option", { value: s }, `step ${s}`)));
-      from.value = wanted.includes(chosen) ? chosen : wanted.at(-1) ?? "";
-    }
-    back.disabled ||= !wanted.length;
+    keep.disabled = !alive;
+    back.disabled = status === "idle" || !wanted.length; // a run that has ended, also by an error, goes on from a snapshot
     from.disabled = !wanted.length;
+    offer(from, wanted.map((s) => [s, `step ${s}`]), wanted.at(-1));
+    const forks = [...(alive ? [[NOW, "from here"]] : []), ...wanted.map((s) => [s, `from step ${s}`])];
+    offer(at, forks, alive ? NOW : wanted.at(-1));
+    at.disabled = fork.disabled = status === "idle" || !forks.length;
     const said = state.notice?.text || "";
     notice.hidden = !said;
     notice.classList.toggle("lkc-bad", Boolean(state.notice?.bad));
     if (notice.textContent !== said) notice.textContent = said;
   };
   return { root, update };
+}
+
+/** Offer these [value, text] in a select, in place: a list that is open stays open, what was chosen stays while it is offered. */
+function offer(select, options, usual = "") {
+  const chosen = select.value;
+  const values = options.map(([value]) => value);
+  for (const option of [...select.options]) if (!values.includes(option.value)) option.remove();
+  options.forEach(([value, text], i) => {
+    if (select.options[i]?.value !== value) select.add(h("option", { value }, text), i);
+  });
+  if (!chosen || !values.includes(chosen)) select.value = usual;
 }
 
 /** Hide a button; the focus moves on to its successor so that the keyboard never falls out of the board. */

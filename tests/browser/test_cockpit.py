@@ -91,8 +91,8 @@ def test_pause_step_rollback_and_branch(cockpit, shots) -> None:
     lab.page.wait_for_function(
         "(n) => document.querySelector('.lkc-line').textContent.includes(`step ${n} of`)", arg=count + 1
     )
-    target = lab.page.locator(".lkc-select option").last.get_attribute("value")
-    lab.page.select_option(".lkc-select", target)
+    target = lab.page.locator("[aria-label='Snapshot to roll back to'] option").first.get_attribute("value")
+    lab.page.select_option("[aria-label='Snapshot to roll back to']", target)
     lab.page.click("text=Roll back")
     wait(lab, f"len(job.steps) == {target}")
     lab.page.wait_for_selector(".lkc-run[data-role=ghost]")
@@ -107,6 +107,32 @@ def test_pause_step_rollback_and_branch(cockpit, shots) -> None:
     lab.page.locator(".lkc").screenshot(path=shots("cockpit-branches"))
     press(lab, "stop")
     wait(lab, "job.status == 'stopped'")
+    assert lab.complaints() == []
+
+
+def test_branch_from_an_earlier_step_while_it_runs_and_after_its_end(cockpit) -> None:
+    lab = cockpit(total=30, seconds=0.02)
+    names = "[b.path.name for b in job.branches]"
+    press(lab, "start")
+    wait(lab, "job.status == 'done' and not job.alive")
+    lab.page.wait_for_function("() => [...document.querySelectorAll('.lkc-at option')].map((o) => o.value).join() === '5,10,15,20,25,30'")
+    lab.page.select_option(".lkc-at", "20")
+    lab.page.fill(".lkc-name", "late")
+    lab.page.press(".lkc-name", "Enter")
+    wait(lab, "job.status == 'paused' and len(job.steps) == 20")
+    lab.page.wait_for_selector(".lkc-run[data-role=live]")
+    assert lab.page.locator(".lkc-run").all_inner_texts() == ["ppo", "ppo@late"]
+    press(lab, "step")
+    wait(lab, "len(job.steps) == 21 and job.status == 'paused'")
+    assert lab.page.locator(".lkc-at option").first.inner_text() == "from here"
+    lab.page.wait_for_function("() => document.querySelector('.lkc-at').value === 'now' || document.querySelector('.lkc-at').value === '20'")
+    lab.page.select_option(".lkc-at", "now")
+    lab.page.fill(".lkc-name", "on")
+    lab.page.click("text=Branch off")
+    wait(lab, f"{names} == ['ppo', 'ppo@late', 'ppo@on']")
+    assert lab.python("[len(b.steps()) for b in job.branches]") == [30, 21, 21]
+    assert lab.python("[b.status for b in job.branches]") == ["done", "stopped", "running"]
+    press(lab, "stop")
     assert lab.complaints() == []
 
 
@@ -265,7 +291,8 @@ def test_after_a_broken_promise_one_turns_a_knob_and_rolls_back(cockpit) -> None
     lab.page.wait_for_selector(".lkc-alert[data-rule=failed]")
     assert "policy_loss is nan" in lab.page.inner_text(".lkc-alert[data-rule=failed]")
     lab.page.locator(".lkc-alert[data-rule=failed] .lkc-apply").click()
-    lab.page.get_by_role("button", name="Roll back").click()
+    assert lab.page.inner_text(".lkc-alert[data-rule=failed] .lkc-back") == "Go back to step 5"
+    lab.page.locator(".lkc-alert[data-rule=failed] .lkc-back").click()
     wait(lab, "job.status == 'paused'")
     press(lab, "resume")
     wait(lab, "job.status == 'done'")
