@@ -1,5 +1,7 @@
 """The engine samples what the model says: same as `generate`, independent of its neighbours, with exact log-probabilities."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -9,6 +11,7 @@ from labkit.errors import DataError
 from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
 from labkit.models.lean import lean
 from labkit.sampling import best_of_n, complete, engine, sample, steps
+from labkit.sampling.graphs import recorded
 from labkit.types import Completion, Prompt
 from tests.toy import ARCHITECTURES, END, ROPE, SPECIALS, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
@@ -24,7 +27,9 @@ def draw(model, prompts, **options):
     )
 
 
-def test_the_engine_equals_generate_token_for_token(folder):
+@pytest.mark.parametrize("graphs", [False, True])
+def test_the_engine_equals_generate_token_for_token(folder, monkeypatch, graphs):
+    monkeypatch.setattr(engine, "graphs_pay", lambda device: graphs)
     fast, plain = load_policy(folder, device="cpu"), AutoModelForCausalLM.from_pretrained(folder).eval()
     prompts = toy_rows(24, 1, 12) * 2
     for options in ({}, {"temperature": 0.7}, {"temperature": 0.0}, {"max_rows": 7}):
@@ -101,6 +106,35 @@ def test_between_two_looks_the_host_never_waits(tmp_path, monkeypatch):
             draw(model, toy_rows(6, 3, 4), max_new_tokens=tokens)
         counts.append(waits.count)
     assert counts[0] == counts[1]
+
+
+class Captured:
+    """A CUDA graph as `torch.cuda.graph` drives it, with torch's own default; notes how it was captured."""
+
+    modes: tuple = ()
+
+    def capture_begin(self, pool=None, capture_error_mode="global", check_input_liveness=False):
+        Captured.modes += (capture_error_mode,)
+
+    def capture_end(self):
+        pass
+
+    def replay(self):
+        pass
+
+
+def test_recording_a_step_leaves_other_threads_alone(monkeypatch):
+    """The thread that makes pretraining rows ready pins memory, which a capture in torch's default mode forbids every thread."""
+    for name in ("synchronize", "empty_cache", "Stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: "stream")
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+    monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Captured)
+    monkeypatch.setattr(Captured, "modes", ())
+    ran = []
+    recorded(lambda: ran.append(1), torch.device("cuda"))()
+    assert ran == [1] and Captured.modes == ("thread_local",)
 
 
 def test_recorded_log_probabilities_are_those_of_scoring(folder):

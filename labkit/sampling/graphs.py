@@ -10,6 +10,10 @@ import torch
 
 __all__ = ["graphs_pay", "recorded"]
 
+#: While a step is recorded this thread may not wait or allocate. Torch's default forbids it to all threads, and the one
+#: that makes PPO's pretraining rows ready pins memory at any time.
+FORBIDDEN_HERE = "thread_local"
+
 
 def graphs_pay(device: torch.device) -> bool:
     """The one place that decides whether sampling steps are recorded: on CUDA, with LABKIT_CUDA_GRAPHS=1.
@@ -31,7 +35,7 @@ def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], Non
     graph = torch.cuda.CUDAGraph()
     try:
         torch.cuda.synchronize(device)
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode=FORBIDDEN_HERE):
             step()
     except RuntimeError as error:
         warnings.warn(

@@ -25,7 +25,7 @@ from labkit.models.layout import Layout
 from labkit.models.loading import scalar_head
 from labkit.ppo import PPOSettings, State, loop
 from labkit.ppo.checks import check_first_minibatch
-from labkit.sampling import sample
+from labkit.sampling import engine, sample
 from tests.toy import ARCHITECTURES, END, NumberTokenizer, even_share, save_toy, toy_prompts, toy_rows, toy_state
 
 CLOSE = {torch.float32: {"atol": 2e-5, "rtol": 1e-4}, torch.bfloat16: {"atol": 0.06, "rtol": 0.05}}
@@ -106,25 +106,6 @@ def test_a_layout_brings_every_token_to_a_place_of_its_own_and_back(lengths):
     assert sum(g.shape[0] * g.shape[2] for g in grids) <= 1.25 * sum(lengths) + 4 * len(lengths)
 
 
-def test_poisoned_padding_changes_nothing(folder, monkeypatch):
-    """Whatever lies in the padding of the grids, even huge numbers, no real token sees it."""
-    model, rows = load_policy(folder, device="cpu"), [[5, 6, 7, 8, 9, 10, 11, 12], [3, 4], [5] * 7]
-    clean = packed_logits(model, rows)
-    spread = Layout.spread
-
-    def poisoned(layout, packed):
-        grids = spread(layout, packed)
-        if layout.padding is None:
-            return grids
-        flat = torch.cat([g.transpose(1, 2).flatten(0, 1) for g in grids])
-        flat = flat.index_fill(0, layout.padding, 1e4)
-        parts = flat.split([n * longest for n, longest in layout.grids])
-        return [p.view(*grid, *p.shape[1:]).transpose(1, 2) for p, grid in zip(parts, layout.grids, strict=True)]
-
-    monkeypatch.setattr(Layout, "spread", poisoned)
-    torch.testing.assert_close(packed_logits(model, rows), clean, atol=0, rtol=0)
-
-
 def test_the_fused_activation_is_the_same_function(gpt2):
     model, rows = AutoModelForCausalLM.from_pretrained(gpt2).eval(), torch.tensor([[3, 4, 5, 6]])
     before = model(rows).logits
@@ -132,9 +113,11 @@ def test_the_fused_activation_is_the_same_function(gpt2):
     torch.testing.assert_close(model(rows).logits, before, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
-def test_sampled_log_probabilities_are_those_of_plain_scoring(folder, dtype):
-    """Early and missing stops, ragged and repeated prompts."""
+def test_sampled_log_probabilities_are_those_of_plain_scoring(folder, monkeypatch, dtype, graphs):
+    """Early and missing stops, ragged and repeated prompts; the cache of CUDA graphs as well."""
+    monkeypatch.setattr(engine, "graphs_pay", lambda device: graphs)
     model = load_policy(folder, device="cpu")
     slow = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
     prompts = [*toy_rows(7, 1, 20), *toy_rows(1, 4, 4) * 3]
