@@ -6,6 +6,7 @@ on a GPU): rounds alternate, so that a busy machine is busy for both. A ratio ab
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -31,13 +32,13 @@ def clock_of(work: Workload) -> str:
 
 
 def ppo(
-    work: Workload, *, rounds: int, warmup: int = 1, rollout_batch: int = 0, seconds: float = 1e9
+    work: Workload, *, rounds: int, warmup: int = 1, rollout_batch: int = 0, seconds: float = math.inf, alone: bool = False
 ) -> dict[str, Any]:
     """PPO episodes per second beside TRL 1.12.0, where its environment exists.
 
-    rollout_batch: rows that TRL samples and scores together; 0: all. seconds: no round begins after these.
+    rollout_batch: rows that TRL samples and scores together; 0: all. seconds: see `duel`. alone: without TRL in any case.
     """
-    contestants, home = {"lab": Peer(f"{PEERS}.lab_ppo", work)}, find_trl_ppo()
+    contestants, home = {"lab": Peer(f"{PEERS}.lab_ppo", work)}, None if alone else find_trl_ppo()
     if home is not None:
         options = [f"--rollout_batch={rollout_batch}"] if rollout_batch else []
         contestants = {"trl": Peer(f"{PEERS}.trl_ppo", work, *options, home=home), **contestants}
@@ -135,12 +136,14 @@ def reward(work: Workload, completions: int, *, rounds: int) -> dict[str, Any]:
     return result | {"floor": _floor(work, {"update": needed_for_rankings(work, completions)})}
 
 
-def sampling(work: Workload, *, rounds: int, lab: str = "lab", peer: str = "generate", **limits: Any) -> dict[str, Any]:
+def sampling(
+    work: Workload, *, rounds: int, lab: str = "lab", peer: str = "generate", alone: bool = False, **limits: Any
+) -> dict[str, Any]:
     """Sampled tokens per second beside `generate`, on the same prompts.
 
-    lab, peer: which ways of sampling are compared (`peers/sampling.py`).
+    lab, peer: which ways of sampling are compared (`peers/sampling.py`). alone: without the peer.
     """
-    engines = {peer: Peer(f"{PEERS}.sampling", work, f"--engine={peer}")}
+    engines = {} if alone else {peer: Peer(f"{PEERS}.sampling", work, f"--engine={peer}")}
     engines["lab"] = Peer(f"{PEERS}.sampling", work, f"--engine={lab}")
     bout = duel(engines, rounds, **limits)
     result = _result(bout, work, "tokens", lambda r: r["tokens"])

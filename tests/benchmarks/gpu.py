@@ -9,12 +9,14 @@ Models are built from configs. TRL 1.12.0 is looked for, without network, in the
 
     pip install --target FOLDER trl==1.12.0 transformers==5.23.0 accelerate==1.15.0 datasets==5.2.0
 
-Without it the lab runs alone, and the results say so. `--dry-run` goes through the same steps on a CPU with a tiny model, so that the script is known to work.
+Without it, or where it fails, the lab runs alone, and the results say so. They are saved after each contest, by default
+in .bench/results/. `--dry-run` goes through the same steps on a CPU with a tiny model, so that the script is known to work.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import time
 from collections.abc import Callable
@@ -22,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import contests, report
-from tests.benchmarks.referee import find_trl_ppo
+from tests.benchmarks.referee import REPOSITORY, find_trl_ppo
 from tests.benchmarks.workload import Workload
 
-SECONDS = 480.0  # for all contests together; loading and saving take the rest of the 9 minutes
+SECONDS = 480.0  # for all contests together, whatever is then still at work is ended; the rest of the 9 minutes is reserve
 SMALL = Workload("124M", batch=512, minibatch=64, dtype="bfloat16", device="cuda", threads=8)
 LARGE = Workload("0.5B", batch=128, minibatch=32, dtype="bfloat16", device="cuda", threads=8)
 TINY = Workload("tiny", batch=16, minibatch=8, dtype="bfloat16", mean_response=6.0, max_response=12)
@@ -48,8 +50,11 @@ CONTESTS: dict[str, Contest] = {
 DRY_RUN: dict[str, Contest] = {**both_ways("tiny", TINY), "PPO, tiny": (contests.ppo, TINY, {"rollout_batch": 16})}
 
 
-def measure(todo: dict[str, Contest], seconds: float, rounds: int) -> dict[str, Any]:
-    """Each contest gets an equal share of the time that is left; a contestant that fails is reported, not fatal."""
+def measure(todo: dict[str, Contest], seconds: float, rounds: int, path: Path) -> dict[str, Any]:
+    """Each contest gets an equal share of the time that is left; a contestant that fails is reported, not fatal.
+
+    path: where the results so far are saved after each contest.
+    """
     ends = time.monotonic() + seconds
     first = next(iter(todo.values()))[1]
     results: dict[str, Any] = {"environment": report.environment(first.device, first.threads)}
@@ -58,24 +63,34 @@ def measure(todo: dict[str, Contest], seconds: float, rounds: int) -> dict[str, 
             "TRL 1.12.0 was not found, so that there will be no ratios; this script's docstring says where it is looked for."
         )
     for number, (name, (contest, work, options)) in enumerate(todo.items()):
-        share = (ends - time.monotonic()) / (len(todo) - number)
-        try:
-            results[name] = contest(work, rounds=rounds, seconds=share, **options)
-        except RuntimeError as error:
-            results[name] = {"failed": str(error)}
+        due = ends - (ends - time.monotonic()) * (1 - 1 / (len(todo) - number))
+        results[name] = in_any_case(contest, work, due, rounds=rounds, **options)
+        report.save(results, path)
         print(json.dumps({name: {k: v for k, v in results[name].items() if k != "rounds"}}, indent=1), flush=True)
     return results
 
 
+def in_any_case(contest: Callable[..., dict[str, Any]], work: Workload, due: float, **options: Any) -> dict[str, Any]:
+    """The contest until `due`. Where a contestant fails the lab alone, in what is left of the time, and why."""
+    try:  # two thirds of the time, so that the lab alone has the rest
+        return contest(work, seconds=(due - time.monotonic()) * 2 / 3, **options)
+    except RuntimeError as error:
+        why = str(error)
+    try:
+        return contest(work, seconds=due - time.monotonic(), alone=True, **options) | {"peer failed": why}
+    except RuntimeError as error:
+        return {"failed": why if str(error) == why else f"{why}\nThe lab alone: {error}"}
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=None, help="where to write the results as JSON")
+    kept = REPOSITORY / ".bench" / "results" / f"gpu-{dt.datetime.now():%Y-%m-%d-%H%M}.json"
+    parser.add_argument("--out", type=Path, default=kept, help="where to write the results as JSON (default: .bench/results/)")
     parser.add_argument("--dry-run", action="store_true", help="the same steps on a CPU with a tiny model")
     options = parser.parse_args(arguments)
-    results = measure(DRY_RUN, 120.0, rounds=1) if options.dry_run else measure(CONTESTS, SECONDS, rounds=5)
-    if options.out:
-        report.save(results, options.out)
-    print(report.table(results))
+    todo, seconds, rounds = (DRY_RUN, 4 * SECONDS, 1) if options.dry_run else (CONTESTS, SECONDS, 5)
+    results = measure(todo, seconds, rounds, options.out)
+    print(report.table(results) + f"\nSaved in {options.out}.")
     return results
 
 

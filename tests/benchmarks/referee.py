@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +20,27 @@ from typing import Any
 
 from tests.benchmarks.workload import Workload
 
-__all__ = ["REPOSITORY", "TRL_PPO_HOME", "Bout", "Home", "Peer", "duel", "find_trl_ppo", "how_it_ended", "spread"]
+__all__ = [
+    "REPOSITORY",
+    "TRL_PPO_HOME",
+    "Bout",
+    "Home",
+    "OutOfTime",
+    "Peer",
+    "duel",
+    "find_trl_ppo",
+    "how_it_ended",
+    "python_path",
+    "spread",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRL_PPO_HOME = REPOSITORY / ".bench" / "trl112"  # where `make bench` installs it
+LEAVE = 20.0  # seconds in which a contestant that is no longer needed must have ended
+
+
+class OutOfTime(RuntimeError):
+    """A contestant did not answer before its time was over."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +67,22 @@ def find_trl_ppo(places: Sequence[Path] | None = None) -> Home | None:
     return None
 
 
+def python_path(home: Home) -> str:
+    """Its own folders, the repository, then what this process was given: so both sides run the same transformers.
+
+    An interpreter of its own has packages of its own, which entries of an inherited path would hide.
+    """
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep) if home.python == sys.executable else []
+    return os.pathsep.join([*home.path, str(REPOSITORY), *(os.path.abspath(entry) for entry in inherited if entry)])
+
+
 class Peer:
     """A contestant in a process of its own, by module name and home."""
 
     def __init__(self, module: str, work: Workload, *extra: str, home: Home | None = None) -> None:
         home, threads = home or Home(), str(work.threads)
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([*home.path, str(REPOSITORY)]), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
+            "PYTHONPATH": python_path(home), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false", "LABKIT_DEVICE": work.device, "LABKIT_DTYPE": work.dtype,
             "PYTHONWARNINGS": "ignore",
@@ -69,19 +97,33 @@ class Peer:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
         )  # fmt: skip
 
-    def answer(self) -> dict[str, Any]:
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(self._epitaph())
-        return json.loads(line)
+    def answer(self, ends: float = math.inf) -> dict[str, Any]:
+        """Its next line. A contestant that is still at work at `ends` (of the monotonic clock) is killed: OutOfTime."""
+        late = threading.Event()
+        watch = threading.Timer(min(max(ends - time.monotonic(), 0.0), threading.TIMEOUT_MAX), self._kill, (late,))
+        watch.daemon = True
+        watch.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            watch.cancel()
+        if line:
+            return json.loads(line)
+        if late.is_set():
+            raise OutOfTime(f"{self.name} was still at work when its time was over; give it more, or a smaller batch.")
+        raise RuntimeError(self._epitaph())
 
-    def round(self) -> dict[str, Any]:
+    def _kill(self, late: threading.Event) -> None:
+        late.set()
+        self.process.kill()
+
+    def round(self, ends: float = math.inf) -> dict[str, Any]:
         try:
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
         except BrokenPipeError as error:  # it died between two rounds
             raise RuntimeError(self._epitaph()) from error
-        return self.answer()
+        return self.answer(ends)
 
     def _epitaph(self) -> str:
         """How the process ended, and its last words: a killed one has none, and only its signal says what happened."""
@@ -99,7 +141,7 @@ class Peer:
         with contextlib.suppress(BrokenPipeError):  # it may be dead, with a "go" that it never read
             self.process.stdin.close()
         try:
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=LEAVE)
         except subprocess.TimeoutExpired:
             self.process.kill()
         self.log.close()
@@ -157,27 +199,35 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def duel(contestants: Mapping[str, Peer], rounds: int, *, warmup: int = 1, seconds: float = float("inf")) -> Bout:
+def duel(contestants: Mapping[str, Peer], rounds: int, *, warmup: int = 1, seconds: float = math.inf) -> Bout:
     """Up to `rounds` rounds of each contestant in turns, after `warmup` rounds that do not count; at least one.
 
-    No new round of all begins after `seconds`.
+    seconds: from here to the end, start-up and warm-up included. No round of all begins that would not end in time by
+    the last one's; who is at work when time is over is killed, and rounds that all have finished count. None: OutOfTime.
     """
     ends = time.monotonic() + seconds
     bout = Bout({name: [] for name in contestants})
     try:
         for name, peer in contestants.items():
-            bout.facts[name] = {key: value for key, value in peer.answer().items() if key != "ready"}
+            bout.facts[name] = {key: value for key, value in peer.answer(ends).items() if key != "ready"}
         for number in range(warmup + rounds):
-            if number > warmup and time.monotonic() > ends:
-                break
-            for name, peer in contestants.items():
-                result = peer.round()
-                print(
-                    f"  round {number} of {name}: {result['wall']:.1f} s, of them CPU {result['cpu']:.1f} s", flush=True
-                )
-                if number >= warmup:
+            started = time.monotonic()
+            row = {name: _turn(name, peer, number, ends) for name, peer in contestants.items()}
+            if number >= warmup:
+                for name, result in row.items():
                     bout.rounds[name].append(result)
+            if number >= warmup and 2 * time.monotonic() - started > ends:
+                break
+    except OutOfTime:
+        if not all(bout.rounds.values()):
+            raise
     finally:
         for peer in contestants.values():
             peer.close()
     return bout
+
+
+def _turn(name: str, peer: Peer, number: int, ends: float) -> dict[str, Any]:
+    result = peer.round(ends)
+    print(f"  round {number} of {name}: {result['wall']:.1f} s, of them CPU {result['cpu']:.1f} s", flush=True)
+    return result

@@ -29,7 +29,7 @@ def environment(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
         "python": platform.python_version(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # programs that compete for the cores
         "cores": os.cpu_count(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
     }
     if device == "cuda":
         facts["gpu"] = torch.cuda.get_device_name()
@@ -71,6 +71,10 @@ def table(results: dict[str, Any]) -> str:
 def _remarks(name: str, result: dict[str, Any]) -> list[str]:
     """A sentence for each number that is no ratio to a peer."""
     said = []
+    if "failed" in result:
+        said.append(f"failed: {_shortly(result['failed'])}")
+    if "peer failed" in result:
+        said.append(f"the peer failed, so the lab ran alone: {_shortly(result['peer failed'])}")
     if "share" in result:
         said.append(f"the pretraining gradient costs {_spread(result['share'])} of the rest of the iteration.")
     if "overhead" in result:
@@ -78,6 +82,12 @@ def _remarks(name: str, result: dict[str, Any]) -> list[str]:
     if "left out" in result:
         said.append(f"left out: {result['left out']}")
     return [line for text in said for line in ("", f"{name}: {text}")]
+
+
+def _shortly(error: str) -> str:
+    """How a contestant ended, and its very last words; the JSON has the rest."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))
 
 
 def _fits(result: dict[str, Any]) -> list[str]:
@@ -173,6 +183,14 @@ def _amount(value: float | dict[str, float]) -> str:
 
 def _spread(values: dict[str, float]) -> str:
     return f"{values['median']:.2f} ({values['min']:.2f} to {values['max']:.2f})"
+
+
+def _version(name: str) -> str | None:
+    """None where the package is not installed: TRL need not be, the lab then runs alone."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

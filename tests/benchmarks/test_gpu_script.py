@@ -10,11 +10,15 @@ from tests.benchmarks.workload import Workload
 
 @pytest.mark.slow
 def test_dry_run_reports_phases_hardware_and_versions(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tests.benchmarks.contests.find_trl_ppo", lambda: None)  # the lab alone
+    broken = tmp_path / "trl" / "__init__.py"  # TRL is there and fails: the lab's own numbers must not be lost
+    broken.parent.mkdir()
+    broken.write_text("raise ImportError('this TRL is broken')")
+    monkeypatch.setattr("tests.benchmarks.contests.find_trl_ppo", lambda: referee.Home(path=(str(tmp_path),)))
     gpu.main(["--dry-run", "--out", str(tmp_path / "out.json")])
     results = json.loads((tmp_path / "out.json").read_text())
     assert {"date", "processor", "versions"} <= set(results["environment"])
     lab = results["PPO, tiny"]["lab"]
+    assert "this TRL is broken" in results["PPO, tiny"]["peer failed"] and "ratio" not in results["PPO, tiny"]
     assert {"generation", "scoring", "update"} <= set(lab["phases"]) and lab["episodes_per_second"] > 0
     assert lab["threads"] == 1 and lab["versions"]["torch"] and lab["peak_mib"] > 0
     assert lab["dtypes"] == {
@@ -25,7 +29,34 @@ def test_dry_run_reports_phases_hardware_and_versions(tmp_path, monkeypatch, cap
     ways = results["sampling, tiny, graphs beside steps"]
     assert ways["lab"]["mean_length"] == ways["steps"]["mean_length"] and ways["ratio"]["median"] > 0
     said = capsys.readouterr().out
+    assert "the peer failed, so the lab ran alone: tests.benchmarks.peers.trl_ppo ended early: exit code 1" in said
     assert "| PPO, tiny (episodes per second) |" in said and "| sampling, tiny, graphs beside steps (tokens" in said
+
+
+def test_results_are_saved_after_each_contest_and_time_is_shared(tmp_path):
+    path, given = tmp_path / "deep" / "out.json", []
+
+    def contest(work, *, rounds, seconds, alone=False, fails=()):
+        given.append((set(json.loads(path.read_text())) - {"environment"} if path.exists() else set(), seconds))
+        if alone in fails:
+            raise RuntimeError(f"alone: {alone}\n...\nlast words")
+        return {"lab": {"tokens_per_second": 1.0}}
+
+    todo = {name: (contest, gpu.TINY, {"fails": fails}) for name, fails in
+            (("well", ()), ("peer", (False,)), ("both", (False, True)), ("last", ()))}  # fmt: skip
+    results = gpu.measure(todo, 120.0, 1, path)
+    assert [done for done, _ in given] == [set(), {"well"}, {"well"}, {"well", "peer"}, {"well", "peer"}, {"well", "peer", "both"}]
+    assert 15 < given[0][1] <= 20 and all(seconds > 15 for _, seconds in given)
+    assert json.loads(path.read_text()) == results
+    assert results["peer"]["peer failed"].startswith("alone: False") and "lab" not in results["both"]
+    assert "last words" in results["both"]["failed"]
+    assert "both: failed: alone: False last words" in report.table(results)
+
+
+def test_a_machine_without_trl_is_described_all_the_same(monkeypatch):
+    monkeypatch.setattr(report, "PACKAGES", ("torch", "no-such-package"))
+    facts = report.environment()
+    assert set(facts["versions"]) == {"torch"} and "torch" in report.table({"environment": facts})
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from labkit.models import fused
+from labkit.models import choose_device, fused
 from labkit.models.packed import LAB_ATTENTION
 from labkit.sampling import engine, sample
 from tests.benchmarks.peers.protocol import Contestant
@@ -20,14 +20,14 @@ from tests.benchmarks.workload import END, PAD, Workload, make_policy, make_prom
 
 
 def lab(work: Workload, graphs: bool | None = None) -> Callable[[], int]:
-    """A function that samples once and counts the tokens; bf16 by autocast, as training has it. None: as the lab chooses."""
-    policy = fused(make_policy(work, attn_implementation=LAB_ATTENTION)).to(work.device)
+    """A function that samples once and counts the tokens, in the precision that the lab chooses. graphs: None: as it chooses."""
+    device, dtype = choose_device()  # as training does: on CUDA in bf16 the fp32 heads run as TF32
+    policy = fused(make_policy(work, attn_implementation=LAB_ATTENTION)).to(device)
     prompts = make_prompts(work, work.batch)
     chosen = contextlib.nullcontext if graphs is None else lambda: mock.patch.object(engine, "graphs_pay", lambda _: graphs)
 
     def run() -> int:
-        half = work.dtype == "bfloat16"
-        with chosen(), torch.autocast(work.device, torch.bfloat16, enabled=half):
+        with chosen(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             drawn = sample(policy, prompts, max_new_tokens=work.max_response, eos_id=END, seeds=range(work.batch))
         return sum(len(s.ids) for s in drawn)
 
