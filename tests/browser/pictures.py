@@ -152,7 +152,7 @@ def label_by(lab: Lab, board: Any, gold: list[float]) -> None:
 def cockpit(lab: Lab, to: Path) -> None:
     """05: PPO-ptx trains; at the tenth step β is moved by hand, at the twentieth the picture is taken."""
     lab.visit("05_ppo_ptx.ipynb")
-    run_cells(lab, 1, 2, 4)
+    run_cells(lab, 1, 2, 4, 5)
     lab.page.locator(".lkc").wait_for()
     wait(lab, "len(job.steps) >= 10")
     lab.page.fill(".lkk-why", "KL is low: let it move")
