@@ -12,6 +12,7 @@ from labkit.models import load_policy, model_hash, packed_logits, response_logpr
 from labkit.models.lean import lean
 from labkit.sampling import best_of_n, complete, engine, sample, steps
 from labkit.sampling.graphs import recorded
+from labkit.sampling.stops import Stops
 from labkit.types import Completion, Prompt
 from tests.toy import ARCHITECTURES, END, ROPE, SPECIALS, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
@@ -196,6 +197,56 @@ def test_the_cheaper_gelu_is_the_same_function_and_is_taken_back(tmp_path):
         assert type(gelu) is not torch.nn.GELU and torch.allclose(gelu(x), expected, atol=2e-6)
         assert torch.equal(gelu(x.bfloat16()), torch.nn.GELU(approximate="tanh")(x.bfloat16()))
     assert type(gelu) is torch.nn.GELU
+
+
+class Counting(NumberTokenizer):
+    """Counts the tokens that it turns into text."""
+
+    tokens = 0
+
+    def decode(self, ids, **options):
+        Counting.tokens += len(ids)
+        return super().decode(ids, **options)
+
+
+@pytest.mark.parametrize("way", ["cached", "generate"])
+def test_a_stop_string_costs_as_much_at_every_token(tmp_path, way):
+    """Twice the tokens, twice the text that is looked at: a row is not read from its beginning each time."""
+    folder = save_toy(tmp_path / "m", spread=0.15)
+    model = load_policy(folder, device="cpu") if way == "cached" else AutoModelForCausalLM.from_pretrained(folder).eval()
+    counts = []
+    for tokens in (28, 56):
+        Counting.tokens = 0
+        drawn = draw(model, [[3, 4]] * 6, max_new_tokens=tokens, eos_id=10**6, stop=["x"], tokenizer=Counting())
+        assert {len(s.ids) for s in drawn} == {tokens}
+        counts.append(Counting.tokens)
+    assert counts[1] < 2.6 * counts[0]
+
+
+def text_of_bytes(ids):
+    return bytes(ids).decode("utf-8", errors="replace")
+
+
+@pytest.mark.parametrize("stop", [["\n\n"], ["é"], ["日本", "x"], ["zebra", [195, 40]], ["é, "]])
+def test_a_stop_string_is_found_at_the_first_token_that_completes_it(stop):
+    """Tokens are bytes here, so a letter may come in pieces. In one look or many: the same end as reading everything anew."""
+    texts = ["naïve é, one\n\ntwo", "日本語 xx", "a zebra" * 3, "", "plain", "ééé" * 9, "日日本", "\n" * 40, "y" * 50 + "é"]
+    stops = Stops.of(0, stop, text_of_bytes)
+    strings, sequences = ([s for s in stop if isinstance(s, kind)] for kind in (str, list))
+    for row in (list(text.encode()) for text in texts):
+        for ids in (row, [*row, 0, 65, 66], [195, 40, *row]):
+            ends = [
+                n
+                for n in range(1, len(ids) + 1)
+                if ids[n - 1] == 0
+                or any(ids[:n][-len(s) :] == s for s in sequences)
+                or any(s in text_of_bytes(ids[:n]) for s in strings)
+            ]
+            assert stops.length(ids) == (ends[0] if ends else None)
+            for n in range(1, len(ids) + 1):
+                for since in (0, n - 1, n - 5):
+                    if not stops.by_text(ids[: max(0, since)]):
+                        assert stops.by_text(ids[:n], since=max(0, since)) == stops.by_text(ids[:n])
 
 
 def test_completions_carry_their_provenance_and_best_of_n_picks_the_highest(tmp_path):

@@ -44,7 +44,7 @@ class _Stopped(StoppingCriteria):
         self.stops, self.prompt_length = stops, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        ended = [self.stops.length(row) is not None for row in input_ids[:, self.prompt_length :].tolist()]
+        ended = [self.stops.newest_ends(row) for row in input_ids[:, self.prompt_length :].tolist()]
         return torch.tensor(ended, device=input_ids.device)
 
 

@@ -79,7 +79,7 @@ class _Batch:
         self.positions = torch.tensor([[len(p)] for p in prompts], device=device)  # (B, 1) of the next token
         self.ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
         self.place = torch.zeros(1, dtype=torch.long, device=device)  # of the newest token in its response
-        self.detect = stops.detector(device)
+        self.detect, self.looked = stops.detector(device), 0  # tokens in which stop strings were looked for
         self._append(logits)
 
     def __len__(self) -> int:
@@ -110,8 +110,10 @@ class _Batch:
         self.gone = self.ended.cpu()
         if self.stops.strings:
             count = int(self.place) + 1
-            by_text = [self.stops.by_text(row) for row in self.ids[:, :count].tolist()]
-            self.gone = self.gone | torch.tensor(by_text)
+            rows = zip(self.ids[:, :count].tolist(), self.gone.tolist(), strict=True)
+            by_text = torch.tensor([not over and self.stops.by_text(row, since=self.looked) for row, over in rows])
+            self.gone, self.looked = self.gone | by_text, count
+            self.ended.logical_or_(by_text.to(self.device))
         ended = int(self.gone.sum())
         return len(self) - ended if ended == len(self) or ended >= self.share * len(self) else len(self)
 

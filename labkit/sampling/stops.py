@@ -6,6 +6,7 @@ token belongs to it, so that it is scored and trained on as it was sampled. Only
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ import torch
 from labkit.errors import DataError
 
 __all__ = ["Stops"]
+
+MARGIN = 4  # tokens more than a stop string can have: a letter whose first bytes are cut off, a space that a tokenizer drops
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,34 @@ class Stops:
 
     def length(self, ids: Sequence[int]) -> int | None:
         """How many of these tokens the response has: up to and with the one that ends it; None: it has not ended."""
-        if not self.more:
-            return ids.index(self.eos_id) + 1 if self.eos_id in ids else None
-        return next((n for n in range(1, len(ids) + 1) if self._ends(list(ids[:n]))), None)
+        end = ids.index(self.eos_id) + 1 if self.eos_id in ids else None
+        if self.sequences:
+            end = next((n for n in range(1, (end or len(ids)) + 1) if self._by_ids(ids, n)), None)
+        if not self.by_text(ids[:end]):
+            return end
+        places = range(1, (end or len(ids)) + 1)  # a string that is there stays there: halving finds where it came
+        return places[bisect_left(places, True, key=lambda n: self.by_text(ids[:n]))]
 
-    def _ends(self, ids: list[int]) -> bool:
-        if ids[-1] == self.eos_id or any(tuple(ids[-len(s) :]) == s for s in self.sequences):
-            return True
-        return self.by_text(ids)
+    def newest_ends(self, ids: Sequence[int]) -> bool:
+        """Whether the last of these tokens ends a response that had not ended before it."""
+        return self._by_ids(ids, len(ids)) or self.by_text(ids, since=len(ids) - 1)
 
-    def by_text(self, ids: list[int]) -> bool:
-        """Whether the text of these ids holds a stop string."""
-        return bool(self.strings) and self._first_string(self.text_of(ids)) is not None
+    def _by_ids(self, ids: Sequence[int], n: int) -> bool:
+        """Whether the n-th token is the end token, or completes a sequence."""
+        return ids[n - 1] == self.eos_id or any(tuple(ids[max(0, n - len(s)) : n]) == s for s in self.sequences)
+
+    def by_text(self, ids: Sequence[int], since: int = 0) -> bool:
+        """Whether the text of these ids holds a stop string. The first `since` of them are known to hold none.
+
+        Then only the newest are read, and all of them where these hold one: a piece may read otherwise than in its text.
+        Where special tokens, which have no text, stretch a string beyond that, its row ends later, and `length` cuts it.
+        """
+        if not self.strings:
+            return False
+        begin = since - max(len(s.encode()) for s in self.strings) - MARGIN  # a token is one byte of a text, or more
+        if begin > 0 and self._first_string(self.text_of(list(ids[begin:]))) is None:
+            return False
+        return self._first_string(self.text_of(list(ids))) is not None
 
     def _first_string(self, text: str) -> int | None:
         """Where the first stop string begins."""
