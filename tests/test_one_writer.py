@@ -11,6 +11,7 @@ import pytest
 
 from labkit.errors import RunError
 from labkit.jobs import running
+from labkit.knobs import PPOKnobs, replay
 from labkit.runs import StageFolder, read_jsonl, write_json
 from tests.toy_job import toy_job
 
@@ -70,6 +71,19 @@ def test_a_paused_job_still_owns_its_folder_by_whatever_path(toy, tmp_path, monk
     with pytest.raises(RunError, match="being written by another job"):
         toy_job(tmp_path / "ppo").start(resume=True)
     assert len(first.folder.steps()) == 2
+
+
+def test_a_replay_does_not_write_over_the_run_that_it_replays(toy):
+    first = toy(total=40).start(paused=True)
+    first.dial.turn(kl_coef=0.1)
+    steps_of(first, 3)
+    second = toy(total=3)
+    second.schedule = replay(first.folder.ledger(), PPOKnobs(ptx_coef=1.0))
+    with pytest.raises(RunError, match="being written by another job"):
+        second.start()
+    first.stop()
+    wait(lambda: not first.alive)
+    assert len(first.folder.steps()) == 3 and [r["new"] for r in first.folder.ledger()] == [0.1]
 
 
 @pytest.mark.parametrize("headless", ["0", "1"])
