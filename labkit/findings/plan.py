@@ -54,7 +54,7 @@ NEW_RANKINGS = 0.25  # of each further round, as a share of the first round's: i
 #: Only points that a claim decides by, and those that a figure needs to have three.
 BETAS = {"ppo": (0.0, 0.5, 2.0), "ppo_ptx": (0.0, 2.0)}
 GAMMA_FACTORS = (0.01, 3.0)
-LR_FACTORS = {"ppo": (16.0,), "ppo_ptx": (16.0,)}
+LR_FACTORS = {"ppo": (8.0,), "ppo_ptx": (8.0,)}  # of 4, 8 and 16 where PPO and PPO-ptx part, on development seeds 0 to 2
 LONGER = 2  # times the iterations
 MEMBERS = 3  # reward models of the ensemble
 ENSEMBLE = "ppo-ensemble"

@@ -14,8 +14,8 @@ LOSS = {"base": 0.9, "ppo": 1.3, "ppo_ptx": 1.02, "ppo-longer": 1.4, "ppo-beta=2
 LOSS |= {"ppo_ptx-gamma=x0.01": 1.28, "ppo_ptx-gamma=x3": 1.0}
 GOLD = {"ppo": 0.7, "ppo_ptx": 0.7, "ppo_ptx-beta=0": 0.6, "ppo_ptx-beta=2": 0.56, "ppo_ptx-nomix": 0.62}
 GOLD |= {
-    "ppo-lr=x16": 0.2,
-    "ppo_ptx-lr=x16": 0.4,
+    "ppo-lr=x8": 0.2,
+    "ppo_ptx-lr=x8": 0.4,
     "ppo-ensemble": 0.65,
     "ppo-beta=0": 0.55,
     **dict.fromkeys(METHODS, 0.6),

@@ -141,8 +141,8 @@ def test_a_missing_record_costs_its_seed_and_a_diverged_run_counts_as_worthless(
     plan: Plan = plan_of("tour", ["small"], [11, 12, 13])
     record_all(tmp_path, plan, 1)
     (plan.cell("small", 12, tmp_path).path / "measured" / "ppo_ptx-nomix.json").unlink()
-    lost = plan.cell("small", 13, tmp_path).path / "measured" / "ppo-lr=x16.json"
-    lost.write_text(json.dumps({"model": "ppo-lr=x16", "error": "a loss was not finite"}), encoding="utf-8")
+    lost = plan.cell("small", 13, tmp_path).path / "measured" / "ppo-lr=x8.json"
+    lost.write_text(json.dumps({"model": "ppo-lr=x8", "error": "a loss was not finite"}), encoding="utf-8")
     outcomes = {o.finding.id: o for o in measure_all(Records(tmp_path, plan))}
     assert outcomes["init-mix"].seeds == 2
     fallen = outcomes["learning-rate"].claims[0].by_seed
