@@ -272,8 +272,8 @@ class Job:
 
     def _snapshot(self, *, pin: bool) -> int:
         number, started = self.stateful().step, time.perf_counter()
-        if number not in self.folder.kept():  # one that somebody kept holds this very state, and its mark must not go
-            self.stateful().save(self.folder.snapshot(number))
+        pin |= number in self.folder.kept()  # written anew, it loses its mark
+        self.stateful().save(self.folder.snapshot(number))
         self._saving += time.perf_counter() - started
         if pin:
             self.folder.keep(number)
