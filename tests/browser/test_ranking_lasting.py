@@ -18,7 +18,7 @@ def test_a_note_survives_an_update_that_comes_while_it_is_typed(lab: Lab) -> Non
     note.click()
     note.press_sequentially("the first is too ")
     lab.python("board._start('Train')\nTrue")
-    board.get_by_text("trained").wait_for(timeout=30_000)
+    board.locator(".rb-log", has_text="trained").wait_for(timeout=30_000)
     assert note.input_value() == "the first is too "
     board.locator(".rb-prompt").click()
     lab.page.wait_for_timeout(500)
@@ -26,7 +26,7 @@ def test_a_note_survives_an_update_that_comes_while_it_is_typed(lab: Lab) -> Non
     note.click()
     press(lab, "End", *"long")
     lab.python("board._start('Train')\nTrue")
-    board.get_by_text("step 3").first.wait_for(timeout=30_000)
+    board.locator(".rb-log", has_text="step 3").wait_for(timeout=30_000)
     press(lab, "Tab")
     lab.page.wait_for_timeout(500)
     assert lab.python("session.draft.comment") == "the first is too long"
