@@ -88,7 +88,6 @@ def test_hostile_text_is_text_and_keys_stay_in_the_board(inspector: Lab) -> None
 
 def test_a_reloaded_page_shows_the_tokens_and_scores_the_same_text_again(inspector: Lab) -> None:
     page = inspector.page
-    page.set_default_timeout(30_000)
     again = "() => /against the original/.test(document.querySelector('.lki-result').textContent)"
     scored = "() => document.querySelector('.lki-result').dataset.waiting === 'false'"
     tokens = page.locator(".lki-token").all_inner_texts()
