@@ -133,6 +133,10 @@ PREFERENCE = (
         "PPO-ptx that γ holds back, or a large base whose continuations happen to answer",
         _order,
         win_rates_by_size,
+        tried=(
+            "more, fewer and smaller PPO steps, batches of 128 and 256, more and noise-free rankings, a reward "
+            "model's base with harder and with graded exercises (EXPERIMENTS.md): none made PPO win by more"
+        ),
     ),
     Finding(
         "preference-largest",
@@ -142,6 +146,7 @@ PREFERENCE = (
         "holds for labelers whose data were not used",
         "a policy that serves only the tastes of the labelers who trained it, or prompting that does as much",
         _largest,
+        tried="GPT is prompted with four short examples, the next example cut off; other prompts were not tried",
     ),
     Finding(
         "metadata",
@@ -153,6 +158,7 @@ PREFERENCE = (
         "on, but two of the three are thresholds of what labelers rank by: keeping the constraint, following the instruction",
         _metadata,
         flags_by_model,
+        tried="nothing: the closed-domain use cases are those of the paper",
     ),
     Finding(
         "truthfulness",
@@ -167,6 +173,7 @@ PREFERENCE = (
         lambda records: benchmark_bars(
             records, ("truthful_generation", "truthful_generation_held_out", "truthfulness"), "Truthfulness"
         ),
+        tried="nothing",
     ),
     Finding(
         "toxicity",
@@ -181,6 +188,10 @@ PREFERENCE = (
         lambda records: benchmark_bars(
             records, ("toxicity_respectful", "toxicity_basic", "toxicity_asked"), "Toxic continuations"
         ),
+        tried=(
+            "requests for rude and for polite answers among the training prompts, and texts of which half begin "
+            "nasty; that supervised training alone makes every continuation cleaner was left as it is"
+        ),
     ),
     Finding(
         "bias",
@@ -190,5 +201,6 @@ PREFERENCE = (
         "preference training that happens to flatten every strong association of the base",
         _bias,
         lambda records: benchmark_bars(records, ("bias",), "Stereotype likelier than its mirror image (0.5: unbiased)"),
+        tried="nothing",
     ),
 )

@@ -106,6 +106,7 @@ STAGE_FINDINGS = (
         "labelers whose tastes differ so much that a group's model is of no use to another",
         _folds,
         folds_figure,
+        tried="nothing",
     ),
     Finding(
         "cost",
@@ -116,6 +117,7 @@ STAGE_FINDINGS = (
         "demonstrations and episodes there are is the scale's choice, so their order decides nothing here",
         _cost,
         cost_bars,
+        tried="nothing",
     ),
     Finding(
         "rm-batching",
@@ -124,6 +126,7 @@ STAGE_FINDINGS = (
         "shuffling the pairs into one data set overfits in a single pass; so does more than one epoch",
         "so little capacity, or so many rankings, that a completion seen several times is not remembered",
         _batching,
+        tried="the preset's rate, and 1,000 rankings; fewer, which a model could learn by heart, were not tried",
     ),
     Finding(
         "sft-checkpoint",
@@ -133,5 +136,6 @@ STAGE_FINDINGS = (
         "demonstrations so plain that validation loss never rises, or an RM score that rises while quality falls",
         _epochs,
         epochs_figure,
+        tried="six epochs of 2,400 demonstrations at the preset's rate; more of either was not tried",
     ),
 )
