@@ -27,7 +27,7 @@ class _GELUBySigmoid(nn.GELU):
 
 @contextlib.contextmanager
 def lean(model: nn.Module) -> Iterator[None]:
-    """Inside, a model on a CPU computes GELU's tanh form the cheaper way."""
+    """Inside, a model on a CPU computes GELU's tanh form the cheaper way, where no gradient is recorded."""
     found = [m for m in model.modules() if type(m) is nn.GELU and m.approximate == "tanh"]
     on_cpu = next(model.parameters()).device.type == "cpu"
     for module in found if on_cpu else ():
