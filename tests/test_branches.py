@@ -10,6 +10,8 @@ from labkit.runs import StageFolder
 from tests.test_jobs import KNOBS, build, go, numbers, wait  # noqa: F401  (build is a fixture)
 from tests.toy_job import toy_job
 
+pytestmark = pytest.mark.slow
+
 
 def contents(path):
     """Every file of a stage with its bytes."""

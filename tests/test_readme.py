@@ -32,7 +32,7 @@ RUN_BY = {
     "papermill": f"{WHOLE}.test_plain_papermill_trains_and_replays",
     "labkit findings first": f"{FINDINGS}.test_the_command_reads_what_was_made",
     "labkit iterate": f"{FINDINGS}.test_iterate_by_command_goes_on_where_it_was",
-    "labkit run own": f"{WHOLE}.test_a_model_and_data_of_ones_own_go_through_all_notebooks",
+    "labkit run own": f"{WHOLE}.test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo",
     "accelerate launch --multi_gpu --num_processes": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",
     "accelerate launch --use_fsdp": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",
     "accelerate launch --multi_gpu --num_machines": f"{LAUNCH}.test_the_line_for_several_machines_gives_it_too",
@@ -78,7 +78,7 @@ def test_make_knows_the_target(target: str) -> None:
     assert {"demo": "labkit demo", "lab": "jupyter lab"}[target] in dry.stdout
 
 
-@pytest.mark.parametrize("line", CHEAP)
+@pytest.mark.parametrize("line", [*CHEAP[:-1], pytest.param(CHEAP[-1], marks=pytest.mark.slow)])
 def test_cheap_command_runs(line: str, tmp_path: Path) -> None:
     arguments = command(line)[1:]
     if "export" in arguments:

@@ -62,6 +62,7 @@ def test_a_contestant_that_hangs_is_ended_in_time(contestant):
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
 def test_rounds_that_were_finished_before_a_hang_count(contestant):
     bout = referee.duel({"lab": contestant(TIRED)}, 5, warmup=1, seconds=4.0)
     assert len(bout.rounds["lab"]) == 1

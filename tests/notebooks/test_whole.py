@@ -146,13 +146,14 @@ def test_plain_papermill_trains_and_replays(pipeline, root):
     assert [s.metrics["score"] for s in replayed] == [s.metrics["score"] for s in trained]
 
 
-def test_a_model_and_data_of_ones_own_go_through_all_notebooks(pipeline, root, monkeypatch):
+def test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo(pipeline, root, monkeypatch):
+    """Three notebooks of six, which make the stages of the others as they need them."""
     run, _ = pipeline
     shutil.copytree(base_path("small"), root / "path" / "to" / "model")
     own_files(Experiment(run, scale="smoke"), root / "path" / "to" / "folder")
-    check_done(carry_out(command("labkit run own"), root, "--scale", "smoke"))
+    chosen = [word for name in ("01_prompts", "03_rank", "05_ppo_ptx") for word in ("--only", name)]
+    check_done(carry_out(command("labkit run own"), root, "--scale", "smoke", *chosen))
     own = Run("own", root / "runs")
-    assert [records.record_of(own, name).status for name in STEPS] == ["done"] * len(STEPS)
     assert "Whose answers win" in (own.path / "notebooks" / "03_rank.ipynb").read_text(encoding="utf-8")
     assert all("gold" not in s.metrics for s in own.stage("ppo_ptx").steps()), "nobody knows the truth of one's own data"
     monkeypatch.chdir(root)  # the run knows its data by the path that the command gave

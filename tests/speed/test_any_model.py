@@ -19,6 +19,8 @@ from labkit.models.packed import LAB_ATTENTION
 from labkit.sampling import sample
 from tests.toy import ARCHITECTURES, END, ROPE, SPECIALS, toy_rows
 
+pytestmark = pytest.mark.slow
+
 GROUPED = {**ROPE, **SPECIALS, "num_key_value_heads": 2, "max_position_embeddings": 64}
 OLD = {"vocab_size": ROPE["vocab_size"], "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, **SPECIALS}
 LATENT = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}

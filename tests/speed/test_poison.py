@@ -12,6 +12,8 @@ from labkit.sampling import engine, sample, steps
 from labkit.sampling.cache import RightAlignedCache
 from tests.toy import ARCHITECTURES, END, save_toy, toy_rows
 
+pytestmark = pytest.mark.slow
+
 HUGE = 1e4
 DTYPES = [torch.float32, torch.bfloat16]
 
