@@ -47,7 +47,10 @@ CONTESTS: dict[str, Contest] = {
     "PPO, 124M, bf16": (contests.ppo, SMALL, {"rollout_batch": 256}),
     "PPO, 0.5B, bf16": (contests.ppo, LARGE, {"rollout_batch": 64}),
 }
-DRY_RUN: dict[str, Contest] = {**both_ways("tiny", TINY), "PPO, tiny": (contests.ppo, TINY, {"rollout_batch": 16})}
+DRY_RUN: dict[str, Contest] = {  # one of each kind
+    "sampling, tiny, graphs beside steps": both_ways("tiny", TINY)["sampling, tiny, graphs beside steps"],
+    "PPO, tiny": (contests.ppo, TINY, {"rollout_batch": 16}),
+}
 
 
 def measure(todo: dict[str, Contest], seconds: float, rounds: int, path: Path) -> dict[str, Any]:

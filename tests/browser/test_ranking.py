@@ -68,6 +68,7 @@ def test_a_finger_drags_by_the_head_and_scrolls_on_the_text(lab: Lab) -> None:
             hand.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
         hand.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
+    card(board, 1).wait_for()  # a board may just be drawn anew: then there is no box
     head, lane = card(board, 1).bounding_box(), board.locator('[data-drop="rank:2"]').bounding_box()
     swipe((head["x"] + 60, head["y"] + 16), (lane["x"] + 200, lane["y"] + 20))
     board.locator(".rb-formula", has_text="B").wait_for()
