@@ -50,6 +50,7 @@ def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(folder):
     assert [numbers(s) for s in runs[0]] != [numbers(s) for s in runs[2]]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_the_uninterrupted_one(folder, tmp_path):
     knobs = replace(KNOBS, ptx_coef=0.3)
     _, whole = run(folder, knobs=knobs, pretraining=PRETRAINING)

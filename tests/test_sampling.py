@@ -28,7 +28,7 @@ def draw(model, prompts, **options):
     )
 
 
-@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("graphs", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_engine_equals_generate_token_for_token(folder, monkeypatch, graphs):
     monkeypatch.setattr(engine, "graphs_pay", lambda device: graphs)
     fast, plain = load_policy(folder, device="cpu"), AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -41,7 +41,7 @@ def test_the_engine_equals_generate_token_for_token(folder, monkeypatch, graphs)
             assert torch.allclose(torch.tensor(x.logprobs), torch.tensor(y.logprobs), atol=1e-4)
 
 
-@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("graphs", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_sliding_window_that_a_response_outgrows_is_kept(tmp_path, monkeypatch, graphs):
     """Also where a prompt alone is longer, in scores as in samples, with the rows that generate samples beside it."""
     config = MistralConfig(**ROPE, num_key_value_heads=2, max_position_embeddings=64, sliding_window=7, **SPECIALS)
@@ -209,6 +209,7 @@ class Counting(NumberTokenizer):
         return super().decode(ids, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["cached", "generate"])
 def test_a_stop_string_costs_as_much_at_every_token(tmp_path, way):
     """Twice the tokens, twice the text that is looked at: a row is not read from its beginning each time."""

@@ -15,6 +15,8 @@ from labkit.knobs import RewardKnobs, SFTKnobs, constant
 from labkit.stepwise import quiet_arguments
 from tests.stages.animals import COLOURS, demonstrations, numbers, rankings, save_base, tokenizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def base(tmp_path):
