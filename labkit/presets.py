@@ -1,4 +1,4 @@
-"""Scales of the lab: "smoke" (two minutes, for tests), "tour" (minutes, the default) and "full" (hours), beside the paper.
+"""Scales of the lab: "smoke" (a few minutes, for tests), "tour" (minutes, the default) and "full" (hours), beside the paper.
 
 A preset is the stages' settings and knobs, each made from the paper's by `but(...)`, and a sentence for every number
 that departs from the paper. `paper_table` sets them side by side, as rows and as Markdown:

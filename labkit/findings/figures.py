@@ -30,6 +30,7 @@ NAMES = {
 SWEPT = {"beta": "β = ", "gamma": "γ of the preset times ", "lr": "learning rate of the preset times "}
 VARIANTS = {"longer": "trained twice as long", "nomix": "from the unmixed init", "ensemble": "with three judges"}
 LINES = {"ppo_init": "dash", "base": "dot", "ppo_ptx": "dashdot"}  # what a sweep is seen against
+DRAWN = {"dash": "dashed", "dot": "dotted", "dashdot": "dash-dotted"}
 LABELS = {
     "tax": "benchmarks, mean of four",
     "lm_loss": "language loss, nats per token",
@@ -164,8 +165,7 @@ def sweep_figure(
         for model in ("ppo_init", *beside, *(("base",) if name in ("tax", "lm_loss") else ())):
             _level(fig, interval(list(_swept(records, model, name).values())), LINES[model], place)
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(type="category", title={"text": axis})
-    told = ", ".join(f"{LINES[m]}: {NAMES[m]}" for m in ("ppo_init", "base", *beside))
-    title = f"{title} ({told.replace('dash:', 'dashed:').replace('dot:', 'dotted:')})"
+    title = f"{title} ({', '.join(f'{DRAWN[LINES[m]]}: {NAMES[m]}' for m in ('ppo_init', 'base', *beside))})"
     fig.update_layout(
         template=template(), title=plain(title), width=1180, height=360, margin={"t": 84}, showlegend=False
     )

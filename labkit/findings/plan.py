@@ -19,6 +19,7 @@ from pathlib import Path
 
 from labkit.errors import SettingsError
 from labkit.findings.scales import SCALES, amounts_of, preset_of
+from labkit.presets import STAGES
 from labkit.runs import Run, check_name, write_json
 
 __all__ = [
@@ -54,7 +55,7 @@ NEW_RANKINGS = 0.25  # of each further round, as a share of the first round's: i
 #: Only points that a claim decides by, and those that a figure needs to have three.
 BETAS = {"ppo": (0.0, 0.5, 2.0), "ppo_ptx": (0.0, 2.0)}
 GAMMA_FACTORS = (0.01, 3.0)
-LR_FACTORS = {"ppo": (8.0,), "ppo_ptx": (8.0,)}  # of 4, 8 and 16 where PPO and PPO-ptx part, on development seeds 0 to 2
+LR_FACTORS = {"ppo": (8.0,), "ppo_ptx": (8.0,)}  # where PPO and PPO-ptx part, on development seeds
 LONGER = 2  # times the iterations
 MEMBERS = 3  # reward models of the ensemble
 ENSEMBLE = "ppo-ensemble"
@@ -102,7 +103,8 @@ class Plan:
     @property
     def settings(self) -> str:
         """Short hash of all that the scale and the sweeps set: what was made with other settings is another set."""
-        told = [preset_of(self.scale), amounts_of(self.scale), variants(self.scale), NEW_RANKINGS, MEMBERS, ROUNDS]
+        stages = {stage: preset_of(self.scale).stage(stage) for stage in STAGES}  # not the reasons given for them
+        told = [stages, amounts_of(self.scale), variants(self.scale), NEW_RANKINGS, MEMBERS, ROUNDS]
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
     def cell(self, size: str, seed: int, home: Path) -> Run:

@@ -182,13 +182,19 @@ def test_hostile_samples_are_text_and_keys_stay_in_the_board(cockpit) -> None:
     assert lab.complaints() == []
 
 
-def test_an_alert_is_applied_with_one_click(cockpit) -> None:
+def without_penalty(cockpit, alert: str):
+    """A run whose β was set to 0 by hand, and that raises this alert."""
     lab = cockpit(total=2000, seconds=0.03)
     press(lab, "start")
     lab.page.fill("[data-knob=kl_coef] .lkk-number", "0")
     lab.page.press("[data-knob=kl_coef] .lkk-number", "Enter")
-    lab.page.wait_for_selector(".lkc-alert")
+    lab.page.wait_for_selector(alert)
     wait(lab, "job.dial.knobs.kl_coef == 0")
+    return lab
+
+
+def test_an_alert_is_applied_with_one_click(cockpit) -> None:
+    lab = without_penalty(cockpit, ".lkc-alert")
     lab.page.locator(".lkc-apply").first.click()
     wait(lab, "job.dial.knobs.kl_coef == 0.02")
     assert lab.python("job.folder.ledger()[-1]['why']").startswith("alert: ")
@@ -206,12 +212,7 @@ WATCHED = """() => {
 
 
 def test_an_alert_keeps_its_row_its_focus_and_a_click_while_its_numbers_change(cockpit) -> None:
-    lab = cockpit(total=2000, seconds=0.03)
-    press(lab, "start")
-    lab.page.fill("[data-knob=kl_coef] .lkk-number", "0")
-    lab.page.press("[data-knob=kl_coef] .lkk-number", "Enter")
-    lab.page.wait_for_selector(".lkc-alert[data-rule=kl_runaway]")
-    wait(lab, "job.dial.knobs.kl_coef == 0")
+    lab = without_penalty(cockpit, ".lkc-alert[data-rule=kl_runaway]")
     lab.page.evaluate(WATCHED)
     lab.page.wait_for_function("() => watched.changes >= 2")
     kept = "() => [watched.row.isConnected, watched.row.contains(document.activeElement)]"

@@ -85,7 +85,8 @@ def test_a_branch_from_an_earlier_step_by_message_also_after_the_end(tmp_path: P
     board.job.stop()
 
 
-def test_an_alert_names_a_snapshot_that_exists_and_leads_to_it(tmp_path: Path) -> None:
+def board_that_wins_less_and_less(tmp_path: Path) -> Cockpit:
+    """Paused after step 18; "evaluate now" was pressed at every third step, and its win rate rose, then fell."""
     rates = iter([0.7, 0.8, 0.75, 0.5, 0.3, 0.2])
     board, _ = board_of(tmp_path, evaluate=lambda prompts: {"win_rate": next(rates)})
     board.job.start(paused=True)
@@ -96,6 +97,11 @@ def test_an_alert_names_a_snapshot_that_exists_and_leads_to_it(tmp_path: Path) -
             until(lambda count=count: len(board.job.steps) == count and board.job.status == "paused")
         say(board, kind="evaluate", prompts=["a"])
         until(lambda upto=upto: len(board._win_rates) == upto // 3)
+    return board
+
+
+def test_an_alert_names_a_snapshot_that_exists_and_leads_to_it(tmp_path: Path) -> None:
+    board = board_that_wins_less_and_less(tmp_path)
     plain = [replace(s, metrics={k: v for k, v in s.metrics.items() if k != "gold"}) for s in board._measured(board.job.steps)]
     board.job.steps[:] = plain
     board._alerts = (0.0, None, [])
@@ -241,16 +247,7 @@ def test_after_a_broken_promise_the_board_warns_and_rolls_back(tmp_path: Path) -
 
 
 def test_the_win_rate_of_evaluate_now_reaches_the_alerts(tmp_path: Path) -> None:
-    rates = iter([0.7, 0.8, 0.75, 0.5, 0.3, 0.2])
-    board, _ = board_of(tmp_path, evaluate=lambda prompts: {"win_rate": next(rates)})
-    board.job.start(paused=True)
-    for upto in (3, 6, 9, 12, 15, 18):
-        while len(board.job.steps) < upto:
-            count = len(board.job.steps) + 1
-            board.job.step()
-            until(lambda count=count: len(board.job.steps) == count and board.job.status == "paused")
-        say(board, kind="evaluate", prompts=["a"])
-        until(lambda upto=upto: len(board._win_rates) == upto // 3)
+    board = board_that_wins_less_and_less(tmp_path)
     measured = board._measured(board.job.steps)
     assert [(s.number, s.metrics["win_rate"]) for s in measured if "win_rate" in s.metrics][-1] == (18, 0.2)
     plain = [replace(s, metrics={k: v for k, v in s.metrics.items() if k != "gold"}) for s in measured]
