@@ -94,11 +94,18 @@ def drag(lab: Lab, source: Any, target: Any, *, shot: str | None = None) -> None
     settle(lab)
 
 
+def has_focus(target: Any) -> bool:
+    """Whether the focus is on `target`. The board may be drawn anew between finding the element and asking it: ask again."""
+    while (answer := target.evaluate("(node) => node.isConnected ? node === document.activeElement : null")) is None:
+        pass
+    return answer
+
+
 def go_to(lab: Lab, target: Any, *keys: str) -> None:
     """Press each of these keys in turn until the focus is on `target`: no mouse and no script moves it."""
     for key in keys:
         for _ in range(40):
-            if target.evaluate("(node) => node === document.activeElement"):
+            if has_focus(target):
                 return
             press(lab, key)
     pytest.fail(f"{' and '.join(keys)} never reached {target}")

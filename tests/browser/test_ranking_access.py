@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.browser.axe import violations
-from tests.browser.cards import TEXTS, card, press, settle, start
+from tests.browser.cards import TEXTS, card, has_focus, press, settle, start
 from tests.browser.lab import Lab
 
 
@@ -31,7 +31,7 @@ def test_a_screen_reader_hears_every_move(lab: Lab) -> None:
     assert [card(board, n).get_attribute("aria-posinset") for n in (0, 2)] == ["1", "2"]
     assert card(board, 2).get_attribute("aria-setsize") == "5"
     assert box.get_by_role("group", name="Rank 2").get_by_role("option").count() == 2
-    assert card(board, 2).evaluate("(node) => node === document.activeElement"), "the focus follows the card"
+    assert has_focus(card(board, 2)), "the focus follows the card"
     press(lab, "ArrowUp")
     hears("C moved to rank 1 of 5")
     press(lab, "Backspace")
