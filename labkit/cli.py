@@ -169,7 +169,9 @@ def winrate(
 def labels_export(
     files: Annotated[list[Path], typer.Argument(help="Label logs, folders of them, or other files of rankings.")],
     out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
-    to: Annotated[str, typer.Option(help="kwise: a row per ranking, with all that is known; trl: a row per pair.")] = "kwise",
+    to: Annotated[
+        str, typer.Option(help="kwise: a row per ranking, with all that is known; trl: a row per pair.")
+    ] = "kwise",
     margin: Annotated[str, typer.Option(help="Of a pair: rank, likert or none.")] = "rank",
 ) -> None:
     """Hand labels on, as K-wise rows grouped by prompt or as TRL's prompt, chosen, rejected and margin."""
@@ -186,19 +188,25 @@ def findings(
     seeds: Annotated[str, typer.Option(help="Seeds, comma-separated; 0 to 11 were used in development.")] = (
         "12,13,14,15,16"
     ),
-    judge: Annotated[str, typer.Option(help="Size whose answers are ranked for the reward model; by default the middle one.")] = "",
+    judge: Annotated[
+        str, typer.Option(help="Size whose answers are ranked for the reward model; by default the middle one.")
+    ] = "",
     sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the judge's.")] = "",
     jobs: Annotated[int | None, typer.Option(help="Pieces at once; default: one per GPU, else per core.")] = None,
     only_read: Annotated[bool, typer.Option("--read", help="Run nothing: only measure what is recorded.")] = False,
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Run nothing: print each run with what it costs, and the total.")
     ] = False,
+    elsewhere: Annotated[
+        list[Path] | None, typer.Option("--with", help="findings.json of other seeds, decided together. Repeatable.")
+    ] = None,
     as_json: AsJson = False,
     root: Root = Path("runs"),
 ) -> None:
     """Reproduce the paper's findings: run what is missing, decide each of them, write a report. Resumable."""
     import json
 
+    from labkit.findings.merge import joined
     from labkit.findings.plan import load_plan, plan_of, whole_numbers
     from labkit.findings.report import read_findings, summary_line, table_text, to_json, write_reports
     from labkit.runs import check_name
@@ -216,9 +224,13 @@ def findings(
         say = (lambda line: print(line, file=sys.stderr)) if as_json else print
         errors = carry_out(load_plan(home, wanted), home, jobs=jobs, say=say)
     records, outcomes = read_findings(home)
-    page = write_reports(home, records, outcomes)
+    plan, told = records.plan, ""
+    for file in elsewhere or []:
+        plan, outcomes, said = joined(plan, outcomes, file)
+        told += said
+    page = write_reports(home, records, outcomes, plan, told)
     if as_json:
-        print(json.dumps(to_json(records.plan, outcomes), indent=1, ensure_ascii=False))
+        print(json.dumps(to_json(plan, outcomes), indent=1, ensure_ascii=False))
     else:
         print(f"\n{table_text(outcomes)}\n\n{summary_line(outcomes)}\nReport: {page}")
     _fail_unless_done([f"{key}: {error}" for key, error in errors.items()])

@@ -102,9 +102,9 @@ class Plan:
 
     @property
     def settings(self) -> str:
-        """Short hash of all that the scale and the sweeps set: what was made with other settings is another set."""
+        """Short hash of all that the scale, the sweeps and the world set: what was made with others is another set."""
         stages = {stage: preset_of(self.scale).stage(stage) for stage in STAGES}  # not the reasons given for them
-        told = [stages, amounts_of(self.scale), variants(self.scale), NEW_RANKINGS, MEMBERS, ROUNDS]
+        told = [stages, amounts_of(self.scale), variants(self.scale), NEW_RANKINGS, MEMBERS, ROUNDS, *_world()]
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
     def cell(self, size: str, seed: int, home: Path) -> Run:
@@ -151,6 +151,16 @@ class Plan:
 
     def to_json(self) -> dict[str, object]:
         return {**asdict(self), "settings": self.settings}
+
+
+def _world() -> list[object]:
+    """What judges, labelers and pretrained bases are made of."""
+    from labkit.world.judge import WEIGHTS
+    from labkit.world.labelers import SLIPS, hire_labelers
+    from labkit.world.pretrain import BASES
+
+    recipes = [file.read_text(encoding="utf-8") for file in sorted(BASES.glob("*/recipe.json"))]
+    return [dict(WEIGHTS), dict(SLIPS), [asdict(h) for h in hire_labelers()], recipes]
 
 
 def _is_beyond(task: Task) -> bool:

@@ -99,17 +99,22 @@ def to_json(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {"plan": plan.to_json(), "findings": [o.to_json() for o in outcomes]}
 
 
-def write_reports(home: Path, records: Records, outcomes: Sequence[Outcome]) -> Path:
-    """Write findings.json, findings.md and index.html into `home`; returns the page."""
-    plan = records.plan
+def write_reports(
+    home: Path, records: Records, outcomes: Sequence[Outcome], plan: Plan | None = None, elsewhere: str = ""
+) -> Path:
+    """Write findings.json, findings.md and index.html into `home`; returns the page.
+
+    plan: where outcomes rest on more seeds than the records do (`labkit.findings.merge`); elsewhere: where those are from.
+    """
+    plan = plan or records.plan
     write_json(home / "findings.json", to_json(plan, outcomes))
-    write_text(home / "findings.md", _markdown(home, plan, outcomes))
+    write_text(home / "findings.md", _markdown(home, plan, outcomes, elsewhere))
     found = [(o, _picture(o, records)) for o in outcomes]
     return write_page(
         home / "index.html",
         "findings.html",
         title=f"The paper's findings, reproduced: {home.name}",
-        about=about(home, plan),
+        about=about(home, plan, elsewhere),
         summary=summary_line(outcomes),
         sheets=[s for s in _sheets(plan) if (home / s).exists()],
         findings=[
@@ -130,14 +135,14 @@ def _sheets(plan: Plan) -> list[str]:
     return [f"{size}-s{seed}/report/sheet.html" for size in plan.sizes for seed in plan.seeds]
 
 
-def about(home: Path, plan: Plan) -> str:
+def about(home: Path, plan: Plan, elsewhere: str = "") -> str:
     """With which seeds, when and on what it was measured, and what the intervals do not cover."""
     seen = [s for s in plan.seeds if s in DEVELOPMENT_SEEDS]
     caution = f" Seeds {', '.join(map(str, seen))} were used while the lab was built." if seen else ""
     return (
         f"Scale {plan.scale}; sizes {', '.join(plan.sizes)}; seeds {', '.join(map(str, plan.seeds))}; one reward model "
         f"per seed, from rankings of the {plan.judge} SFT model's answers, serves all sizes; sweeps (γ, β, learning rate, "
-        f"longer training, mix of the init, long SFT) at size {', '.join(plan.sweep)} alone. {_measured(home, plan)} "
+        f"longer training, mix of the init, long SFT) at size {', '.join(plan.sweep)} alone. {_measured(home, plan)} {elsewhere}"
         f"Report written {moment(time.time())}. Intervals: 95 %, Student, over seeds; differences within a seed; fewer than "
         f"{FEWEST_SEEDS} seeds decide nothing.{caution} {CONDITIONAL} {GLOSSARY}"
     )
@@ -178,11 +183,18 @@ def _picture(outcome: Outcome, records: Records) -> str:
     return base64.b64encode(draw_png(figure_of(outcome, records))).decode("ascii")
 
 
-def _markdown(home: Path, plan: Plan, outcomes: Sequence[Outcome]) -> str:
+def _markdown(home: Path, plan: Plan, outcomes: Sequence[Outcome], elsewhere: str) -> str:
     def cell(text: object) -> str:
         return str(text).replace("|", "\\|").replace("\n", " ")
 
-    lines = [f"# The paper's findings, reproduced: {home.name}", "", about(home, plan), "", summary_line(outcomes), ""]
+    lines = [
+        f"# The paper's findings, reproduced: {home.name}",
+        "",
+        about(home, plan, elsewhere),
+        "",
+        summary_line(outcomes),
+        "",
+    ]
     lines += ["| finding | paper | what the paper says | ours | verdict | seeds |", "|---|---|---|---|---|---|"]
     for o in outcomes:
         f = o.finding
