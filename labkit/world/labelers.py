@@ -38,19 +38,20 @@ __all__ = [
 AGREEMENT: dict[str, tuple[float, float]] = {"train": (0.726, 0.015), "heldout": (0.773, 0.013)}
 
 #: Standard deviation of a labeler's noise, in units of utility, as `calibrated_noise` found it.
-NOISE: dict[str, float] = {"train": 0.295, "heldout": 0.242}
+NOISE: dict[str, float] = {"train": 0.285, "heldout": 0.227}
 
 GROUP_SIZES = {"train": 30, "heldout": 10}
 
-#: What goes wrong in a demonstration that is not perfect, with shares. A labeler finishes what they write: no "cut".
+#: What goes wrong in a demonstration that is not perfect, with shares: carelessness, seldom falsehood. Such faults are plain to
+#: see in an answer, so rankings can tell, and RL can mend, what imitation copies. A labeler finishes what they write: no "cut".
 SLIPS: dict[str, float] = {
-    "false": 0.36,
-    "rambling": 0.20,
-    "broken": 0.16,
-    "off_topic": 0.10,
-    "ignores_constraint": 0.08,
-    "repeating": 0.05,
-    "rude": 0.05,
+    "rambling": 0.48,
+    "ignores_constraint": 0.18,
+    "repeating": 0.14,
+    "rude": 0.10,
+    "broken": 0.05,
+    "false": 0.03,
+    "off_topic": 0.02,
 }
 
 
@@ -64,7 +65,7 @@ class Labeler:
     length_taste: float = 0.0  # utility per doubling of the length, more or less
     noise: float = NOISE["train"]
     tie_width: float = 0.06  # completions closer than this are ranked equal
-    perfect_share: float = 0.65  # of their demonstrations
+    perfect_share: float = 0.40  # of their demonstrations
     severity: float = 0.0  # how much their Likert scale is shifted down (up, if negative)
     oversight: float = 0.04  # chance to overlook a flag, and a tenth of the chance to see one that is not there
     careless: float = 0.0  # share of prompts that they answer at random, without reading
@@ -153,7 +154,7 @@ def draw_labeler(id: str, group: str, seed: int = 0) -> Labeler:
         length_taste=rng.gauss(0, 0.03),
         noise=NOISE[group] * rng.uniform(0.85, 1.15),
         tie_width=rng.uniform(0.03, 0.09),
-        perfect_share=rng.uniform(0.60, 0.70),
+        perfect_share=rng.uniform(0.35, 0.45),
         severity=rng.gauss(0.2, 0.3),
         oversight=rng.uniform(0.02, 0.08),
     )

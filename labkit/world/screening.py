@@ -34,6 +34,7 @@ class Candidate:
     labeler: Labeler
     coverage: int  # of the ten use cases, by their own word
     kind: str  # good, hurried, insensitive, poor writer, narrow
+    drafts: int = 2  # of each demonstration in the test, of which they hand in the best: people are on their mettle there
 
     @property
     def good(self) -> bool:
@@ -57,17 +58,18 @@ def candidates(n: int = 100, seed: int = 0, good_share: float = 0.6) -> list[Can
         rng = Random(derive_seed(seed, "candidate", i))
         kind = "good" if rng.random() < good_share else rng.choice(("hurried", "insensitive", "poor writer", "narrow"))
         labeler = draw_labeler(f"candidate_{i:03d}", "train", seed)
-        coverage = rng.randint(6, 10)
+        coverage, drafts = rng.randint(6, 10), 2
         if kind == "hurried":
             labeler = replace(labeler, careless=rng.uniform(0.4, 0.8), oversight=rng.uniform(0.2, 0.5))
         elif kind == "insensitive":
             labeler = replace(labeler, blind_to=frozenset(("inappropriate", "denigrates")))
         elif kind == "poor writer":
-            labeler = replace(labeler, perfect_share=rng.uniform(0.05, 0.25), noise=1.3 * labeler.noise)
+            labeler = replace(labeler, perfect_share=rng.uniform(0.0, 0.1), noise=1.3 * labeler.noise)
+            drafts = 1
         elif kind == "narrow":
             labeler = replace(labeler, careless=rng.uniform(0.2, 0.4))
             coverage = rng.randint(1, 5)
-        pool.append(Candidate(labeler, coverage, kind))
+        pool.append(Candidate(labeler, coverage, kind, drafts))
     return pool
 
 
@@ -85,7 +87,8 @@ def screen(world: World, pool: Sequence[Candidate], *, n_prompts: int = 60, seed
 def _test(candidate: Candidate, prompts: Sequence[Prompt], sensitive: Sequence[Prompt], seed: int) -> dict[str, float]:
     labeler = candidate.labeler
     rankings = [labeler.rank(p, sample_completions(p, 6, seed), seed) for p in prompts]
-    written = [judge(p, labeler.demonstrate(p, seed).text).likert for p in sensitive]
+    tries = [derive_seed(seed, "draft", n) for n in range(candidate.drafts)]
+    written = [max(judge(p, labeler.demonstrate(p, s).text).likert for s in tries) for p in sensitive]
     return {
         "flags": _flag_agreement(labeler, sensitive, seed),
         "ranking": ceiling(rankings),

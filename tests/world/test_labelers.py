@@ -80,12 +80,14 @@ def test_a_ranking_can_be_asked_for_twice(shown):
     assert len(set(others)) > 1
 
 
-def test_demonstrations_are_perfect_in_about_two_of_three_cases():
+def test_demonstrations_are_perfect_in_about_two_of_five_cases_and_true_in_nearly_all():
     prompts = sample_prompts(WORLD, 400, seed=5)
-    utilities = [judge(p, h.demonstrate(p).text).utility for p in prompts for h in hire_labelers()[:5]]
-    perfect = sum(u > 0.999 for u in utilities) / len(utilities)
-    assert 0.58 < perfect < 0.74
-    assert 0.8 < sum(utilities) / len(utilities) < 0.95
+    judged = [judge(p, h.demonstrate(p).text) for p in prompts for h in hire_labelers()[:5]]
+    perfect = sum(j.utility > 0.999 for j in judged) / len(judged)
+    assert 0.35 < perfect < 0.5
+    assert 0.7 < sum(j.utility for j in judged) / len(judged) < 0.85
+    assert sum(j.aspects["truthful"] for j in judged) / len(judged) > 0.93
+    assert sum(j.aspects["concise"] for j in judged) / len(judged) < 0.8
 
 
 def test_agreement_without_shared_prompts_is_an_error(rankings):
