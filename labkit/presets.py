@@ -108,7 +108,7 @@ def _tour() -> Preset:
         sft=base.sft.but(epochs=4, lr=2e-3, dropout=0.0, valid_samples=128),
         ppo_init=base.ppo_init.but(epochs=4, lr=2e-3, dropout=0.0),
         reward=base.reward.but(batch_size=16, lr=5e-4, micro_batch=8, settle_head=True),
-        ppo=base.ppo.but(steps=30, batch=128, minibatch=32, max_new_tokens=32, warmup=3, ptx_tokens=8, ema_decay=0.9),
+        ppo=base.ppo.but(steps=45, batch=128, minibatch=32, max_new_tokens=32, warmup=3, ptx_tokens=8, ema_decay=0.9),
         ppo_knobs=base.ppo_knobs.turned(policy_lr=5e-4, value_lr=2e-3, kl_coef=0.1, ptx_coef=0.2),
     )
 

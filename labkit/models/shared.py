@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,7 +21,7 @@ from labkit.models.packed import LAB_ATTENTION, packed_logits
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["PrefixLayout", "completion_scores"]
+__all__ = ["PrefixLayout", "completion_scores", "completion_states"]
 
 Rows = Sequence[Sequence[int]]
 
@@ -86,7 +86,23 @@ def completion_scores(model: PreTrainedModel, prompts: Rows, responses: Sequence
     return packed_logits(model, rows, keep=(torch.tensor([len(row) for row in rows]).cumsum(0) - 1).to(device))
 
 
+def completion_states(model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows]) -> torch.Tensor:
+    """(T, d) last hidden states of each prompt once, its responses behind it; only for models with the lab's attention."""
+    passed, _ = _shared_inputs(model, prompts, responses)
+    return model.base_model(**passed).last_hidden_state[0]
+
+
 def _shared_pass(model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows]) -> torch.Tensor:
+    passed, keep = _shared_inputs(model, prompts, responses)
+    with only_needed(model, keep):
+        values = model(**passed).logits
+    return values[0, keep, 0]
+
+
+def _shared_inputs(
+    model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows]
+) -> tuple[dict[str, Any], torch.Tensor]:
+    """What a pass over prompts and their responses is called with, and where each response's last token lies."""
     device = model.get_input_embeddings().weight.device
     ids, positions, last = [], [], []
     for prompt, group in zip(prompts, responses, strict=True):
@@ -96,13 +112,11 @@ def _shared_pass(model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows
             ids += response
             positions += range(len(prompt), len(prompt) + len(response))
             last.append(len(ids) - 1)
-    keep = torch.tensor(last, device=device)
-    with only_needed(model, keep):
-        values = model(
-            input_ids=torch.tensor(ids, device=device)[None],  # (1, T)
-            position_ids=torch.tensor(positions, device=device)[None],  # (1, T)
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # prepared: the library builds none
-            layout=PrefixLayout.of([len(p) for p in prompts], [[len(r) for r in rs] for rs in responses], device),
-            use_cache=False,
-        ).logits
-    return values[0, keep, 0]
+    passed = {
+        "input_ids": torch.tensor(ids, device=device)[None],  # (1, T)
+        "position_ids": torch.tensor(positions, device=device)[None],  # (1, T)
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # prepared: the library builds none
+        "layout": PrefixLayout.of([len(p) for p in prompts], [[len(r) for r in rs] for rs in responses], device),
+        "use_cache": False,
+    }
+    return passed, torch.tensor(last, device=device)

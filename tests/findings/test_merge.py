@@ -10,21 +10,23 @@ import pytest
 from typer.testing import CliRunner
 
 from labkit.errors import DataError, SettingsError
-from labkit.findings import load_plan, measure_all, plan_of, write_reports
+from labkit.findings import load_plan, measure_all, plan_of
 from labkit.findings.merge import joined
 from labkit.findings.plan import Plan
 from labkit.findings.records import Records
+from labkit.findings.report import to_json
+from labkit.runs import write_json
 from tests.findings.recorded import record_all
 
 SIZES = ["small", "medium"]
 
 
 def a_set(root: Path, name: str, seeds: list[int]) -> tuple[Plan, Records]:
-    """Records of these seeds under root/name, with their report beside them."""
+    """Records of these seeds under root/name, with what was measured from them beside."""
     plan = load_plan(root / name, plan_of("tour", SIZES, seeds))
     record_all(root / name, plan, 1)
     records = Records(root / name, plan)
-    write_reports(root / name, records, measure_all(records))
+    write_json(root / name / "findings.json", to_json(plan, measure_all(records)))
     return plan, records
 
 
@@ -74,6 +76,7 @@ def test_what_cannot_be_compared_is_refused(sets: Path, tmp_path: Path) -> None:
             joined(records.plan, outcomes, tmp_path / bad)
 
 
+@pytest.mark.slow
 def test_the_command_joins_them_and_the_report_says_so(sets: Path) -> None:
     from labkit.cli import app
 

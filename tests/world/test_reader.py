@@ -12,7 +12,7 @@ from labkit.world.facts import build_world
 from labkit.world.judge import judge
 from labkit.world.muon import Muon, orthogonal
 from labkit.world.pretrain import CONTEXT, base_path, corpus_loss
-from labkit.world.reader import FINISH, READER, marking_accuracy, taken, train_reader
+from labkit.world.reader import ANSWERING, MARKING, likelihood_accuracy, marking_accuracy, taken, train_reader
 from labkit.world.rows import packed_rows
 
 
@@ -94,7 +94,7 @@ def test_the_shipped_reader_marks_exercises_it_never_saw_and_still_speaks(world)
 
     record = json.loads((base_path("reader") / "recipe.json").read_text())
     assert [record["before"]["recipe"], record["recipe"]] == [
-        {**asdict(recipe), "betas": list(recipe.betas)} for recipe in (READER, FINISH)
+        {**asdict(recipe), "betas": list(recipe.betas)} for recipe in (ANSWERING, MARKING)
     ]
     assert record["marking_accuracy"] > 0.9
     model = AutoModelForCausalLM.from_pretrained(base_path("reader")).float()
@@ -139,10 +139,21 @@ def last_states(model, prompt, responses) -> torch.Tensor:
         )
 
 
+def test_the_shipped_reader_finds_right_answers_likelier_than_the_base_does(world):
+    from labkit.models import load_tokenizer, new_reward_model
+
+    found = taken(load_tokenizer(base_path("reader")), exercises(world, 9, "valid"), 60)
+    reader, medium = (
+        likelihood_accuracy(new_reward_model(base_path(name), 0, device="cpu"), found) for name in ("reader", "medium")
+    )
+    assert reader > medium + 0.1 and reader > 0.85, (reader, medium)
+
+
 @pytest.mark.slow
-def test_a_few_steps_of_the_command_leave_a_language_model_with_its_record(world, tmp_path):
+@pytest.mark.parametrize("course", [ANSWERING, MARKING])
+def test_a_few_steps_of_the_command_leave_a_language_model_with_its_record(world, tmp_path, course):
     record = train_reader(
-        tmp_path, replace(READER, start="small", steps=3, questions=4, rows=1), world, report=lambda line: None
+        tmp_path, replace(course, start="small", steps=3, questions=4, rows=1), world, report=lambda line: None
     )
     saved = json.loads((tmp_path / "recipe.json").read_text())
     assert saved["exercises"] == 12 and saved["recipe"]["start"] == "small"
