@@ -53,7 +53,7 @@ def reader_cost(told: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> flo
     """Operations of the training that made a reader of its start: corpus rows, and every prompt and answer of exercises.
 
     None for a reward base that is no reader. The recipe counts exercises; their tokens are measured on a sample. All
-    answers of an exercise share one reading of its prompt.
+    answers of an exercise share one reading of its prompt; a course without marks reads the right ones alone.
     """
     if "exercises" not in told:
         return None
@@ -63,7 +63,8 @@ def reader_cost(told: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> flo
 
     recipe = told["recipe"]
     drawn = exercises(build_world(told["world_seed"]), recipe["seed"], stray=recipe["stray"])
-    read = statistics.fmean(len(p) + sum(map(len, answers)) for p, answers, _ in taken(tokenizer, drawn, SAMPLE))
+    found = [(p, answers if recipe["marks"] else answers[:right]) for p, answers, right in taken(tokenizer, drawn, SAMPLE)]
+    read = statistics.fmean(len(p) + sum(map(len, answers)) for p, answers in found)
     earlier = reader_cost(told.get("before", {}), tokenizer) or 0.0  # a reader may have been made in several courses
     return earlier + TRAINING * told["parameters"] * (told["tokens"] + told["exercises"] * read)
 
