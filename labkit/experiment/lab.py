@@ -43,7 +43,7 @@ class Experiment:
 
     run: where everything lies. scale: smoke, tour or full. model: what the policy starts from, a size of the world's base
     (small, medium, large), a folder or a hub name. reward_base: the same for the reward and value model, or "reader",
-    the world's base that has learnt to mark answers; as in the paper one kind of RM serves policies of every size.
+    the world's base that has learnt to answer and to mark; as in the paper one kind of RM serves policies of every size.
     data: "world" or a folder of your own files. What is not given is what the run was prepared with; else "medium", the
     reader for the world's bases and the model itself for others, and "world".
     """

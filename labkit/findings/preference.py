@@ -134,8 +134,9 @@ PREFERENCE = (
         _order,
         win_rates_by_size,
         tried=(
-            "more, fewer and smaller PPO steps, batches of 128 and 256, more and noise-free rankings, a reward "
-            "model's base with harder and with graded exercises (EXPERIMENTS.md): none made PPO win by more"
+            "more, fewer and smaller PPO steps, batches of 128 and 256, more and noise-free rankings, which made PPO win "
+            "by no more; demonstrations that are careless, not false, a reward model's base that can tell how likely it "
+            "found an answer, and more episodes, which did (EXPERIMENTS.md)"
         ),
     ),
     Finding(

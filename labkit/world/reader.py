@@ -1,4 +1,4 @@
-"""The reader: the base of the reward model, a language model that has learnt to mark answers.
+"""The reader: the base of the reward model, a language model that has learnt to answer, to mark, and to know its surprise.
 
     python -m labkit.world.reader          # rebuilds bases/reader/ from bases/medium/
 
