@@ -50,9 +50,7 @@ class ReaderRecipe(Recipe):
 
     start: str = "medium"  # the base that it begins from
     questions: int = 32  # exercises per step
-    marks: bool = (
-        True  # whether it learns to mark, from wrong answers too; else it learns to answer, from right ones alone
-    )
+    marks: bool = True  # it learns to mark, from wrong answers too; else to answer, from right ones alone
     stray: bool = True  # whether wrong answers of the wrong kind are among them
 
 
