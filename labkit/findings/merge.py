@@ -50,8 +50,7 @@ def _with(claim: Claim, row: dict[str, Any] | None, seeds: Sequence[int]) -> Cla
     values = {int(seed): value for seed, value in row["by_seed"].items()} if row else {}
     told = {int(seed): why for seed, why in row["lost"].items()} if row else {}
     lost = {seed: told.get(seed, "not measured in that set") for seed in seeds if seed not in values}
-    own = claim.by_seed
-    return replace(claim, by_seed=BySeed({**own, **values}, {**getattr(own, "lost", {}), **lost}))
+    return replace(claim, by_seed=BySeed({**claim.by_seed, **values}, {**claim.lost, **lost}))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -59,11 +58,7 @@ def _read(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
         complete = isinstance(found, dict) and "settings" in found["plan"] and isinstance(found["findings"], list)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{file} is no findings.json of `labkit findings`: {error!r}. Give the file of another set."
-        ) from None
+        raise DataError(f"{file} is no findings.json of another set: {error!r}. Give one that `labkit findings` wrote.") from None
     if not complete:
-        raise DataError(
-            f"{file} is no findings.json of `labkit findings`, or of an older one. Give the file of another set."
-        )
+        raise DataError(f"{file} is no findings.json of another set, or an older one. Give one that `labkit findings` wrote.")
     return found
