@@ -12,7 +12,7 @@ from labkit.errors import InvariantError
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import response_logprobs
 from labkit.ppo import PPOSettings, Rollout, loop, rollout, update
-from labkit.ppo.rollout import generate, reward_episodes
+from labkit.ppo.rollout import encoded, generate, reward_episodes
 from tests.toy import NumberTokenizer, even_share, save_toy, toy_prompts, toy_state
 
 loop_module = import_module("labkit.ppo.loop")  # the name labkit.ppo.loop is the function
@@ -119,7 +119,7 @@ def test_no_seed_comes_twice_among_episodes_iterations_and_processes(state, monk
         monkeypatch.setattr(
             rollout, "sample", lambda *a, **k: seen.update({(number, rank, world): k["seeds"]}) or sample(*a, **k)
         )
-        batch = generate(state, toy_prompts(50), KNOBS, SETTINGS, number)
+        batch = generate(state, toy_prompts(50), encoded(state.tokenizer, toy_prompts(50)), KNOBS, SETTINGS, number)
         return {(p.id, tuple(r)) for p, r in zip(batch.prompts, batch.response_ids, strict=True)}
 
     for number in (1, 2):

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["checkpoint_layers", "recomputing"]
 
+ASKED = "_labkit_checkpoints"  # on a model: `checkpoint_layers` was asked for it
+
 
 def checkpoint_layers(model: PreTrainedModel) -> PreTrainedModel:
     """Let every pass of `model` with gradients checkpoint its layers; returns the model."""
+    setattr(model, ASKED, True)
     with contextlib.suppress(ValueError):  # the sentence below serves for that too
         model.activation_checkpointing_enable({"use_reentrant": False})
     if not _layers(model):
@@ -34,7 +37,8 @@ def checkpoint_layers(model: PreTrainedModel) -> PreTrainedModel:
 @contextlib.contextmanager
 def recomputing(model: nn.Module) -> Iterator[None]:
     """Inside, a pass with gradients checkpoints the layers for which `checkpoint_layers` asked; else nothing changes."""
-    resting = [m for m in _layers(model) if not m.training] if torch.is_grad_enabled() else []
+    asked = torch.is_grad_enabled() and getattr(getattr(model, "module", model), ASKED, False)
+    resting = [m for m in _layers(model) if not m.training] if asked else []
     for layer in resting:
         layer.training = True  # of the layer alone: `train()` would wake the dropout inside it
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 __all__ = ["only_needed"]
 
 _FEED_FORWARD = ("mlp", "feed_forward", "ffn")
+_FOUND: WeakKeyDictionary[nn.Module, tuple[nn.Module | None, nn.Module | None]] = WeakKeyDictionary()
 
 
 @contextlib.contextmanager
@@ -52,7 +54,13 @@ def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
 
 
 def _last_feed_forward(model: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
-    """The last decoder layer and its feed-forward block, by the name that `transformers` gives it."""
+    """The last decoder layer and its feed-forward block, by the name that `transformers` gives it; looked for once."""
+    if model not in _FOUND:
+        _FOUND[model] = _look_for_last(model)
+    return _FOUND[model]
+
+
+def _look_for_last(model: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
     stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m)]
     layers = max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()), default=None)
     if layers is None:

@@ -2,6 +2,7 @@
 
 Rows of unequal length lie end to end in a packed row. Attention alone needs them side by side, so they are moved to
 grids and back, once per layer. Rows stand at the left of a grid, so causality alone hides the padding at their right.
+A kernel that knows where rows end reads them as they lie; it asks for `ends`, and no grid is laid out.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import torch
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "Places"]
 
 #: A grid takes rows up to this much longer than its shortest, and a few tokens more. On a CPU several small grids cost
 #: less than the padding of one (attention of 64 rows of 17 to 74 tokens: a third); on a GPU one kernel for all is best.
@@ -20,19 +23,17 @@ STRETCH, SLACK = 1.25, 4
 
 
 @dataclass(frozen=True)
-class Layout:
+class Places:
     """Where each of T packed tokens stands on grids whose G places are numbered end to end."""
 
     grids: tuple[tuple[int, int], ...]  # (rows, longest) of each grid
-    where: (
-        torch.Tensor | None
-    )  # (G,) the packed token at each place, any at all on padding; None: already one full grid
+    where: torch.Tensor | None  # (G,) the packed token at each place, any on padding; None: already one full grid
     slots: torch.Tensor | None  # (T,) the place of each packed token
     padding: torch.Tensor | None  # (P,) places that hold none
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> Layout:
-        """The layout of rows of these lengths, whatever their order."""
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Places:
+        """The places of rows of these lengths, whatever their order."""
         if min(lengths) == max(lengths):
             return cls(((len(lengths), lengths[0]),), None, None, None)
         long = torch.tensor(lengths)
@@ -49,25 +50,46 @@ class Layout:
         places[~present] = 0
         return cls(tuple(grids), *(t.to(device) for t in (places, slots, (~present).nonzero().squeeze(1))))
 
+
+@dataclass(frozen=True)
+class Layout:
+    """Rows of these lengths, end to end in a packed row of T tokens on `device`."""
+
+    lengths: tuple[int, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Layout:
+        return cls(tuple(lengths), device)
+
+    @cached_property
+    def places(self) -> Places:
+        return Places.of(self.lengths, self.device)
+
+    @cached_property
+    def ends(self) -> torch.Tensor:
+        """(rows + 1,) int32: where each row begins in the packed row, and where the last one ends."""
+        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32).to(self.device)
+
     @property
     def longest(self) -> int:
-        return max(longest for _, longest in self.grids)
+        return max(self.lengths)
 
     def spread(self, packed: torch.Tensor) -> list[torch.Tensor]:
         """(1, H, T, d) packed -> for each grid (rows, H, longest, d)."""
         _, heads, tokens, width = packed.shape
-        flat = packed[0].transpose(0, 1).reshape(tokens, heads * width)
-        if self.where is not None:
-            flat = _Move.apply(flat, self.where, self.slots, None)
-        parts = flat.split([rows * longest for rows, longest in self.grids])
-        return [p.view(*grid, heads, width).transpose(1, 2) for p, grid in zip(parts, self.grids, strict=True)]
+        flat, places = packed[0].transpose(0, 1).reshape(tokens, heads * width), self.places
+        if places.where is not None:
+            flat = _Move.apply(flat, places.where, places.slots, None)
+        parts = flat.split([rows * longest for rows, longest in places.grids])
+        return [p.view(*grid, heads, width).transpose(1, 2) for p, grid in zip(parts, places.grids, strict=True)]
 
     def gather(self, grids: Sequence[torch.Tensor]) -> torch.Tensor:
         """For each grid (rows, H, longest, d) -> (1, T, H, d) packed."""
         heads, width = grids[0].shape[1], grids[0].shape[3]
-        flat = torch.cat([g.transpose(1, 2).reshape(-1, heads * width) for g in grids])
-        if self.where is not None:
-            flat = _Move.apply(flat, self.slots, self.where, self.padding)
+        flat, places = torch.cat([g.transpose(1, 2).reshape(-1, heads * width) for g in grids]), self.places
+        if places.where is not None:
+            flat = _Move.apply(flat, places.slots, places.where, places.padding)
         return flat.view(1, -1, heads, width)
 
 

@@ -2,6 +2,7 @@
 
 Every linear layer, the head and the loss see real tokens only. The attention product alone is done on padded
 grids (`layout.py`), by a function registered with the library's attention interface; no model code of ours is involved.
+On CUDA in half precision flash attention reads the rows as they lie, and there are no grids.
 Without a `Layout` that function is plain scaled-dot-product attention, so trainers and `generate` work as usual.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -47,8 +49,28 @@ def _attention(
         )
     if layout is None:
         return _one_token(query, key, value, _within(attention_mask, window), scaling), None
+    if _flash_reads(query, value, layout, dropout):
+        return _by_row_ends(query, key, value, layout, scaling, window), None
     grids = zip(layout.spread(query), layout.spread(key), layout.spread(value), strict=True)
     return layout.gather([_causal(q, k, v, scaling, dropout, window) for q, k, v in grids]), None
+
+
+def _flash_reads(q: torch.Tensor, v: torch.Tensor, layout: Layout, dropout: float) -> bool:
+    """Whether flash attention takes packed rows like these as they lie."""
+    half, width = v.dtype in (torch.bfloat16, torch.float16), v.shape[3]
+    whole = isinstance(layout, Layout)  # not rows that share their prompts
+    return whole and v.is_cuda and half and width == q.shape[3] and width % 8 == 0 and width <= 256 and not dropout
+
+
+def _by_row_ends(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, scale: float | None, window: int | None
+) -> torch.Tensor:
+    """(1, H, T, d) packed -> (1, T, H, d): causal attention within each row, `window` tokens back at most."""
+    q, k, v = (x[0].transpose(0, 1).to(v.dtype) for x in (q, k, v))  # rotary embeddings leave q and k in fp32
+    back = -1 if window is None else window - 1
+    shared = {"enable_gqa": True} if q.shape[1] != k.shape[1] else {}
+    ends, longest = layout.ends, layout.longest
+    return varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale, window_size=(back, 0), **shared)[None]
 
 
 def _one_token(

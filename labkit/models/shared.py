@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from labkit.models.last_layer import only_needed
-from labkit.models.layout import Layout
+from labkit.models.layout import Places
 from labkit.models.packed import LAB_ATTENTION, packed_logits
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class PrefixLayout:
     def of(cls, prompts: Sequence[int], responses: Rows, device: torch.device) -> PrefixLayout:
         """The layout of prompts of these lengths, each followed by responses of these lengths."""
         lengths = [p + r for p, rs in zip(prompts, responses, strict=True) for r in rs]
-        apart = Layout.of(lengths, torch.device("cpu"))  # as if each row had the prompt for itself
+        apart = Places.of(lengths, torch.device("cpu"))  # as if each row had the prompt for itself
         shared, first = _joined(prompts, responses)
         if apart.where is not None:
             shared, first = shared[apart.where], apart.slots[first]

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.knobs import PPOKnobs, Schedule
-from labkit.models import encode_prompt
 from labkit.ppo import checks
 from labkit.ppo.measure import metrics_of, of_processes, sample_rows
 from labkit.ppo.pretraining import Pretraining
-from labkit.ppo.rollout import generate, reward_episodes, score_episodes
+from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.sharding import agreed, dot, total_norm, use_device
 from labkit.ppo.update import Tally, apply_gradients, policy_gradient, ppo_gradients, ptx_gradients
 from labkit.types import Prompt, Step
@@ -53,9 +52,8 @@ def loop(
     """
     checks.check_processes(settings, state.accelerator.num_processes)
     context = getattr(state.plain_policy.config, "max_position_embeddings", None)
-    checks.check_prompts(
-        prompts, [len(encode_prompt(state.tokenizer, p.text)) for p in prompts], context, settings.max_new_tokens
-    )
+    asked = encoded(state.tokenizer, prompts)
+    checks.check_prompts(prompts, [len(ids) for ids in asked], context, settings.max_new_tokens)
     use_device(state.accelerator)
     ahead = Pretraining(pretraining, settings, state.accelerator)
     for number in range(state.step + 1, settings.steps + 1):
@@ -64,7 +62,7 @@ def loop(
         _set_learning_rates(state, knobs, settings.warmup_factor(number))
 
         with clock("generation"):
-            rollout = generate(state, prompts, knobs, settings, number)
+            rollout = generate(state, prompts, asked, knobs, settings, number)
         with clock("scoring"):
             score_episodes(state, rollout, reward, knobs, settings, gold)
         if number == 1:
@@ -89,7 +87,7 @@ def loop(
                         gradients.ptx_losses.append(ptx_gradients(state, examples, knobs, settings, backward=False))
                 with clock("update"):
                     gradients.without_ptx(state, knobs)
-                    losses = {name: tally.sums[name] for name in ("policy_loss", "value_loss")}
+                    losses = {name: tally.total(name) for name in ("policy_loss", "value_loss")}
                     gradients.value_norms.append(
                         apply_gradients(state, settings, number, losses | gradients.newest_ptx_loss())
                     )

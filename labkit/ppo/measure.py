@@ -44,9 +44,9 @@ def metrics_of(
     if rollout.gold is not None:
         episodes["gold"] = rollout.gold
     means = _mean_over_processes(state, {name: (float(x.sum()), len(x)) for name, x in episodes.items()})
-    means |= _mean_over_processes(state, {name: (total, tally.tokens) for name, total in tally.sums.items()})
+    means |= _mean_over_processes(state, {name: (total, tally.tokens) for name, total in tally.sums().items()})
     means["objective"] = means["score"] - knobs.kl_coef * means["kl_k1"]
-    means["ratio_max"] = _most_of_processes(state, tally.most["ratio_max"])
+    means["ratio_max"] = _most_of_processes(state, tally.most("ratio_max"))
     means["explained_variance"] = rl.explained_variance(
         *of_processes(state, rollout.values[mask], rollout.returns[mask])
     )

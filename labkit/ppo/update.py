@@ -19,7 +19,7 @@ from labkit import rl
 from labkit.models import batches_by_tokens, packed_logits, response_logits
 from labkit.models.scoring import response_positions
 from labkit.ppo.checks import check_finite, check_first_minibatch
-from labkit.ppo.sharding import whole
+from labkit.ppo.sharding import summed, whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,21 +33,30 @@ __all__ = ["Tally", "apply_gradients", "ppo_gradients", "ptx_gradients"]
 
 
 class Tally:
-    """Sums over tokens, for means over minibatches, epochs and processes."""
+    """Sums over tokens, for means over minibatches, epochs and processes. The device is asked for them when they are read."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, float] = defaultdict(float)
         self.tokens = 0
-        self.most: dict[str, float] = defaultdict(lambda: float("-inf"))
+        self._added: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._peaks: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def add(self, count: int, **sums: torch.Tensor) -> None:
         self.tokens += count
         for name, value in sums.items():
-            self.sums[name] += float(value.detach())
+            self._added[name].append(value.detach())
 
     def peak(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
-            self.most[name] = max(self.most[name], float(value.detach()))
+            self._peaks[name].append(value.detach())
+
+    def total(self, name: str) -> float:
+        return sum(torch.stack(self._added[name]).tolist())
+
+    def sums(self) -> dict[str, float]:
+        return {name: self.total(name) for name in self._added}
+
+    def most(self, name: str) -> float:
+        return max(torch.stack(self._peaks[name]).tolist())
 
 
 def ppo_gradients(
@@ -58,7 +67,7 @@ def ppo_gradients(
     first: the iteration's number on its first minibatch, where ratio = 1 is checked; None on the others.
     """
     device, accelerator = state.accelerator.device, state.accelerator
-    total = accelerator.reduce(rollout.mask[rows].sum().to(device), "sum").item()
+    total = summed(accelerator, rollout.mask[rows].sum()).item()
     scale = accelerator.num_processes / total
     lengths = [len(rollout.prompt_ids[i]) + len(rollout.response_ids[i]) for i in rows]
     batches = [[rows[i] for i in batch] for batch in _micro_batches(state, lengths, settings.micro_tokens)]

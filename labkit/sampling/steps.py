@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["sample_cached"]
 
 ASK_EVERY = 8  # tokens between two looks at who has ended, on an accelerator; a CPU is asked at every token, for nothing
-PROMPT_TOKENS = 4096  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
+PROMPT_TOKENS = {"cpu": 4096}  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
+MANY_TOKENS = 2**16  # the same elsewhere
 SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew
 WARM = 2  # plain steps before one is recorded, after each change of shape
 
@@ -146,7 +147,7 @@ def _read_prompts(model, prompts, max_new_tokens, device, *, static: bool) -> tu
     texts, lengths = list(distinct), [len(p) for p in distinct]
     cache = RightAlignedCache(model.config, lengths, max_new_tokens, static)
     order, parts = [], []
-    for batch in batches_by_tokens(lengths, PROMPT_TOKENS):
+    for batch in batches_by_tokens(lengths, PROMPT_TOKENS.get(device.type, MANY_TOKENS)):
         cache.read_next(batch, device)
         parts.append(_read_batch(model, [texts[i] for i in batch], cache, device))
         order += batch

@@ -44,8 +44,8 @@ def both_ways(name: str, work: Workload) -> dict[str, Contest]:
 
 CONTESTS: dict[str, Contest] = {
     **both_ways("124M, bf16", SMALL),
-    "PPO, 124M, bf16": (contests.ppo, SMALL, {"rollout_batch": 256}),
-    "PPO, 0.5B, bf16": (contests.ppo, LARGE, {"rollout_batch": 64}),
+    "PPO, 124M, bf16": (contests.ppo, SMALL, {}),
+    "PPO, 0.5B, bf16": (contests.ppo, LARGE, {}),
 }
 DRY_RUN: dict[str, Contest] = {  # one of each kind
     "sampling, tiny, graphs beside steps": both_ways("tiny", TINY)["sampling, tiny, graphs beside steps"],

@@ -14,7 +14,7 @@ from labkit.knobs import PPOKnobs, constant
 from labkit.models import load_policy, response_logprobs, save_model
 from labkit.models.adapters import with_adapters
 from labkit.ppo import PPOSettings, loop
-from labkit.ppo.rollout import generate, score_episodes
+from labkit.ppo.rollout import encoded, generate, score_episodes
 from tests.toy import ARCHITECTURES, even_share, save_toy, toy_prompts, toy_rows, toy_state
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def test_the_reference_is_the_base_whatever_the_adapters_have_learnt(tmp_path, a
     state, steps = run(folder, steps=3)
     assert state.reference is None and steps[0].metrics["kl_k1"] == pytest.approx(0.0, abs=1e-4)
     assert steps[-1].metrics["kl_k1"] > 0.01, "the adapters have moved the policy"
-    rollout = generate(state, toy_prompts(20), KNOBS, SETTINGS, 9)
+    rollout = generate(state, toy_prompts(20), encoded(state.tokenizer, toy_prompts(20)), KNOBS, SETTINGS, 9)
     score_episodes(state, rollout, even_share, KNOBS, SETTINGS)
     apart = response_logprobs(load_policy(folder, device="cpu"), rollout.prompt_ids, rollout.response_ids)
     torch.testing.assert_close(rollout.ref_logprobs, rollout.grid(apart), atol=1e-5, rtol=1e-5)

@@ -33,10 +33,11 @@ def poison_grids(monkeypatch, kind, padding_of):
 
     def poisoned(layout, packed):
         grids, padding = spread(layout, packed), padding_of(layout)
+        sizes = getattr(layout, "places", layout).grids
         filled.append(len(padding))
         flat = torch.cat([g.transpose(1, 2).flatten(0, 1) for g in grids]).index_fill(0, padding, HUGE)
-        parts = flat.split([n * longest for n, longest in layout.grids])
-        return [p.view(*grid, *p.shape[1:]).transpose(1, 2) for p, grid in zip(parts, layout.grids, strict=True)]
+        parts = flat.split([n * longest for n, longest in sizes])
+        return [p.view(*grid, *p.shape[1:]).transpose(1, 2) for p, grid in zip(parts, sizes, strict=True)]
 
     monkeypatch.setattr(kind, "spread", poisoned)
     return filled
@@ -55,7 +56,7 @@ def test_poisoned_padding_of_packed_rows_changes_nothing(folder, monkeypatch, dt
     model, rows = load_policy(folder, device="cpu"), [[5, 6, 7, 8, 9, 10, 11, 12], [3, 4], [5] * 7]
     with precision(dtype):
         clean = outcome(model, lambda: packed_logits(model, rows))
-        filled = poison_grids(monkeypatch, Layout, lambda layout: layout.padding)
+        filled = poison_grids(monkeypatch, Layout, lambda layout: layout.places.padding)
         poisoned = outcome(model, lambda: packed_logits(model, rows))
     assert filled and min(filled) > 0
     torch.testing.assert_close(poisoned, clean, atol=0, rtol=0)
@@ -65,7 +66,7 @@ def test_poisoned_padding_of_packed_rows_changes_nothing(folder, monkeypatch, dt
 def test_poisoned_padding_of_shared_prompts_changes_nothing(folder, monkeypatch, dtype):
     model = new_reward_model(folder, 0, device="cpu")
     prompts, responses = [[5, 6, 7, 8], [9, 3]], [[[4, 5], [6, 7, 8]], [[3, 4, 5, 6, 7], [8, 9]]]
-    padding = Layout.of([len(p) + len(r) for p, rs in zip(prompts, responses, strict=True) for r in rs], torch.device("cpu")).padding
+    padding = Layout.of([len(p) + len(r) for p, rs in zip(prompts, responses, strict=True) for r in rs], torch.device("cpu")).places.padding
     with precision(dtype):
         clean = outcome(model, lambda: completion_scores(model, prompts, responses))
         filled = poison_grids(monkeypatch, PrefixLayout, lambda layout: padding)

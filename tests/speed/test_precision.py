@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from labkit import reward, sft
 from labkit.knobs import PPOKnobs, RewardKnobs, SFTKnobs, constant
 from labkit.ppo import PPOSettings, loop
-from labkit.ppo.rollout import generate, reward_episodes, score_episodes
+from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.update import Tally, ppo_gradients, ptx_gradients
 from labkit.reward import RewardSettings
 from labkit.sft import SFTSettings
@@ -65,7 +65,7 @@ def ppo_step_gradients(folder, rollout, dtype):
 def test_in_bf16_ppo_walks_in_the_same_direction(tmp_path, architecture):
     folder = save_toy(tmp_path / "init", architecture, spread=0.05)
     state = toy_state(folder, SETTINGS)
-    rollout = generate(state, toy_prompts(20), KNOBS, SETTINGS, 1)
+    rollout = generate(state, toy_prompts(20), encoded(state.tokenizer, toy_prompts(20)), KNOBS, SETTINGS, 1)
     score_episodes(state, rollout, even_share, KNOBS, SETTINGS)
     reward_episodes(state, rollout, KNOBS, SETTINGS)
     for full, half in zip(*(ppo_step_gradients(folder, rollout, d) for d in (torch.float32, torch.bfloat16)), strict=True):

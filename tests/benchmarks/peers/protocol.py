@@ -33,7 +33,8 @@ class Contestant:
     def ready(self, **facts: Any) -> None:
         """Say that the work may begin, and what does it: versions and threads as they are in this very process."""
         torch = sys.modules["torch"]
-        versions = {d.name: d.version for d in importlib.metadata.distributions() if d.name in PACKAGES}
+        installed = {d.name for d in importlib.metadata.distributions()}
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}  # the first on the path
         self.send(ready=True, versions=versions, threads=torch.get_num_threads(), **facts)
 
     def count_steps(self, optimizer: Any) -> None:
