@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # read once, when torch is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("LABKIT_DEVICE", "cpu")  # tests compare to rounding; what a GPU adds has tests of its own (speed/test_cuda.py)
 os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
 os.environ.pop("LABKIT_HEADLESS", None)  # each test says itself how it runs
 

@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, 
 
 from labkit.errors import DataError
 from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
+from labkit.models.graphs import recorded
 from labkit.models.lean import lean
 from labkit.sampling import best_of_n, complete, engine, sample, steps
-from labkit.sampling.graphs import recorded
 from labkit.sampling.stops import Stops
 from labkit.types import Completion, Prompt
 from tests.toy import ARCHITECTURES, END, ROPE, SPECIALS, NumberTokenizer, save_toy, toy_prompts, toy_rows

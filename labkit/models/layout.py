@@ -15,7 +15,7 @@ from itertools import accumulate
 
 import torch
 
-__all__ = ["Layout", "Places"]
+__all__ = ["Ends", "Layout", "Places"]
 
 #: A grid takes rows up to this much longer than its shortest, and a few tokens more. On a CPU several small grids cost
 #: less than the padding of one (attention of 64 rows of 17 to 74 tokens: a third); on a GPU one kernel for all is best.
@@ -91,6 +91,14 @@ class Layout:
         if places.where is not None:
             flat = _Move.apply(flat, places.slots, places.where, places.padding)
         return flat.view(1, -1, heads, width)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Rows of which only the ends are known, not their number or lengths: enough for a kernel that reads them as they lie."""
+
+    ends: torch.Tensor  # (rows + 1,) int32; a row may be empty
+    longest: int  # no row is longer
 
 
 class _Move(torch.autograd.Function):

@@ -8,6 +8,7 @@ Without a `Layout` that function is plain scaled-dot-product attention, so train
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,20 +21,20 @@ from transformers.masking_utils import sdpa_mask
 from labkit.errors import DataError, ModelError
 from labkit.models.checkpointing import recomputing
 from labkit.models.last_layer import only_needed
-from labkit.models.layout import Layout
+from labkit.models.layout import Ends, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedModel
 
-__all__ = ["LAB_ATTENTION", "Layout", "packed_logits"]
+__all__ = ["LAB_ATTENTION", "Layout", "PackedRows", "packed_logits", "reads_as_they_lie"]
 
 LAB_ATTENTION = "labkit_packed"
 
 
 def _attention(
-    module, query, key, value, attention_mask, *, layout: Layout | None = None, scaling=None, dropout=0.0, **kwargs
+    module, query, key, value, attention_mask, *, layout: Layout | Ends | None = None, scaling=None, dropout=0.0, **kwargs
 ):
     """The registered attention function; `layout` says how rows lie in the packed row."""
     window = kwargs.get("sliding_window")
@@ -49,21 +50,27 @@ def _attention(
         )
     if layout is None:
         return _one_token(query, key, value, _within(attention_mask, window), scaling), None
-    if _flash_reads(query, value, layout, dropout):
+    if isinstance(layout, (Layout, Ends)) and _flash_reads(value, query.shape[3]) and not dropout:
         return _by_row_ends(query, key, value, layout, scaling, window), None
     grids = zip(layout.spread(query), layout.spread(key), layout.spread(value), strict=True)
     return layout.gather([_causal(q, k, v, scaling, dropout, window) for q, k, v in grids]), None
 
 
-def _flash_reads(q: torch.Tensor, v: torch.Tensor, layout: Layout, dropout: float) -> bool:
-    """Whether flash attention takes packed rows like these as they lie."""
-    half, width = v.dtype in (torch.bfloat16, torch.float16), v.shape[3]
-    whole = isinstance(layout, Layout)  # not rows that share their prompts
-    return whole and v.is_cuda and half and width == q.shape[3] and width % 8 == 0 and width <= 256 and not dropout
+def _flash_reads(values: torch.Tensor, width: int) -> bool:
+    """Whether flash attention takes packed values (1, H, T, d), and queries of this width, as they lie."""
+    half = values.dtype in (torch.bfloat16, torch.float16)
+    return values.is_cuda and half and values.shape[3] == width and width % 8 == 0 and width <= 256
+
+
+def reads_as_they_lie(model: PreTrainedModel) -> bool:
+    """Whether, in half precision on CUDA, attention reads this model's packed rows as they lie: no grid depends on lengths."""
+    text = model.config.get_text_config(decoder=True)
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return model.config._attn_implementation == LAB_ATTENTION and width % 8 == 0 and width <= 256
 
 
 def _by_row_ends(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, scale: float | None, window: int | None
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout | Ends, scale: float | None, window: int | None
 ) -> torch.Tensor:
     """(1, H, T, d) packed -> (1, T, H, d): causal attention within each row, `window` tokens back at most."""
     q, k, v = (x[0].transpose(0, 1).to(v.dtype) for x in (q, k, v))  # rotary embeddings leave q and k in fp32
@@ -117,8 +124,31 @@ AttentionInterface.register(LAB_ATTENTION, _attention)
 AttentionMaskInterface.register(LAB_ATTENTION, sdpa_mask)
 
 
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows of token ids laid end to end, on a device: what padding-free passes of several models may share."""
+
+    ids: torch.Tensor  # (T,)
+    positions: torch.Tensor  # (T,) of each token in its row
+    layout: Layout | Ends
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]] | torch.Tensor, device: torch.device) -> PackedRows:
+        """Lists of token ids, or a tensor of rows of one length; raises DataError where there is nothing to read."""
+        if len(sequences) == 0 or not all(len(s) for s in sequences):
+            raise DataError(
+                "There is nothing to score: the batch is empty or holds an empty sequence. Drop empty rows before scoring."
+            )
+        lengths = [len(s) for s in sequences]
+        positions = torch.cat([torch.arange(n) for n in lengths]).to(device)
+        return cls(_end_to_end(sequences, device), positions, Layout.of(lengths, device))
+
+
 def packed_logits(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]] | torch.Tensor, keep: torch.Tensor | None = None, **kwargs
+    model: PreTrainedModel,
+    sequences: PackedRows | Sequence[Sequence[int]] | torch.Tensor,
+    keep: torch.Tensor | None = None,
+    **kwargs,
 ) -> torch.Tensor:
     """One forward pass over `sequences` (lists of token ids, or a tensor of rows of one length; no padding) laid end to end.
 
@@ -126,22 +156,19 @@ def packed_logits(
     those alone. Returns (N, vocabulary) logits of a causal LM, or (N,) values of a one-label token classifier.
     Models loaded without the lab's attention are run on a right-padded grid instead: same numbers, more work.
     """
-    if len(sequences) == 0 or not all(len(s) for s in sequences):
-        raise DataError(
-            "There is nothing to score: the batch is empty or holds an empty sequence. Drop empty rows before scoring."
-        )
     plain = getattr(model, "module", model)  # without the wrapper of distributed training
     device = plain.get_input_embeddings().weight.device
-    lengths = [len(s) for s in sequences]
-    _check_context(plain, max(lengths))
+    rows = sequences if isinstance(sequences, PackedRows) else PackedRows.of(sequences, device)
+    if isinstance(rows.layout, Layout):
+        _check_context(plain, rows.layout.longest)
     if plain.config._attn_implementation != LAB_ATTENTION:
         with recomputing(model):
-            return _padded_logits(model, sequences, lengths, keep, device)
+            return _padded_logits(model, rows.ids, rows.layout.lengths, keep, device)
     arguments = {
-        "input_ids": _end_to_end(sequences, device)[None],  # (1, T)
-        "position_ids": torch.cat([torch.arange(n) for n in lengths])[None].to(device),  # (1, T)
+        "input_ids": rows.ids[None],  # (1, T)
+        "position_ids": rows.positions[None],  # (1, T)
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),  # prepared: the library builds none
-        "layout": Layout.of(lengths, device),
+        "layout": rows.layout,
         "use_cache": False,
         **kwargs,
     }
@@ -166,14 +193,14 @@ def _end_to_end(sequences: Sequence[Sequence[int]] | torch.Tensor, device: torch
     return torch.tensor([t for s in sequences for t in s], device=device)
 
 
-def _padded_logits(model, sequences, lengths, keep, device) -> torch.Tensor:
+def _padded_logits(model, packed, lengths, keep, device) -> torch.Tensor:
     """The plain path: right-padded rows, an attention mask, the full head; what the packed path must equal."""
     longest = max(lengths)
     mask = torch.arange(longest) < torch.tensor(lengths)[:, None]  # (B, L)
-    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
-    ids[mask] = _end_to_end(sequences, ids.device)
     mask = mask.to(device)
-    logits = model(input_ids=ids.to(device), attention_mask=mask.long(), use_cache=False).logits[
+    ids = torch.zeros(mask.shape, dtype=torch.long, device=device)
+    ids[mask] = packed
+    logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[
         mask
     ]  # (T, V) or (T, 1)
     logits = logits[:, 0] if is_scalar(model) else logits

@@ -20,6 +20,9 @@ from labkit.models import choose_device
 from labkit.models.adapters import merged, with_adapters
 from labkit.models.checkpointing import checkpoint_layers
 from labkit.models.files import new_folder, read_snapshot
+from labkit.models.graphs import graphs_pay
+from labkit.models.packed import reads_as_they_lie
+from labkit.ppo.graphed import GradientGraphs
 from labkit.ppo.sharding import accelerator_on, copy_whole, is_sharded, whole, whole_weights
 from labkit.runs import write_json
 from labkit.seeds import derive_seed
@@ -76,6 +79,7 @@ class State:
         if self.uses_adapters and is_sharded(self.plain_policy):
             raise SettingsError("Adapters cannot be sharded; set lora_rank to 0, or launch without FSDP: they need little memory.")
         self.ema = [p.detach().clone() for p in self.trained()]
+        self.graphs = self._graphs(settings)  # of backward passes; None: they run kernel by kernel
         self.step = 0
         self.knobs: dict[str, float] = {}  # in force at the last step
         self.rollout: Rollout | None = None  # the newest batch, to look inside
@@ -88,6 +92,14 @@ class State:
     @property
     def plain_value(self) -> PreTrainedModel:
         return self.accelerator.unwrap_model(self.value)
+
+    def _graphs(self, settings: PPOSettings) -> GradientGraphs | None:
+        """Recorded backward passes, where flash attention reads packed rows as they lie and nothing else is in the way."""
+        device, models = self.accelerator.device, (self.plain_policy, self.plain_value)
+        alone = self.accelerator.num_processes == 1 and not settings.gradient_checkpointing
+        if not (alone and graphs_pay(device) and self.dtype == torch.bfloat16 and all(map(reads_as_they_lie, models))):
+            return None
+        return GradientGraphs([p for m in models for p in m.parameters() if p.requires_grad], device)
 
     @contextlib.contextmanager
     def as_reference(self) -> Iterator[PreTrainedModel]:

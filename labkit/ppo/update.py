@@ -10,15 +10,20 @@ import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from labkit import rl
-from labkit.models import batches_by_tokens, packed_logits, response_logits
+from labkit.models import batches_by_tokens, packed_logits
+from labkit.models.layout import Ends
+from labkit.models.packed import PackedRows
 from labkit.models.scoring import response_positions
 from labkit.ppo.checks import check_finite, check_first_minibatch
+from labkit.ppo.graphed import rounded
 from labkit.ppo.sharding import summed, whole
 
 if TYPE_CHECKING:
@@ -66,40 +71,110 @@ def ppo_gradients(
 
     first: the iteration's number on its first minibatch, where ratio = 1 is checked; None on the others.
     """
-    device, accelerator = state.accelerator.device, state.accelerator
+    accelerator = state.accelerator
     total = summed(accelerator, rollout.mask[rows].sum()).item()
     scale = accelerator.num_processes / total
     lengths = [len(rollout.prompt_ids[i]) + len(rollout.response_ids[i]) for i in rows]
     batches = [[rows[i] for i in batch] for batch in _micro_batches(state, lengths, settings.micro_tokens)]
     for place, batch in enumerate(batches):
-        mask = rollout.mask[batch]
-        old, advantages, old_values, returns = (
-            grid[batch][mask].to(device) for grid in (rollout.logprobs, rollout.advantages, rollout.values, rollout.returns)
-        )  # (N,) each, tokens of the rows in order
-        prompts, responses = [rollout.prompt_ids[i] for i in batch], [rollout.response_ids[i] for i in batch]
+        episodes = _Episodes.of(rollout, batch, accelerator.device)
         with _backward_scope(state, last=place + 1 == len(batches)):
-            with state.forward_precision():
-                logits = response_logits(state.policy, prompts, responses) / knobs.temperature  # (N, V)
-                values = packed_logits(
-                    state.value, [[*p, *r] for p, r in zip(prompts, responses, strict=True)], keep=response_positions(prompts, responses, device)
-                ).float()  # (N,)
-            targets = torch.tensor([t for r in responses for t in r], device=device)
-            everything = logits.log_softmax(-1)  # (N, V)
-            logprobs = everything.gather(1, targets[:, None]).squeeze(1)
-            if first is not None:
-                check_first_minibatch((logprobs - old).detach(), logits.detach(), first, state.dtype)
-            policy_losses, ratio, clipped = rl.policy_loss(logprobs, old, advantages, knobs.clip)
-            value_losses = rl.value_loss(values, old_values, returns, knobs.value_clip)
-            accelerator.backward(policy_losses.sum() * scale)
-            accelerator.backward(value_losses.sum() * scale)
-        with torch.no_grad():
-            entropy = -(everything.exp() * everything).sum(-1)
-            k3 = rl.kl_estimates(old, logprobs.detach())[2]
-            tally.add(
-                len(old), policy_loss=policy_losses.sum(), value_loss=value_losses.sum(), ratio_mean=ratio.sum(),
-                clip_fraction=clipped.sum(), approx_kl=k3.sum(), entropy=entropy.sum(),
-            )  # fmt: skip
-            tally.peak(ratio_max=ratio.max())
+            if state.graphs is not None:
+                sums = _replayed(state, episodes, knobs, scale)
+            else:
+                sums = _episodes_backward(state, episodes, knobs, scale, watch=first is not None)
+        if first is not None:
+            check_first_minibatch(float(sums["gap"]), float(sums["spread"]), first, state.dtype)
+        tally.peak(ratio_max=sums["ratio_max"])
+        tally.add(len(episodes.targets), **{name: sums[name] for name in TALLIED})
+
+
+TALLIED = ("policy_loss", "value_loss", "ratio_mean", "clip_fraction", "approx_kl", "entropy")
+
+
+@dataclass(frozen=True)
+class _Episodes:
+    """Episodes as a backward pass reads them: T packed tokens of prompts and responses, of which N are predicted."""
+
+    rows: PackedRows
+    keep: torch.Tensor  # (N,) the place before each response token
+    targets: torch.Tensor  # (N,) the response tokens
+    old: torch.Tensor  # (N,) their log-probabilities under π_old
+    advantages: torch.Tensor  # (N,)
+    old_values: torch.Tensor  # (N,)
+    returns: torch.Tensor  # (N,)
+    weights: torch.Tensor | None = None  # (N,) 1 on tokens, 0 on padding; None: there is none
+
+    @classmethod
+    def of(cls, rollout: Rollout, batch: list[int], device: torch.device) -> _Episodes:
+        prompts, responses = [rollout.prompt_ids[i] for i in batch], [rollout.response_ids[i] for i in batch]
+        mask = rollout.mask[batch]
+        grids = rollout.logprobs, rollout.advantages, rollout.values, rollout.returns
+        return cls(
+            PackedRows.of([[*p, *r] for p, r in zip(prompts, responses, strict=True)], device),
+            response_positions(prompts, responses, device),
+            torch.tensor([t for r in responses for t in r], device=device),
+            *(grid[batch][mask].to(device) for grid in grids),
+        )
+
+
+def _episodes_backward(
+    state: State, episodes: _Episodes, knobs: PPOKnobs | SimpleNamespace, scale: float | torch.Tensor, *, watch: bool
+) -> dict[str, torch.Tensor]:
+    """Add the gradients of both losses; returns sums over the N tokens.
+
+    watch: also the largest |log ratio| and the largest distance between two logits of a token.
+    """
+    with state.forward_precision():
+        logits = packed_logits(state.policy, episodes.rows, keep=episodes.keep).float() / knobs.temperature  # (N, V)
+        values = packed_logits(state.value, episodes.rows, keep=episodes.keep).float()  # (N,)
+    everything = logits.log_softmax(-1)  # (N, V)
+    logprobs = everything.gather(1, episodes.targets[:, None]).squeeze(1)
+    policy_losses, ratio, clipped = rl.policy_loss(logprobs, episodes.old, episodes.advantages, knobs.clip)
+    value_losses = rl.value_loss(values, episodes.old_values, episodes.returns, knobs.value_clip)
+    real = episodes.weights
+
+    def total(x: torch.Tensor) -> torch.Tensor:
+        return x.sum() if real is None else (x * real).sum()
+
+    state.accelerator.backward(total(policy_losses) * scale)
+    state.accelerator.backward(total(value_losses) * scale)
+    with torch.no_grad():
+        entropy = -(everything.exp() * everything).sum(-1)
+        k3 = rl.kl_estimates(episodes.old, logprobs)[2]
+        values_of = policy_losses, value_losses, ratio, clipped, k3, entropy
+        sums = {name: total(x.detach()) for name, x in zip(TALLIED, values_of, strict=True)}
+        sums["ratio_max"] = (ratio if real is None else ratio * real).detach().max()
+        if watch:
+            gaps = (logprobs - episodes.old).abs()
+            sums["gap"] = (gaps if real is None else gaps * real).max()
+            sums["spread"] = (logits.amax(-1) - logits.amin(-1)).max()
+    return sums
+
+
+def _replayed(state: State, episodes: _Episodes, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
+    """The same, padded to a size that comes again: at the end of the packed row, and of what is predicted, with weight 0."""
+    rows, device = episodes.rows, episodes.keep.device
+    tokens, predicted = rounded(len(rows.ids) + 1), rounded(len(episodes.keep))
+    longest = rounded(max(rows.layout.longest, tokens - len(rows.ids)))  # the padding is a row of its own
+    ends = rows.layout.ends.new_full((rounded(len(rows.layout.lengths)) + 2,), len(rows.ids))
+    ends[: len(rows.layout.ends)], ends[-1] = rows.layout.ends, tokens
+    inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
+    inputs["weights"] = torch.ones_like(episodes.old)
+    inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
+    inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes.keep)), value=tokens - 1)
+    inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
+    inputs["ends"] = ends
+    inputs["scalars"] = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip], device=device)
+
+    def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        given = dict(given)
+        scale, temperature, clip, value_clip = given.pop("scalars").unbind()
+        rows = PackedRows(given.pop("ids"), given.pop("positions"), Ends(given.pop("ends"), longest))
+        told = SimpleNamespace(temperature=temperature, clip=clip, value_clip=value_clip)
+        return _episodes_backward(state, _Episodes(rows, **given), told, scale, watch=True)
+
+    return state.graphs.run(("episodes", longest), backward, inputs)
 
 
 def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, settings: PPOSettings, *, backward: bool = True) -> float:
@@ -111,18 +186,43 @@ def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, sett
     length = pretraining.shape[1]
     total = pretraining.shape[0] * (length - 1)
     loss_sum = torch.zeros((), device=accelerator.device)
+    factor = knobs.ptx_coef * accelerator.num_processes / total
     parts = _pretraining_parts(pretraining, accelerator, max(1, settings.micro_tokens // length))
     for place, part in enumerate(parts):
-        keep = (torch.arange(part.shape[0])[:, None] * length + torch.arange(length - 1)).flatten().to(accelerator.device)
+        part = part.to(accelerator.device)
+        keep = (torch.arange(part.shape[0])[:, None] * length + torch.arange(length - 1)).flatten().to(part.device)
         scope = _backward_scope(state, last=place + 1 == len(parts), models="policy") if backward else torch.no_grad()
         with scope:
-            with state.forward_precision():
-                logits = packed_logits(state.policy, part, keep=keep).float()  # (n(L - 1), V)
-            loss = F.cross_entropy(logits, part[:, 1:].flatten().to(logits.device), reduction="sum")
-            if backward:
-                accelerator.backward(loss * (knobs.ptx_coef * accelerator.num_processes / total))
-        loss_sum += loss.detach()
+            if state.graphs is not None and backward:
+                loss_sum += _ptx_replayed(state, part, keep, factor)
+            else:
+                loss_sum += _ptx_backward(state, PackedRows.of(part, part.device), part[:, 1:], keep, factor if backward else None)
     return accelerator.reduce(loss_sum, "sum").item() / total
+
+
+def _ptx_backward(
+    state: State, rows: PackedRows, targets: torch.Tensor, keep: torch.Tensor, factor: float | torch.Tensor | None
+) -> torch.Tensor:
+    """Add `factor` times the gradient of the summed loss, unless it is None; returns that sum."""
+    with state.forward_precision():
+        logits = packed_logits(state.policy, rows, keep=keep).float()  # (n(L - 1), V)
+    loss = F.cross_entropy(logits, targets.flatten(), reduction="sum")
+    if factor is not None:
+        state.accelerator.backward(loss * factor)
+    return loss.detach()
+
+
+def _ptx_replayed(state: State, part: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
+    """The same; rows of one length need no padding."""
+    packed, length = PackedRows.of(part, part.device), part.shape[1]
+    inputs = {"part": part, "keep": keep, "ends": packed.layout.ends, "positions": packed.positions}
+    inputs["factor"] = torch.tensor(factor, device=part.device)
+
+    def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        rows = PackedRows(given["part"].flatten(), given["positions"], Ends(given["ends"], length))
+        return {"loss": _ptx_backward(state, rows, given["part"][:, 1:], given["keep"], given["factor"])}
+
+    return state.graphs.run("pretraining", backward, inputs)["loss"]
 
 
 def apply_gradients(state: State, settings: PPOSettings, number: int, losses: Mapping[str, float]) -> float:

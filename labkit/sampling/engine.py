@@ -15,11 +15,11 @@ import torch
 
 from labkit.errors import DataError
 from labkit.models import decode
+from labkit.models.graphs import graphs_pay
 from labkit.models.lean import lean
 from labkit.models.packed import LAB_ATTENTION
 from labkit.models.precision import chosen_precision
 from labkit.sampling.choice import Sampled, noise_of
-from labkit.sampling.graphs import graphs_pay
 from labkit.sampling.plain import sample_by_generate
 from labkit.sampling.steps import sample_cached
 from labkit.sampling.stops import Stops

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.models.graphs import recorded
 from labkit.models.last_layer import only_needed
-from labkit.models.packed import Layout
+from labkit.models.packed import PackedRows
 from labkit.models.scoring import batches_by_tokens
 from labkit.sampling.cache import RightAlignedCache
 from labkit.sampling.choice import Sampled, choose, cut
-from labkit.sampling.graphs import recorded
 from labkit.sampling.stops import Stops
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ASK_EVERY = 8  # tokens between two looks at who has ended, on an accelerator; a
 PROMPT_TOKENS = {"cpu": 4096}  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
 MANY_TOKENS = 2**16  # the same elsewhere
 SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew
-WARM = 2  # plain steps before one is recorded, after each change of shape
+WARM = 1  # plain steps before one is recorded, after each change of shape
 
 
 def ask_every(device: torch.device) -> int:
@@ -158,14 +158,14 @@ def _read_prompts(model, prompts, max_new_tokens, device, *, static: bool) -> tu
 
 def _read_batch(model, prompts, cache, device) -> torch.Tensor:
     """One packed pass into the cache: (rows, V) logits after each prompt."""
-    lengths = [len(p) for p in prompts]
-    last = (torch.tensor(lengths).cumsum(0) - 1).to(device)
+    rows = PackedRows.of(prompts, device)
+    last = (torch.tensor(rows.layout.lengths).cumsum(0) - 1).to(device)
     with only_needed(model, last):
         return model(
-            input_ids=torch.tensor([t for p in prompts for t in p], device=device)[None],
-            position_ids=torch.cat([torch.arange(n) for n in lengths])[None].to(device),
+            input_ids=rows.ids[None],
+            position_ids=rows.positions[None],
             attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
-            layout=Layout.of(lengths, device),
+            layout=rows.layout,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=last,

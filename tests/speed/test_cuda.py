@@ -12,11 +12,19 @@ from transformers import AutoModelForCausalLM
 
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import load_policy, new_reward_model, packed, response_logits
-from labkit.ppo import PPOSettings, State, from_model, loop
+from labkit.ppo import PPOSettings, State, from_model, graphed, loop
+from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
+from labkit.ppo.update import Tally, ppo_gradients, ptx_gradients
 from labkit.sampling import engine, sample
 from tests.toy import ARCHITECTURES, END, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _on_the_gpu(monkeypatch):
+    monkeypatch.setenv("LABKIT_DEVICE", "cuda")
+
 
 CLOSE = {torch.float32: {"atol": 5e-4, "rtol": 1e-3}, torch.bfloat16: {"atol": 0.06, "rtol": 0.05}}
 SETTINGS = PPOSettings(steps=4, batch=16, minibatch=8, max_new_tokens=24, warmup=0, ptx_row=32)
@@ -89,6 +97,7 @@ def test_ppo_ptx_keeps_its_promises_and_goes_on_from_a_snapshot(folder, tmp_path
     """Ratio 1 at every first minibatch and KL 0 at the start are checked by the loop itself."""
     monkeypatch.setenv("LABKIT_CUDA_GRAPHS", graphs)
     monkeypatch.setenv("LABKIT_DTYPE", str(dtype).removeprefix("torch."))
+    monkeypatch.setattr(graphed, "WARM", 1)
 
     def run(state, steps):
         rows = loop(state, toy_prompts(20), from_model(reward), constant(KNOBS), SETTINGS, pretraining=PRETRAINING)
@@ -97,9 +106,37 @@ def test_ppo_ptx_keeps_its_promises_and_goes_on_from_a_snapshot(folder, tmp_path
     reward = new_reward_model(folder, 1)
     states = [State(load_policy(folder), new_reward_model(folder, 0), NumberTokenizer(), SETTINGS) for _ in range(2)]
     assert states[0].accelerator.device.type == "cuda" and states[0].dtype == dtype
+    assert (states[0].graphs is not None) == (graphs == "1" and dtype == torch.bfloat16)
     first = run(states[0], 2)
     states[0].save(tmp_path / "snapshot")
     went_on = run(states[1].load(tmp_path / "snapshot"), 1)[0]
     expected = run(states[0], 1)[0]
     assert all(torch.tensor(list(m.values())).isfinite().all() for m in (*first, went_on))
     assert went_on["score"] == pytest.approx(expected["score"], abs=0.2 if dtype == torch.bfloat16 else 0.02)
+
+
+def test_replayed_gradients_are_those_of_kernel_by_kernel(folder):
+    """Recording must not fail with a warning; what is replayed is another minibatch than what was recorded."""
+    state = State(load_policy(folder), new_reward_model(folder, 0), NumberTokenizer(), SETTINGS)
+    prompts = toy_prompts(40)
+    rollout = generate(state, prompts, encoded(state.tokenizer, prompts), KNOBS, SETTINGS, 1)
+    score_episodes(state, rollout, from_model(new_reward_model(folder, 1)), KNOBS, SETTINGS)
+    reward_episodes(state, rollout, KNOBS, SETTINGS)
+    models = state.policy, state.value
+    graphs, found = state.graphs, []
+    for state.graphs in (None, graphs):
+        for start in (0, 4, 8, 4, 0, 8, 0):
+            for model in models:
+                model.zero_grad(set_to_none=True)
+            tally = Tally()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                ppo_gradients(state, rollout, list(range(start, start + 4)), KNOBS, SETTINGS, tally, first=1)
+                loss = ptx_gradients(state, PRETRAINING[start : start + 4], KNOBS, SETTINGS)
+            found.append((tally.sums() | {"ptx": loss}, [p.grad.clone() for m in models for p in m.parameters()]))
+    plain, replayed = found[: len(found) // 2], found[len(found) // 2 :]
+    assert all(slot.replay is not None for slot in graphs._slots.values() if slot.runs == graphed.WARM) and graphs._slots
+    for (sums, gradients), (expected, others) in zip(replayed, plain, strict=True):
+        assert sums == pytest.approx(expected, rel=0.05, abs=0.05)
+        for a, b in zip(gradients, others, strict=True):
+            assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.98 or b.norm() < 1e-4

@@ -171,11 +171,10 @@ def test_bf16_with_logits_far_apart_is_not_taken_for_a_fault(tmp_path):
     still = constant(replace(KNOBS, policy_lr=1e-9))
     steps = list(loop(state, toy_prompts(20), even_share, still, SETTINGS))
     assert steps[0].metrics["ratio_mean"] == pytest.approx(1.0, abs=0.02)
-    logits = torch.tensor([[0.0, 60.0]])
-    check_first_minibatch(torch.tensor([0.2]), logits, 1, torch.bfloat16)
+    check_first_minibatch(0.2, 60.0, 1, torch.bfloat16)
     for gap, dtype in ((0.3, torch.bfloat16), (0.2, torch.float32)):
         with pytest.raises(InvariantError, match="leaves 1"):
-            check_first_minibatch(torch.tensor([gap]), logits, 1, dtype)
+            check_first_minibatch(gap, 60.0, 1, dtype)
 
 
 def test_the_dtype_of_forward_passes_can_be_chosen(monkeypatch):

@@ -76,7 +76,7 @@ def test_every_process_passes_its_pretraining_rows_in_as_many_parts(tmp_path, mo
     """Where weights are sharded each pass waits for all processes: one part more on one of them, and all wait for ever."""
     state, parts = toy_state(save_toy(tmp_path / "init"), SETTINGS), []
     packed = update.packed_logits
-    monkeypatch.setattr(update, "packed_logits", lambda model, part, **kw: parts.append(len(part)) or packed(model, part, **kw))
+    monkeypatch.setattr(update, "packed_logits", lambda model, rows, **kw: parts.append(len(rows.layout.lengths)) or packed(model, rows, **kw))
     given = torch.tensor(toy_rows(rows, 12, 12))
     counts, losses, gradients = [], [], []
     for index, count in [(0, 1), *((i, processes) for i in range(processes))]:

@@ -1,0 +1,95 @@
+"""Backward passes that CUDA replays: on a GPU a small model waits for Python between its thousands of kernels.
+
+A CUDA graph repeats the very same kernels on the very same addresses. So each minibatch is copied into tensors that
+stay, padded up to one of a few sizes; the graph of a size is recorded after that size has come twice, and what it
+computes is what the same function computes kernel by kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+
+import torch
+
+from labkit.models.graphs import recorded
+
+__all__ = ["GradientGraphs", "rounded"]
+
+MOST = 24  # sizes that are recorded; what comes after them runs kernel by kernel
+WARM = 2  # runs kernel by kernel before one is recorded
+
+Tensors = dict[str, torch.Tensor]
+
+
+def rounded(count: int) -> int:
+    """The next of four sizes an octave: at most a quarter more than `count`, so that few sizes come up."""
+    step = 2 ** max(0, count.bit_length() - 3)
+    return -(-count // step) * step
+
+
+class GradientGraphs:
+    """Runs functions that add to gradients, and replays them where they come again in the same size.
+
+    parameters: all that such a function may add a gradient to.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], device: torch.device) -> None:
+        self.parameters, self.device = list(parameters), device
+        self._slots: dict[Hashable, _Slot] = {}
+        self._homes: list[tuple[torch.nn.Parameter, torch.Tensor]] = []  # where recorded kernels add gradients
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+
+    def run(self, name: Hashable, function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
+        """function(inputs), whose results are copied; `function` may not ask the device for anything.
+
+        name: what `function` depends on besides `inputs`; with the sizes of the inputs it says what may be replayed.
+        """
+        self._bring_gradients_home()
+        key = (name, *((k, x.shape) for k, x in inputs.items()))
+        if key not in self._slots and len(self._slots) == MOST:
+            return function(inputs)
+        slot = self._slots.setdefault(key, _Slot())
+        if slot.runs < WARM or not self._homes:
+            slot.runs += 1
+            results = function(inputs)
+            self._homes = self._homes or [(p, p.grad) for p in self.parameters if p.grad is not None]
+            return results
+        if slot.replay is None:
+            slot.record(function, inputs, self.device, self._pool)
+        return slot.again(inputs)
+
+    def _bring_gradients_home(self) -> None:
+        """Gradients lie where the recorded kernels add to them, whoever has made or forgotten them meanwhile."""
+        empty = []
+        for parameter, home in self._homes:
+            if parameter.grad is None:
+                empty.append(home)
+            elif parameter.grad is not home:
+                home.copy_(parameter.grad)
+            parameter.grad = home
+        if empty:
+            torch._foreach_zero_(empty)
+
+
+class _Slot:
+    """One size of one function: inputs and results at addresses that stay, and the graph between them."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.replay: Callable[[], object] | None = None
+        self.inputs: Tensors = {}
+        self.results: Tensors = {}
+
+    def record(self, function: Callable[[Tensors], Tensors], inputs: Tensors, device: torch.device, pool: object) -> None:
+        self.inputs = {name: x.to(device, copy=True) for name, x in inputs.items()}
+
+        def work() -> None:
+            self.results = function(self.inputs)
+
+        self.replay = recorded(work, device, pool)
+
+    def again(self, inputs: Tensors) -> Tensors:
+        for name, x in inputs.items():
+            self.inputs[name].copy_(x, non_blocking=True)
+        self.replay()
+        return {name: x.clone() for name, x in self.results.items()}
