@@ -9,8 +9,10 @@ Without a `Layout` that function is plain scaled-dot-product attention, so train
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.nn.attention.varlen import varlen_attn
@@ -140,7 +142,8 @@ class PackedRows:
                 "There is nothing to score: the batch is empty or holds an empty sequence. Drop empty rows before scoring."
             )
         lengths = [len(s) for s in sequences]
-        positions = torch.cat([torch.arange(n) for n in lengths]).to(device)
+        starts = np.cumsum([0, *lengths[:-1]])
+        positions = torch.from_numpy(np.arange(sum(lengths)) - np.repeat(starts, lengths)).to(device)
         return cls(_end_to_end(sequences, device), positions, Layout.of(lengths, device))
 
 
@@ -190,7 +193,7 @@ def _end_to_end(sequences: Sequence[Sequence[int]] | torch.Tensor, device: torch
     """(T,) ids; a tensor that lies on the device already does not pass through the host again."""
     if isinstance(sequences, torch.Tensor):
         return sequences.reshape(-1).to(device)
-    return torch.tensor([t for s in sequences for t in s], device=device)
+    return torch.from_numpy(np.fromiter(chain.from_iterable(sequences), dtype=np.int64)).to(device)
 
 
 def _padded_logits(model, packed, lengths, keep, device) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -43,12 +44,8 @@ def batches_by_tokens(lengths: Sequence[int], max_tokens: int) -> Iterator[list[
 
 def response_positions(prompts: Rows, responses: Rows, device: torch.device | None = None) -> torch.Tensor:
     """(N,) places in the packed prompt+response rows whose outputs predict the response tokens: each one before its token."""
-    places, start = [], 0
-    for prompt, response in zip(prompts, responses, strict=True):
-        first = start + len(prompt) - 1
-        places.append(torch.arange(first, first + len(response)))
-        start += len(prompt) + len(response)
-    return torch.cat(places).to(device)
+    asked, given = (np.array([len(row) for row in rows]) for rows in (prompts, responses))
+    return torch.from_numpy(np.arange(given.sum()) + np.repeat(asked.cumsum() - 1, given)).to(device)
 
 
 def response_logits(policy: PreTrainedModel, prompts: Rows, responses: Rows) -> torch.Tensor:

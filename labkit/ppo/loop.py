@@ -8,9 +8,10 @@ do not ask yet; to resume, load a State. What it leaves out: snapshots, files an
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -86,11 +87,9 @@ def loop(
                     elif examples is not None:  # no gradient: watch what PPO does to the language model
                         gradients.ptx_losses.append(ptx_gradients(state, examples, knobs, settings, backward=False))
                 with clock("update"):
-                    gradients.without_ptx(state, knobs)
-                    losses = {name: tally.total(name) for name in ("policy_loss", "value_loss")}
-                    gradients.value_norms.append(
-                        apply_gradients(state, settings, number, losses | gradients.newest_ptx_loss())
-                    )
+                    losses = tally.newest("policy_loss", "value_loss")
+                    norms = apply_gradients(state, settings, number, losses, gradients.newest_ptx_loss())
+                    gradients.stepped(*norms, knobs)
                     if settings.ema_per == "minibatch":
                         state.move_average(settings.ema_decay)
         if settings.ema_per == "iteration":
@@ -102,24 +101,32 @@ def loop(
 
 
 class Clock:
-    """Seconds of each phase of one iteration."""
+    """Seconds of each phase of one iteration; of a GPU by its own clock, so that nobody waits at the end of a phase."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.started, self.phases = device, time.perf_counter(), {}
+        self.device, self.started = device, time.perf_counter()
+        self.spans: list[tuple[str, Any, Any]] = []  # phase, its beginning, its end
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
+        started = self._now()
         yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.phases[phase] = self.phases.get(phase, 0.0) + time.perf_counter() - started
+        self.spans.append((phase, started, self._now()))
+
+    def _now(self) -> float | torch.cuda.Event:
+        if self.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
     def seconds(self) -> dict[str, float]:
-        return {
-            **{f"time_{name}": s for name, s in self.phases.items()},
-            "time_total": time.perf_counter() - self.started,
-        }
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        phases: dict[str, float] = defaultdict(float)
+        for name, first, last in self.spans:
+            phases[f"time_{name}"] += last - first if isinstance(first, float) else first.elapsed_time(last) / 1e3
+        return {**phases, "time_total": time.perf_counter() - self.started}
 
 
 class GradientWatch:
@@ -140,10 +147,11 @@ class GradientWatch:
         cosine = dot(self._ppo, ptx) / max(norms[0] * norms[1], 1e-12)
         self.rows.append({"grad_norm_ppo": norms[0], "grad_norm_ptx": norms[1], "grad_cosine": cosine})
 
-    def without_ptx(self, state: State, knobs: PPOKnobs) -> None:
+    def stepped(self, policy_norm: float, value_norm: float, knobs: PPOKnobs) -> None:
+        """An optimiser step was taken on gradients of these norms, of which the policy's is PPO's alone where γ = 0."""
+        self.value_norms.append(value_norm)
         if knobs.ptx_coef == 0:
-            norm = total_norm([p.grad for p in state.trained() if p.grad is not None])
-            self.rows.append({"grad_norm_ppo": norm})
+            self.rows.append({"grad_norm_ppo": policy_norm})
 
     def newest_ptx_loss(self) -> dict[str, float]:
         return {"ptx_loss": self.ptx_losses[-1]} if self.ptx_losses else {}

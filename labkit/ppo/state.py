@@ -76,6 +76,8 @@ class State:
         value_optimizer = torch.optim.AdamW([p for p in value.parameters() if p.requires_grad], **adam)
         self.policy, self.policy_optimizer = self.accelerator.prepare(policy.eval(), policy_optimizer)
         self.value, self.value_optimizer = self.accelerator.prepare(value.eval(), value_optimizer)
+        #: without the wrappers of distributed training
+        self.plain_policy, self.plain_value = (self.accelerator.unwrap_model(m) for m in (self.policy, self.value))
         if self.uses_adapters and is_sharded(self.plain_policy):
             raise SettingsError("Adapters cannot be sharded; set lora_rank to 0, or launch without FSDP: they need little memory.")
         self.ema = [p.detach().clone() for p in self.trained()]
@@ -83,15 +85,6 @@ class State:
         self.step = 0
         self.knobs: dict[str, float] = {}  # in force at the last step
         self.rollout: Rollout | None = None  # the newest batch, to look inside
-
-    @property
-    def plain_policy(self) -> PreTrainedModel:
-        """The policy without the wrappers of distributed training."""
-        return self.accelerator.unwrap_model(self.policy)
-
-    @property
-    def plain_value(self) -> PreTrainedModel:
-        return self.accelerator.unwrap_model(self.value)
 
     def _graphs(self, settings: PPOSettings) -> GradientGraphs | None:
         """Recorded backward passes, where flash attention reads packed rows as they lie and nothing else is in the way."""

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -54,11 +55,12 @@ class Tally:
         for name, value in values.items():
             self._peaks[name].append(value.detach())
 
-    def total(self, name: str) -> float:
-        return sum(torch.stack(self._added[name]).tolist())
+    def newest(self, *names: str) -> dict[str, torch.Tensor]:
+        """What was added last."""
+        return {name: self._added[name][-1] for name in names}
 
     def sums(self) -> dict[str, float]:
-        return {name: self.total(name) for name in self._added}
+        return {name: sum(torch.stack(added).tolist()) for name, added in self._added.items()}
 
     def most(self, name: str) -> float:
         return max(torch.stack(self._peaks[name]).tolist())
@@ -89,6 +91,7 @@ def ppo_gradients(
         tally.add(len(episodes.targets), **{name: sums[name] for name in TALLIED})
 
 
+STRETCH = 128  # the longest row counts in these: flash attention works on as many tokens at a time
 TALLIED = ("policy_loss", "value_loss", "ratio_mean", "clip_fraction", "approx_kl", "entropy")
 
 
@@ -155,16 +158,17 @@ def _episodes_backward(
 def _replayed(state: State, episodes: _Episodes, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
     """The same, padded to a size that comes again: at the end of the packed row, and of what is predicted, with weight 0."""
     rows, device = episodes.rows, episodes.keep.device
-    tokens, predicted = rounded(len(rows.ids) + 1), rounded(len(episodes.keep))
-    longest = rounded(max(rows.layout.longest, tokens - len(rows.ids)))  # the padding is a row of its own
-    ends = rows.layout.ends.new_full((rounded(len(rows.layout.lengths)) + 2,), len(rows.ids))
-    ends[: len(rows.layout.ends)], ends[-1] = rows.layout.ends, tokens
+    taken, tokens, predicted = len(rows.ids), rounded(len(rows.ids) + 1), rounded(len(episodes.keep))
+    longest = -(-rows.layout.longest // STRETCH) * STRETCH
+    padding = range(taken, tokens, longest)  # lies in rows of its own
+    ends = [0, *accumulate(rows.layout.lengths), *padding[1:]]
+    ends += [tokens] * (1 + rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1 - len(ends))
     inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
     inputs["weights"] = torch.ones_like(episodes.old)
     inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
     inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes.keep)), value=tokens - 1)
     inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
-    inputs["ends"] = ends
+    inputs["ends"] = torch.tensor(ends, dtype=torch.int32, device=device)
     inputs["scalars"] = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip], device=device)
 
     def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -225,21 +229,23 @@ def _ptx_replayed(state: State, part: torch.Tensor, keep: torch.Tensor, factor: 
     return state.graphs.run("pretraining", backward, inputs)["loss"]
 
 
-def apply_gradients(state: State, settings: PPOSettings, number: int, losses: Mapping[str, float]) -> float:
-    """One optimiser step of each model on the gradients accumulated so far; returns the norm of the value model's.
+def apply_gradients(
+    state: State, settings: PPOSettings, number: int, losses: Mapping[str, torch.Tensor], ptx_loss: Mapping[str, float]
+) -> tuple[float, float]:
+    """One optimiser step of each model on the gradients accumulated so far; returns their norms, before they were limited.
 
     Where a loss or a norm is not finite, iteration `number` ends with an InvariantError before any weight changes.
     """
     limit = settings.max_grad_norm or math.inf
-    norms = [
-        float(whole(state.accelerator.clip_grad_norm_(model.parameters(), limit)))
-        for model in (state.policy, state.value)
-    ]
-    check_finite({**losses, "grad_norm_policy": norms[0], "grad_norm_value": norms[1]}, number)
+    watched = dict(losses)
+    for name, model in (("policy", state.policy), ("value", state.value)):
+        watched[f"grad_norm_{name}"] = whole(state.accelerator.clip_grad_norm_(model.parameters(), limit))
+    found = dict(zip(watched, torch.stack(list(watched.values())).tolist(), strict=True))  # the device is asked once
+    check_finite(found | ptx_loss, number)
     for optimizer in (state.policy_optimizer, state.value_optimizer):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return norms[1]
+    return found["grad_norm_policy"], found["grad_norm_value"]
 
 
 def policy_gradient(state: State) -> list[torch.Tensor]:

@@ -28,7 +28,8 @@ __all__ = ["sample_cached"]
 ASK_EVERY = 8  # tokens between two looks at who has ended, on an accelerator; a CPU is asked at every token, for nothing
 PROMPT_TOKENS = {"cpu": 4096}  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
 MANY_TOKENS = 2**16  # the same elsewhere
-SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew
+SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew,
+RECORDING = 24  # which takes as long as so many steps: with fewer to come nothing is dropped
 WARM = 1  # plain steps before one is recorded, after each change of shape
 
 
@@ -50,7 +51,7 @@ def sample_cached(
     every, warm, step = ask_every(batch.device), 0, batch.step
     for t in range(1, max_new_tokens):
         if t % every == 0:
-            living = batch.look()
+            living = batch.look(to_come=max_new_tokens - t)
             if living == 0:
                 break
             if living < len(batch):
@@ -106,8 +107,8 @@ class _Batch:
         self.logprobs.index_copy_(1, self.place, chosen[:, None])
         self.ended.logical_or_(self.detect(self.ids, self.place))
 
-    def look(self) -> int:
-        """Ask who has ended: how many rows should go on. The batch as it is, as long as few have."""
+    def look(self, to_come: int) -> int:
+        """Ask who has ended: how many rows should go on. The batch as it is, as long as dropping rows would not pay."""
         self.gone = self.ended.cpu()
         if self.stops.strings:
             count = int(self.place) + 1
@@ -116,7 +117,8 @@ class _Batch:
             self.gone, self.looked = self.gone | by_text, count
             self.ended.logical_or_(by_text.to(self.device))
         ended = int(self.gone.sum())
-        return len(self) - ended if ended == len(self) or ended >= self.share * len(self) else len(self)
+        pays = ended >= self.share * len(self) and (self.share == 0.0 or to_come > RECORDING)
+        return len(self) - ended if ended == len(self) or pays else len(self)
 
     def drop(self) -> None:
         """Let go of the rows that the last look found ended."""

@@ -135,7 +135,7 @@ def test_replayed_gradients_are_those_of_kernel_by_kernel(folder):
                 loss = ptx_gradients(state, PRETRAINING[start : start + 4], KNOBS, SETTINGS)
             found.append((tally.sums() | {"ptx": loss}, [p.grad.clone() for m in models for p in m.parameters()]))
     plain, replayed = found[: len(found) // 2], found[len(found) // 2 :]
-    assert all(slot.replay is not None for slot in graphs._slots.values() if slot.runs == graphed.WARM) and graphs._slots
+    assert sum(slot.replay is not None for slot in graphs._slots.values()) >= 2, "PPO's and pretraining's"
     for (sums, gradients), (expected, others) in zip(replayed, plain, strict=True):
         assert sums == pytest.approx(expected, rel=0.05, abs=0.05)
         for a, b in zip(gradients, others, strict=True):

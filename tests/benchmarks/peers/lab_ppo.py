@@ -42,6 +42,7 @@ def build(work: Workload, *, ptx_coef: float = 0.0):
         max_new_tokens=work.max_response,
         warmup=0,
         samples=0,
+        score_tokens=2**16 if work.device == "cuda" else PPOSettings().score_tokens,
         seed=work.seed,
     )
     reward = scalar_model(policy, work)
@@ -53,7 +54,7 @@ def build(work: Workload, *, ptx_coef: float = 0.0):
 
 
 def count_cpu_seconds(contestant: Contestant) -> None:
-    """The loop's own clock counts wall seconds; on a shared CPU only CPU seconds compare."""
+    """The loop's own clock counts wall seconds; on a shared CPU only CPU seconds compare. On a GPU it is right as it is."""
     phase = ppo_loop.Clock.__call__
 
     @contextlib.contextmanager
@@ -64,6 +65,16 @@ def count_cpu_seconds(contestant: Contestant) -> None:
     ppo_loop.Clock.__call__ = both
 
 
+def phases_of(metrics: dict[str, float]) -> dict[str, float]:
+    """The loop's own seconds of each phase, by the names that the peer's are compared under."""
+    phases: dict[str, float] = {}
+    for name, seconds in metrics.items():
+        if name.startswith("time_") and name != "time_total":
+            phase = PHASES.get(name[5:], name[5:])
+            phases[phase] = phases.get(phase, 0.0) + seconds
+    return phases
+
+
 def main() -> None:
     parser = Workload.parser()
     parser.add_argument("--ptx_coef", type=float, default=0.0)
@@ -72,12 +83,15 @@ def main() -> None:
     torch.set_num_threads(work.threads)
     contestant = Contestant()
     steps, state, reward = build(work, ptx_coef=arguments.ptx_coef)
-    count_cpu_seconds(contestant)
+    if work.device == "cpu":
+        count_cpu_seconds(contestant)
     contestant.count_steps(getattr(state.policy_optimizer, "optimizer", state.policy_optimizer))
     weights = dtypes_of(policy=state.policy, value=state.value, reference=state.reference, reward=reward)
     contestant.ready(dtypes=weights | {"passes": str(state.dtype).removeprefix("torch.")})
     while contestant.await_go():
         metrics = next(steps).metrics
+        if work.device == "cuda":
+            contestant.phases = phases_of(metrics)
         contestant.report(mean_length=metrics["response_length"])
 
 
