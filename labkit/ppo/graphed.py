@@ -16,14 +16,14 @@ from labkit.models.graphs import recorded
 __all__ = ["GradientGraphs", "rounded"]
 
 MOST = 24  # sizes that are recorded; what comes after them runs kernel by kernel
-WARM = 2  # runs kernel by kernel before one is recorded
+WARM = 1  # runs kernel by kernel before one is recorded
 
 Tensors = dict[str, torch.Tensor]
 
 
-def rounded(count: int) -> int:
-    """The next of four sizes an octave: at most a quarter more than `count`, so that few sizes come up."""
-    step = 2 ** max(0, count.bit_length() - 3)
+def rounded(count: int, sizes: int = 4) -> int:
+    """The next of so many sizes an octave (a power of two): with four at most a quarter more than `count`."""
+    step = max(1, 2 ** (count.bit_length() - 1) // sizes)
     return -(-count // step) * step
 
 
@@ -40,23 +40,29 @@ class GradientGraphs:
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def run(self, name: Hashable, function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
-        """function(inputs), whose results are copied; `function` may not ask the device for anything.
+        """function(inputs on the device), whose results are copied; `function` may not ask the device for anything.
 
+        inputs: on the device or on the host, from where they travel without anybody waiting.
         name: what `function` depends on besides `inputs`; with the sizes of the inputs it says what may be replayed.
         """
         self._bring_gradients_home()
         key = (name, *((k, x.shape) for k, x in inputs.items()))
+        if self.device.type == "cuda":
+            inputs = {name: x if x.is_cuda else x.pin_memory() for name, x in inputs.items()}
         if key not in self._slots and len(self._slots) == MOST:
-            return function(inputs)
+            return function(self._brought(inputs))
         slot = self._slots.setdefault(key, _Slot())
         if slot.runs < WARM or not self._homes:
             slot.runs += 1
-            results = function(inputs)
+            results = function(self._brought(inputs))
             self._homes = self._homes or [(p, p.grad) for p in self.parameters if p.grad is not None]
             return results
         if slot.replay is None:
-            slot.record(function, inputs, self.device, self._pool)
+            slot.record(function, self._brought(inputs), self.device, self._pool)
         return slot.again(inputs)
+
+    def _brought(self, inputs: Tensors) -> Tensors:
+        return {name: x.to(self.device, non_blocking=True) for name, x in inputs.items()}
 
     def _bring_gradients_home(self) -> None:
         """Gradients lie where the recorded kernels add to them, whoever has made or forgotten them meanwhile."""
@@ -81,7 +87,7 @@ class _Slot:
         self.results: Tensors = {}
 
     def record(self, function: Callable[[Tensors], Tensors], inputs: Tensors, device: torch.device, pool: object) -> None:
-        self.inputs = {name: x.to(device, copy=True) for name, x in inputs.items()}
+        self.inputs = {name: x.clone() for name, x in inputs.items()}
 
         def work() -> None:
             self.results = function(self.inputs)

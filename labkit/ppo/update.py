@@ -79,7 +79,8 @@ def ppo_gradients(
     lengths = [len(rollout.prompt_ids[i]) + len(rollout.response_ids[i]) for i in rows]
     batches = [[rows[i] for i in batch] for batch in _micro_batches(state, lengths, settings.micro_tokens)]
     for place, batch in enumerate(batches):
-        episodes = _Episodes.of(rollout, batch, accelerator.device)
+        device = accelerator.device if state.graphs is None else torch.device("cpu")  # replayed ones are padded there
+        episodes = _Episodes.of(rollout, batch, device)
         with _backward_scope(state, last=place + 1 == len(batches)):
             if state.graphs is not None:
                 sums = _replayed(state, episodes, knobs, scale)
@@ -157,8 +158,8 @@ def _episodes_backward(
 
 def _replayed(state: State, episodes: _Episodes, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
     """The same, padded to a size that comes again: at the end of the packed row, and of what is predicted, with weight 0."""
-    rows, device = episodes.rows, episodes.keep.device
-    taken, tokens, predicted = len(rows.ids), rounded(len(rows.ids) + 1), rounded(len(episodes.keep))
+    rows, taken = episodes.rows, len(episodes.rows.ids)
+    tokens, predicted = rounded(taken + 1), rounded(len(episodes.keep), sizes=2)
     longest = -(-rows.layout.longest // STRETCH) * STRETCH
     padding = range(taken, tokens, longest)  # lies in rows of its own
     ends = [0, *accumulate(rows.layout.lengths), *padding[1:]]
@@ -168,8 +169,8 @@ def _replayed(state: State, episodes: _Episodes, knobs: PPOKnobs, scale: float) 
     inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
     inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes.keep)), value=tokens - 1)
     inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
-    inputs["ends"] = torch.tensor(ends, dtype=torch.int32, device=device)
-    inputs["scalars"] = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip], device=device)
+    inputs["ends"] = torch.tensor(ends, dtype=torch.int32)
+    inputs["scalars"] = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip])
 
     def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         given = dict(given)
@@ -194,13 +195,14 @@ def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, sett
     parts = _pretraining_parts(pretraining, accelerator, max(1, settings.micro_tokens // length))
     for place, part in enumerate(parts):
         part = part.to(accelerator.device)
-        keep = (torch.arange(part.shape[0])[:, None] * length + torch.arange(length - 1)).flatten().to(part.device)
+        keep = (torch.arange(part.shape[0])[:, None] * length + torch.arange(length - 1)).flatten()
         scope = _backward_scope(state, last=place + 1 == len(parts), models="policy") if backward else torch.no_grad()
         with scope:
             if state.graphs is not None and backward:
                 loss_sum += _ptx_replayed(state, part, keep, factor)
             else:
-                loss_sum += _ptx_backward(state, PackedRows.of(part, part.device), part[:, 1:], keep, factor if backward else None)
+                rows = PackedRows.of(part, part.device)
+                loss_sum += _ptx_backward(state, rows, part[:, 1:], keep.to(part.device), factor if backward else None)
     return accelerator.reduce(loss_sum, "sum").item() / total
 
 
@@ -218,9 +220,9 @@ def _ptx_backward(
 
 def _ptx_replayed(state: State, part: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
     """The same; rows of one length need no padding."""
-    packed, length = PackedRows.of(part, part.device), part.shape[1]
-    inputs = {"part": part, "keep": keep, "ends": packed.layout.ends, "positions": packed.positions}
-    inputs["factor"] = torch.tensor(factor, device=part.device)
+    count, length = part.shape
+    inputs = {"part": part, "keep": keep, "factor": torch.tensor(factor), "positions": torch.arange(length).repeat(count)}
+    inputs["ends"] = length * torch.arange(count + 1, dtype=torch.int32)
 
     def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         rows = PackedRows(given["part"].flatten(), given["positions"], Ends(given["ends"], length))
