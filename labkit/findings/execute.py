@@ -15,6 +15,7 @@ import json
 import math
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -122,11 +123,18 @@ def work_on(plan: Plan, home: Path, task: Task) -> str:
     return ""
 
 
-def _take_gpu(free: Any) -> None:
-    """In a fresh process, before torch: one GPU of those that are free, where there are any."""
+def _begin(free: Any) -> None:
+    """In a fresh process, before torch: end with the command, however it ends; one GPU of those that are free, if any."""
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
     gpu = free.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+
+def _end_with_the_command() -> None:
+    """A worker that outlived it would hold the stages that the same command resumes."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 class _Crew:
@@ -160,7 +168,7 @@ class _Crew:
         free = context.SimpleQueue()
         for place in range(self.count):
             free.put(devices[place % len(devices)] if devices else None)
-        return ProcessPoolExecutor(self.count, mp_context=context, initializer=_take_gpu, initargs=(free,))
+        return ProcessPoolExecutor(self.count, mp_context=context, initializer=_begin, initargs=(free,))
 
     def _hand_out(self, pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
         """Submit pieces whose needs are met, no more than there are processes."""

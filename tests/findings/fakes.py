@@ -36,3 +36,10 @@ def tell_gpu(plan: Plan, home: Path, task: Task) -> str:
     time.sleep(0.05)
     append_jsonl(home / "gpus.jsonl", {"process": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")})
     return note(plan, home, task)
+
+
+def wait_long(plan: Plan, home: Path, task: Task) -> str:
+    """Say which process is at work, then be at it for longer than anybody waits."""
+    append_jsonl(home / "at_work.jsonl", {"process": os.getpid()})
+    time.sleep(300)
+    return ""

@@ -1,8 +1,14 @@
 """A plan is carried out in order, resumed, and outlives a killed worker."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from labkit.findings.execute import carry_out, done_records, is_done
@@ -63,6 +69,40 @@ def test_a_killed_worker_costs_one_more_attempt(tmp_path: Path) -> None:
     assert carry_out(PLAN, tmp_path, jobs=2, say=said.append, work=fakes.die_once) == {}
     assert any("killed; once more" in line for line in said)
     assert all(is_done(tmp_path, t) for t in PLAN.tasks())
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_command_however_it_ends(tmp_path: Path, repository: Path) -> None:
+    """One that is killed cannot tell them; going on they would hold the stages that the same command resumes."""
+    command = f"""if __name__ == "__main__":
+    from pathlib import Path
+    from labkit.findings.execute import carry_out
+    from labkit.findings.plan import plan_of
+    from tests.findings import fakes
+    carry_out(plan_of("smoke", ["small"], [11, 12]), Path({str(tmp_path)!r}), jobs=2, work=fakes.wait_long)
+"""
+    (tmp_path / "command.py").write_text(command, encoding="utf-8")
+    given = {**os.environ, "PYTHONPATH": str(repository)}
+    with subprocess.Popen([sys.executable, tmp_path / "command.py"], env=given, stdout=subprocess.DEVNULL) as started:
+        at_work = tmp_path / "at_work.jsonl"
+        _until(lambda: at_work.exists() and len(list(read_jsonl(at_work))) == 2, 60)
+        started.kill()
+    workers = [row["process"] for row in read_jsonl(at_work)]
+    _until(lambda: not any(map(_is_alive, workers)), 20)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _until(true: Callable[[], bool], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends, f"not so after {seconds} s"
+        time.sleep(0.1)
 
 
 def test_an_error_of_a_piece_is_one_sentence_and_a_log(tmp_path: Path) -> None:
