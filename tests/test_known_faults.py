@@ -148,13 +148,13 @@ def test_rollouts_are_drawn_from_the_policy_at_the_temperature_of_the_knob(state
 def test_eight_pretraining_examples_per_episode_reach_the_policy(state, monkeypatch):
     rows = torch.randint(3, 40, (512, 32), generator=torch.Generator().manual_seed(0))
     reached = []
-    backward = update._ptx_backward
+    backward = update.pretraining_backward
 
     def counted(state, packed, *rest):
         reached.extend(tuple(row.tolist()) for row in packed.ids.split(list(packed.layout.lengths)))
         return backward(state, packed, *rest)
 
-    monkeypatch.setattr(update, "_ptx_backward", counted)
+    monkeypatch.setattr(update, "pretraining_backward", counted)
     next(
         islice(
             loop(

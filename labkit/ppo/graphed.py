@@ -8,14 +8,26 @@ computes is what the same function computes kernel by kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from itertools import accumulate
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
 from labkit.models.graphs import recorded
+from labkit.models.layout import Ends
+from labkit.models.packed import PackedRows
+from labkit.ppo.passes import Episodes, episodes_backward, pretraining_backward
 
-__all__ = ["GradientGraphs", "rounded"]
+if TYPE_CHECKING:
+    from labkit.knobs import PPOKnobs
+    from labkit.ppo.state import State
+
+__all__ = ["GradientGraphs", "replayed_episodes", "replayed_pretraining", "rounded"]
 
 MOST = 24  # sizes that are recorded; what comes after them runs kernel by kernel
+STRETCH = 128  # the longest row counts in these: flash attention works on as many tokens at a time
 WARM = 1  # runs kernel by kernel before one is recorded
 
 Tensors = dict[str, torch.Tensor]
@@ -99,3 +111,42 @@ class _Slot:
             self.inputs[name].copy_(x, non_blocking=True)
         self.replay()
         return {name: x.clone() for name, x in self.results.items()}
+
+
+def replayed_episodes(state: State, episodes: Episodes, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
+    """The same, padded to a size that comes again: at the end of the packed row, and of what is predicted, with weight 0."""
+    rows, taken = episodes.rows, len(episodes.rows.ids)
+    tokens, predicted = rounded(taken + 1), rounded(len(episodes.keep), sizes=2)
+    longest = -(-rows.layout.longest // STRETCH) * STRETCH
+    padding = range(taken, tokens, longest)  # lies in rows of its own
+    ends = [0, *accumulate(rows.layout.lengths), *padding[1:]]
+    ends += [tokens] * (1 + rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1 - len(ends))
+    inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
+    inputs["weights"] = torch.ones_like(episodes.old)
+    inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
+    inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes.keep)), value=tokens - 1)
+    inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
+    inputs["ends"] = torch.tensor(ends, dtype=torch.int32)
+    inputs["scalars"] = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip])
+
+    def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        given = dict(given)
+        scale, temperature, clip, value_clip = given.pop("scalars").unbind()
+        rows = PackedRows(given.pop("ids"), given.pop("positions"), Ends(given.pop("ends"), longest))
+        told = SimpleNamespace(temperature=temperature, clip=clip, value_clip=value_clip)
+        return episodes_backward(state, Episodes(rows, **given), told, scale, watch=True)
+
+    return state.graphs.run(("episodes", longest), backward, inputs)
+
+
+def replayed_pretraining(state: State, part: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
+    """The same; rows of one length need no padding."""
+    count, length = part.shape
+    inputs = {"part": part, "keep": keep, "factor": torch.tensor(factor), "positions": torch.arange(length).repeat(count)}
+    inputs["ends"] = length * torch.arange(count + 1, dtype=torch.int32)
+
+    def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        rows = PackedRows(given["part"].flatten(), given["positions"], Ends(given["ends"], length))
+        return {"loss": pretraining_backward(state, rows, given["part"][:, 1:], given["keep"], given["factor"])}
+
+    return state.graphs.run("pretraining", backward, inputs)["loss"]

@@ -10,21 +10,15 @@ import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 
-from labkit import rl
-from labkit.models import batches_by_tokens, packed_logits
-from labkit.models.layout import Ends
+from labkit.models import batches_by_tokens
 from labkit.models.packed import PackedRows
-from labkit.models.scoring import response_positions
 from labkit.ppo.checks import check_finite, check_first_minibatch
-from labkit.ppo.graphed import rounded
+from labkit.ppo.graphed import replayed_episodes, replayed_pretraining
+from labkit.ppo.passes import TALLIED, Episodes, episodes_backward, pretraining_backward
 from labkit.ppo.sharding import summed, whole
 
 if TYPE_CHECKING:
@@ -80,106 +74,16 @@ def ppo_gradients(
     batches = [[rows[i] for i in batch] for batch in _micro_batches(state, lengths, settings.micro_tokens)]
     for place, batch in enumerate(batches):
         device = accelerator.device if state.graphs is None else torch.device("cpu")  # replayed ones are padded there
-        episodes = _Episodes.of(rollout, batch, device)
+        episodes = Episodes.of(rollout, batch, device)
         with _backward_scope(state, last=place + 1 == len(batches)):
             if state.graphs is not None:
-                sums = _replayed(state, episodes, knobs, scale)
+                sums = replayed_episodes(state, episodes, knobs, scale)
             else:
-                sums = _episodes_backward(state, episodes, knobs, scale, watch=first is not None)
+                sums = episodes_backward(state, episodes, knobs, scale, watch=first is not None)
         if first is not None:
             check_first_minibatch(float(sums["gap"]), float(sums["spread"]), first, state.dtype)
         tally.peak(ratio_max=sums["ratio_max"])
         tally.add(len(episodes.targets), **{name: sums[name] for name in TALLIED})
-
-
-STRETCH = 128  # the longest row counts in these: flash attention works on as many tokens at a time
-TALLIED = ("policy_loss", "value_loss", "ratio_mean", "clip_fraction", "approx_kl", "entropy")
-
-
-@dataclass(frozen=True)
-class _Episodes:
-    """Episodes as a backward pass reads them: T packed tokens of prompts and responses, of which N are predicted."""
-
-    rows: PackedRows
-    keep: torch.Tensor  # (N,) the place before each response token
-    targets: torch.Tensor  # (N,) the response tokens
-    old: torch.Tensor  # (N,) their log-probabilities under π_old
-    advantages: torch.Tensor  # (N,)
-    old_values: torch.Tensor  # (N,)
-    returns: torch.Tensor  # (N,)
-    weights: torch.Tensor | None = None  # (N,) 1 on tokens, 0 on padding; None: there is none
-
-    @classmethod
-    def of(cls, rollout: Rollout, batch: list[int], device: torch.device) -> _Episodes:
-        prompts, responses = [rollout.prompt_ids[i] for i in batch], [rollout.response_ids[i] for i in batch]
-        mask = rollout.mask[batch]
-        grids = rollout.logprobs, rollout.advantages, rollout.values, rollout.returns
-        return cls(
-            PackedRows.of([[*p, *r] for p, r in zip(prompts, responses, strict=True)], device),
-            response_positions(prompts, responses, device),
-            torch.tensor([t for r in responses for t in r], device=device),
-            *(grid[batch][mask].to(device) for grid in grids),
-        )
-
-
-def _episodes_backward(
-    state: State, episodes: _Episodes, knobs: PPOKnobs | SimpleNamespace, scale: float | torch.Tensor, *, watch: bool
-) -> dict[str, torch.Tensor]:
-    """Add the gradients of both losses; returns sums over the N tokens.
-
-    watch: also the largest |log ratio| and the largest distance between two logits of a token.
-    """
-    with state.forward_precision():
-        logits = packed_logits(state.policy, episodes.rows, keep=episodes.keep).float() / knobs.temperature  # (N, V)
-        values = packed_logits(state.value, episodes.rows, keep=episodes.keep).float()  # (N,)
-    everything = logits.log_softmax(-1)  # (N, V)
-    logprobs = everything.gather(1, episodes.targets[:, None]).squeeze(1)
-    policy_losses, ratio, clipped = rl.policy_loss(logprobs, episodes.old, episodes.advantages, knobs.clip)
-    value_losses = rl.value_loss(values, episodes.old_values, episodes.returns, knobs.value_clip)
-    real = episodes.weights
-
-    def total(x: torch.Tensor) -> torch.Tensor:
-        return x.sum() if real is None else (x * real).sum()
-
-    state.accelerator.backward(total(policy_losses) * scale)
-    state.accelerator.backward(total(value_losses) * scale)
-    with torch.no_grad():
-        entropy = -(everything.exp() * everything).sum(-1)
-        k3 = rl.kl_estimates(episodes.old, logprobs)[2]
-        values_of = policy_losses, value_losses, ratio, clipped, k3, entropy
-        sums = {name: total(x.detach()) for name, x in zip(TALLIED, values_of, strict=True)}
-        sums["ratio_max"] = (ratio if real is None else ratio * real).detach().max()
-        if watch:
-            gaps = (logprobs - episodes.old).abs()
-            sums["gap"] = (gaps if real is None else gaps * real).max()
-            sums["spread"] = (logits.amax(-1) - logits.amin(-1)).max()
-    return sums
-
-
-def _replayed(state: State, episodes: _Episodes, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
-    """The same, padded to a size that comes again: at the end of the packed row, and of what is predicted, with weight 0."""
-    rows, taken = episodes.rows, len(episodes.rows.ids)
-    tokens, predicted = rounded(taken + 1), rounded(len(episodes.keep), sizes=2)
-    longest = -(-rows.layout.longest // STRETCH) * STRETCH
-    padding = range(taken, tokens, longest)  # lies in rows of its own
-    ends = [0, *accumulate(rows.layout.lengths), *padding[1:]]
-    ends += [tokens] * (1 + rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1 - len(ends))
-    inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
-    inputs["weights"] = torch.ones_like(episodes.old)
-    inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
-    inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes.keep)), value=tokens - 1)
-    inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
-    inputs["ends"] = torch.tensor(ends, dtype=torch.int32)
-    inputs["scalars"] = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip])
-
-    def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        given = dict(given)
-        scale, temperature, clip, value_clip = given.pop("scalars").unbind()
-        rows = PackedRows(given.pop("ids"), given.pop("positions"), Ends(given.pop("ends"), longest))
-        told = SimpleNamespace(temperature=temperature, clip=clip, value_clip=value_clip)
-        return _episodes_backward(state, _Episodes(rows, **given), told, scale, watch=True)
-
-    return state.graphs.run(("episodes", longest), backward, inputs)
 
 
 def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, settings: PPOSettings, *, backward: bool = True) -> float:
@@ -199,36 +103,11 @@ def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, sett
         scope = _backward_scope(state, last=place + 1 == len(parts), models="policy") if backward else torch.no_grad()
         with scope:
             if state.graphs is not None and backward:
-                loss_sum += _ptx_replayed(state, part, keep, factor)
+                loss_sum += replayed_pretraining(state, part, keep, factor)
             else:
                 rows = PackedRows.of(part, part.device)
-                loss_sum += _ptx_backward(state, rows, part[:, 1:], keep.to(part.device), factor if backward else None)
+                loss_sum += pretraining_backward(state, rows, part[:, 1:], keep.to(part.device), factor if backward else None)
     return accelerator.reduce(loss_sum, "sum").item() / total
-
-
-def _ptx_backward(
-    state: State, rows: PackedRows, targets: torch.Tensor, keep: torch.Tensor, factor: float | torch.Tensor | None
-) -> torch.Tensor:
-    """Add `factor` times the gradient of the summed loss, unless it is None; returns that sum."""
-    with state.forward_precision():
-        logits = packed_logits(state.policy, rows, keep=keep).float()  # (n(L - 1), V)
-    loss = F.cross_entropy(logits, targets.flatten(), reduction="sum")
-    if factor is not None:
-        state.accelerator.backward(loss * factor)
-    return loss.detach()
-
-
-def _ptx_replayed(state: State, part: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
-    """The same; rows of one length need no padding."""
-    count, length = part.shape
-    inputs = {"part": part, "keep": keep, "factor": torch.tensor(factor), "positions": torch.arange(length).repeat(count)}
-    inputs["ends"] = length * torch.arange(count + 1, dtype=torch.int32)
-
-    def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        rows = PackedRows(given["part"].flatten(), given["positions"], Ends(given["ends"], length))
-        return {"loss": _ptx_backward(state, rows, given["part"][:, 1:], given["keep"], given["factor"])}
-
-    return state.graphs.run("pretraining", backward, inputs)["loss"]
 
 
 def apply_gradients(

@@ -28,8 +28,9 @@ __all__ = ["sample_cached"]
 ASK_EVERY = 8  # tokens between two looks at who has ended, on an accelerator; a CPU is asked at every token, for nothing
 PROMPT_TOKENS = {"cpu": 4096}  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
 MANY_TOKENS = 2**16  # the same elsewhere
-SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew,
-RECORDING = 24  # which takes as long as so many steps: with fewer to come nothing is dropped
+SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew
+SHRINK_FOR = 24  # steps that must then be to come
+RECORD_FOR = 6  # steps that must be to come for recording one: on an H200 it took as long as two or three plain ones
 WARM = 1  # plain steps before one is recorded, after each change of shape
 
 
@@ -57,7 +58,7 @@ def sample_cached(
             if living < len(batch):
                 batch.drop()
                 warm, step = 0, batch.step
-        if graphs and warm == WARM:
+        if graphs and warm == WARM and max_new_tokens - t >= RECORD_FOR:
             step = recorded(batch.step, batch.device)
         warm += 1
         step()
@@ -117,7 +118,7 @@ class _Batch:
             self.gone, self.looked = self.gone | by_text, count
             self.ended.logical_or_(by_text.to(self.device))
         ended = int(self.gone.sum())
-        pays = ended >= self.share * len(self) and (self.share == 0.0 or to_come > RECORDING)
+        pays = ended >= self.share * len(self) and (self.share == 0.0 or to_come > SHRINK_FOR)
         return len(self) - ended if ended == len(self) or pays else len(self)
 
     def drop(self) -> None:

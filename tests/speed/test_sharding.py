@@ -10,7 +10,7 @@ from accelerate import DistributedType, PartialState
 
 from labkit.errors import SettingsError
 from labkit.knobs import PPOKnobs
-from labkit.ppo import PPOSettings, sharding, update
+from labkit.ppo import PPOSettings, passes, sharding, update
 from labkit.ppo import state as state_module
 from tests.toy import save_toy, toy_rows, toy_state
 
@@ -75,8 +75,8 @@ def as_process(state, index, count):
 def test_every_process_passes_its_pretraining_rows_in_as_many_parts(tmp_path, monkeypatch, rows, processes, at_once):
     """Where weights are sharded each pass waits for all processes: one part more on one of them, and all wait for ever."""
     state, parts = toy_state(save_toy(tmp_path / "init"), SETTINGS), []
-    packed = update.packed_logits
-    monkeypatch.setattr(update, "packed_logits", lambda model, rows, **kw: parts.append(len(rows.layout.lengths)) or packed(model, rows, **kw))
+    packed = passes.packed_logits
+    monkeypatch.setattr(passes, "packed_logits", lambda model, rows, **kw: parts.append(len(rows.layout.lengths)) or packed(model, rows, **kw))
     given = torch.tensor(toy_rows(rows, 12, 12))
     counts, losses, gradients = [], [], []
     for index, count in [(0, 1), *((i, processes) for i in range(processes))]:
