@@ -20,7 +20,7 @@ from labkit.experiment.live import (
     simulated_labelers,
     tasks_by_hand,
 )
-from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, worst_disagreements
+from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, screened, worst_disagreements
 from labkit.experiment.replays import replay_job, replay_of
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 
@@ -46,6 +46,7 @@ __all__ = [
     "replay_of",
     "retrain_on_labels",
     "sample_now",
+    "screened",
     "simulated_labelers",
     "tasks_by_hand",
     "text_judge",

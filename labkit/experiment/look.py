@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import reward
 from labkit.errors import DataError
+from labkit.experiment.sources import FolderSource
 from labkit.labels.disagreement import worst_first
 from labkit.models import decode, encode_prompt, load_reward_model, score
 from labkit.reward.data import response_ids
@@ -27,6 +28,7 @@ __all__ = [
     "few_shot_prefix",
     "judge_rankings",
     "ranking_rows",
+    "screened",
     "worst_disagreements",
 ]
 
@@ -144,6 +146,19 @@ def judge_rankings(lab: Experiment, split: str = "valid", *, clear_gap: float = 
         clear_pairs=len(clear),
         pairs=pairs,
     )
+
+
+def screened(lab: Experiment, applicants: int = 40) -> list[dict[str, object]]:
+    """How the screening test (paper, section 3.4 and appendix B.1) sorts a pool of the world's applicants, by their kind.
+
+    Kinds are known to the world alone. Nothing where the data are your own files.
+    """
+    if isinstance(lab.source, FolderSource):
+        return []
+    from labkit.world.screening import by_kind, candidates, screen
+
+    pool = candidates(applicants, seed=lab.seed)
+    return by_kind(pool, screen(lab.source.world, pool, n_prompts=40, seed=lab.seed))
 
 
 def worst_disagreements(

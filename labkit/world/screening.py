@@ -20,7 +20,7 @@ from labkit.world.prompts import sample_prompts
 from labkit.world.responses import corrupted, ideal_response
 from labkit.world.shown import sample_completions
 
-__all__ = ["Candidate", "Screening", "candidates", "screen"]
+__all__ = ["Candidate", "Screening", "by_kind", "candidates", "screen"]
 
 #: The bars, and how far below one a candidate may be where the others are met: the paper calls its cut soft.
 BARS = {"flags": 0.75, "ranking": 0.75, "demonstrations": 6.0, "coverage": 6.0}
@@ -82,6 +82,17 @@ def screen(world: World, pool: Sequence[Candidate], *, n_prompts: int = 60, seed
     good = {c.labeler.id for c in pool if c.good}
     right = len(good.intersection(admitted))
     return Screening(scores, admitted, recall=right / max(1, len(good)), precision=right / max(1, len(admitted)))
+
+
+def by_kind(pool: Sequence[Candidate], result: Screening) -> list[dict[str, object]]:
+    """One row for each kind of candidate: how many applied and were admitted, and their mean scores, the good ones first."""
+    rows: list[dict[str, object]] = []
+    for kind in sorted({c.kind for c in pool}, key=lambda kind: (kind != "good", kind)):
+        of_kind = [c.labeler.id for c in pool if c.kind == kind]
+        means = {bar: sum(result.scores[i][bar] for i in of_kind) / len(of_kind) for bar in BARS}
+        admitted = sum(i in result.admitted for i in of_kind)
+        rows.append({"kind": kind, "applied": len(of_kind), "admitted": admitted, **{k: round(v, 2) for k, v in means.items()}})
+    return [*rows, {"kind": "the bar", **BARS}]
 
 
 def _test(candidate: Candidate, prompts: Sequence[Prompt], sensitive: Sequence[Prompt], seed: int) -> dict[str, float]:

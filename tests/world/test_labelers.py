@@ -10,7 +10,7 @@ from labkit.world.facts import build_world
 from labkit.world.judge import judge
 from labkit.world.labelers import AGREEMENT, ceiling, hire_labelers, pair_agreement, rank_all
 from labkit.world.prompts import sample_prompts
-from labkit.world.screening import candidates, screen
+from labkit.world.screening import by_kind, candidates, screen
 from labkit.world.shown import sample_completions
 
 WORLD = build_world(0)
@@ -112,3 +112,7 @@ def test_screening_separates_good_candidates_from_careless_ones():
     assert 0.3 < sum(k == "good" for k in kinds.values()) / len(pool) < 0.8
     assert result.recall > 0.85 and result.precision > 0.9
     assert not [i for i in result.admitted if kinds[i] in ("insensitive", "narrow")]
+    rows = {row["kind"]: row for row in by_kind(pool, result)}
+    assert sum(row.get("applied", 0) for row in rows.values()) == len(pool)
+    assert sum(row.get("admitted", 0) for row in rows.values()) == len(result.admitted)
+    assert rows["insensitive"]["flags"] < rows["the bar"]["flags"] < rows["good"]["flags"]
