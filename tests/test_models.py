@@ -172,7 +172,7 @@ def test_an_added_token_is_never_likely(tmp_path):
 
 def test_every_process_of_a_launcher_loads_onto_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     monkeypatch.setenv("LABKIT_DEVICE", "cuda")
     assert choose_device()[0] == torch.device("cuda")
     for rank, index in (("0", 0), ("3", 3), ("5", 1)):

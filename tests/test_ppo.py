@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from labkit import rl
 from labkit.errors import DataError, InvariantError, RunError, SettingsError
 from labkit.knobs import PPOKnobs, constant
 from labkit.ppo import PPOSettings, from_model, from_texts, loop, weighted
-from labkit.ppo import update as update_module
 from labkit.ppo.checks import check_processes
 from labkit.ppo.rollout import _moments, addressed_rows
 from tests.toy import NumberTokenizer, even_share, save_toy, toy_prompts, toy_state
@@ -163,7 +163,7 @@ def test_a_reference_that_is_not_the_init_model_is_caught(folder):
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_causes(folder, monkeypatch):
-    monkeypatch.setattr(update_module.rl, "value_loss", lambda values, *_: values * float("nan"))
+    monkeypatch.setattr(rl, "value_loss", lambda values, *_: values * float("nan"))
     with pytest.raises(InvariantError, match="value_loss is nan.*learning rate"):
         run(folder, steps=1)
 
@@ -174,13 +174,13 @@ def test_a_loss_that_is_not_a_number_changes_no_weight(folder, monkeypatch, brok
     steps = loop(state, toy_prompts(50), even_share, constant(KNOBS), SETTINGS)
     next(steps)
     before = [t.detach().clone() for t in (*state.policy.parameters(), *state.value.parameters(), *state.ema)]
-    whole = getattr(update_module.rl, broken)
+    whole = getattr(rl, broken)
 
     def nan(*arguments):
         out = whole(*arguments)
         return (out[0] * float("nan"), *out[1:]) if isinstance(out, tuple) else out * float("nan")
 
-    monkeypatch.setattr(update_module.rl, broken, nan)
+    monkeypatch.setattr(rl, broken, nan)
     with pytest.raises(InvariantError, match=f"Step 2: {broken} is nan; no weight was changed"):
         next(steps)
     after = (*state.policy.parameters(), *state.value.parameters(), *state.ema)
@@ -260,6 +260,8 @@ def test_bad_input_ends_in_one_sentence(folder, tmp_path):
         next(loop(toy_state(folder, SETTINGS), [], even_share, constant(KNOBS), SETTINGS))
     with pytest.raises(DataError, match="'p0' has .* does not fit"):
         run(folder, replace(SETTINGS, max_new_tokens=62))
+    with pytest.raises(DataError, match="Pretraining rows of 65 tokens do not fit the model's context of 64"):
+        run(folder, pretraining=torch.full((4, 65), 3), steps=1)
     with pytest.raises(SettingsError, match="whole number of minibatches"):
         PPOSettings(batch=100, minibatch=64)
     with pytest.raises(RunError, match="not a complete snapshot"):

@@ -1,6 +1,7 @@
 """The engine samples what the model says: same as `generate`, independent of its neighbours, with exact log-probabilities."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, MistralForCausalLM
 
 from labkit.errors import DataError
-from labkit.models import load_policy, model_hash, packed_logits, response_logprobs
-from labkit.models.graphs import recorded
+from labkit.models import graphs, load_policy, model_hash, packed_logits, response_logprobs
 from labkit.models.lean import lean
 from labkit.sampling import best_of_n, complete, engine, sample, steps
 from labkit.sampling.stops import Stops
@@ -110,32 +110,54 @@ def test_between_two_looks_the_host_never_waits(tmp_path, monkeypatch):
 
 
 class Captured:
-    """A CUDA graph as `torch.cuda.graph` drives it, with torch's own default; notes how it was captured."""
+    """A CUDA graph as the lab drives it, on a machine that has none; notes how it was captured."""
 
     modes: tuple = ()
 
-    def capture_begin(self, pool=None, capture_error_mode="global", check_input_liveness=False):
+    def capture_begin(self, pool, capture_error_mode):
+        assert pool == "pool"
         Captured.modes += (capture_error_mode,)
 
     def capture_end(self):
         pass
 
     def replay(self):
-        pass
+        return "replayed"
 
 
-def test_recording_a_step_leaves_other_threads_alone(monkeypatch):
-    """The thread that makes pretraining rows ready pins memory, which a capture in torch's default mode forbids every thread."""
-    for name in ("synchronize", "empty_cache", "Stream"):
-        monkeypatch.setattr(torch.cuda, name, lambda *_: "stream")
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
-    monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", None)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Captured)
+@pytest.fixture
+def captures(monkeypatch):
+    """As if there were a GPU that records: what ran while it did, and how often unused memory was given back."""
+    ran, given_back = [], []
+    for name, do in (("synchronize", lambda *_: None), ("stream", lambda _: nullcontext()), ("CUDAGraph", Captured)):
+        monkeypatch.setattr(torch.cuda, name, do)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
+    monkeypatch.setattr(graphs, "_place", lambda device: SimpleNamespace(stream="stream", pool="pool"))
     monkeypatch.setattr(Captured, "modes", ())
-    ran = []
-    recorded(lambda: ran.append(1), torch.device("cuda"))()
-    assert ran == [1] and Captured.modes == ("thread_local",)
+    return ran, given_back
+
+
+def test_recording_a_step_leaves_other_threads_alone(captures):
+    """The thread that makes pretraining rows ready pins memory, which a capture in torch's default mode forbids every thread."""
+    ran, _ = captures
+    replay = graphs.recorded(lambda: ran.append(1), torch.device("cuda"))
+    assert replay() == "replayed" and ran == [1] and Captured.modes == ("thread_local",)
+
+
+def test_what_cannot_be_recorded_is_said_and_memory_is_tried_for_once_more(captures):
+    ran, given_back = captures
+
+    def short_of_memory():
+        ran.append(1)
+        if len(ran) == 1:
+            raise torch.OutOfMemoryError("no memory")
+
+    def asks():
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    assert graphs.recorded(short_of_memory, torch.device("cuda"))() == "replayed" and len(ran) == 2 and given_back == [1]
+    with pytest.warns(UserWarning, match=r"cannot be recorded as a CUDA graph \(operation not permitted.*capturing\)"):
+        assert graphs.recorded(asks, torch.device("cuda")) is None
 
 
 def test_recorded_log_probabilities_are_those_of_scoring(folder):

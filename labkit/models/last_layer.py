@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch import nn
 __all__ = ["only_needed"]
 
 _FEED_FORWARD = ("mlp", "feed_forward", "ffn")
-_FOUND: WeakKeyDictionary[nn.Module, tuple[nn.Module | None, nn.Module | None]] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[nn.Module, list[ref[nn.Module]]] = WeakKeyDictionary()  # sharded parts know their whole: no strong ones
 
 
 @contextlib.contextmanager
@@ -56,8 +56,9 @@ def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
 def _last_feed_forward(model: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
     """The last decoder layer and its feed-forward block, by the name that `transformers` gives it; looked for once."""
     if model not in _FOUND:
-        _FOUND[model] = _look_for_last(model)
-    return _FOUND[model]
+        _FOUND[model] = [ref(part) for part in _look_for_last(model) if part is not None]
+    layer, block = [*(found() for found in _FOUND[model]), None, None][:2]
+    return layer, block
 
 
 def _look_for_last(model: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:

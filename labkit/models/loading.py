@@ -58,7 +58,7 @@ def choose_device() -> tuple[torch.device, torch.dtype]:
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if wanted == "cuda" and "LOCAL_RANK" in os.environ:  # a launcher started one process per GPU: each loads onto its own
         wanted = f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
-    half = wanted.startswith("cuda") and torch.cuda.is_bf16_supported()
+    half = wanted.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
     dtype = os.environ.get("LABKIT_DTYPE", "bfloat16" if half else "float32")
     if dtype not in ("float32", "bfloat16"):
         raise ModelError(f"LABKIT_DTYPE is {dtype!r}; it must be float32 or bfloat16.")

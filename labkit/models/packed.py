@@ -9,6 +9,7 @@ Without a `Layout` that function is plain scaled-dot-product attention, so train
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,10 @@ def _attention(
         return _one_token(query, key, value, _within(attention_mask, window), scaling), None
     if isinstance(layout, (Layout, Ends)) and _flash_reads(value, query.shape[3]) and not dropout:
         return _by_row_ends(query, key, value, layout, scaling, window), None
+    if isinstance(layout, Ends):
+        raise ModelError(
+            f"{type(module).__name__} cannot read rows of which only the ends are known; start with LABKIT_CUDA_GRAPHS=0."
+        )
     grids = zip(layout.spread(query), layout.spread(key), layout.spread(value), strict=True)
     return layout.gather([_causal(q, k, v, scaling, dropout, window) for q, k, v in grids]), None
 
@@ -61,14 +66,24 @@ def _attention(
 def _flash_reads(values: torch.Tensor, width: int) -> bool:
     """Whether flash attention takes packed values (1, H, T, d), and queries of this width, as they lie."""
     half = values.dtype in (torch.bfloat16, torch.float16)
-    return values.is_cuda and half and values.shape[3] == width and width % 8 == 0 and width <= 256
+    fits = values.shape[3] == width and width % 8 == 0 and width <= 256
+    return values.is_cuda and half and fits and _is_new_enough(values.device)
+
+
+@cache
+def _is_new_enough(device: torch.device) -> bool:
+    """Flash attention needs an NVIDIA GPU of 2020 or newer (Ampere)."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def reads_as_they_lie(model: PreTrainedModel) -> bool:
     """Whether, in half precision on CUDA, attention reads this model's packed rows as they lie: no grid depends on lengths."""
-    text = model.config.get_text_config(decoder=True)
+    text, device = model.config.get_text_config(decoder=True), model.get_input_embeddings().weight.device
+    packed = model.config._attn_implementation == LAB_ATTENTION and not hasattr(text, "v_head_dim")  # keys wider than values
+    if not packed or not getattr(text, "num_attention_heads", 0) or not _is_new_enough(device):
+        return False
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return model.config._attn_implementation == LAB_ATTENTION and width % 8 == 0 and width <= 256
+    return width % 8 == 0 and width <= 256
 
 
 def _by_row_ends(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from labkit.ppo.settings import PPOSettings
     from labkit.types import Prompt
 
-__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_processes", "check_prompts", "check_start"]
+__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_pretraining", "check_processes", "check_prompts", "check_start"]
 
 FEW_EPISODES = 8
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -34,6 +34,14 @@ def check_prompts(prompts: Sequence[Prompt], lengths: Sequence[int], context: in
                     f"Prompt {prompt.id!r} has {length} tokens; with {max_new_tokens} new ones it does not fit the model's context of {context}. "
                     "Drop it (the paper drops prompts over half the context) or lower max_new_tokens."
                 )
+
+
+def check_pretraining(rows: torch.Tensor | None, context: int | None) -> None:
+    """A packed row of pretraining text is read as one text."""
+    if rows is not None and context is not None and rows.shape[1] > context:
+        raise DataError(
+            f"Pretraining rows of {rows.shape[1]} tokens do not fit the model's context of {context}; pack them into shorter ones (ptx_row)."
+        )
 
 
 def check_processes(settings: PPOSettings, processes: int) -> None:

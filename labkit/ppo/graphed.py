@@ -7,6 +7,7 @@ computes is what the same function computes kernel by kernel.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from itertools import accumulate
 from types import SimpleNamespace
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientGraphs", "replayed_episodes", "replayed_pretraining", "rounded"]
 
-MOST = 24  # sizes that are recorded; what comes after them runs kernel by kernel
-STRETCH = 128  # the longest row counts in these: flash attention works on as many tokens at a time
+MOST = 16  # recorded sizes that are kept, those that came last
+TILE = 128  # the longest row counts in these: flash attention works on as many tokens at a time
 WARM = 1  # runs kernel by kernel before one is recorded
 
 Tensors = dict[str, torch.Tensor]
@@ -47,9 +48,10 @@ class GradientGraphs:
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], device: torch.device) -> None:
         self.parameters, self.device = list(parameters), device
-        self._slots: dict[Hashable, _Slot] = {}
+        self.refused = False  # recording failed once: everything runs kernel by kernel
+        self._came: Counter[Hashable] = Counter()  # how often each size did, before it was recorded
+        self._slots: dict[Hashable, _Slot] = {}  # recorded ones, the newest used last
         self._homes: list[tuple[torch.nn.Parameter, torch.Tensor]] = []  # where recorded kernels add gradients
-        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def run(self, name: Hashable, function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
         """function(inputs on the device), whose results are copied; `function` may not ask the device for anything.
@@ -61,17 +63,26 @@ class GradientGraphs:
         key = (name, *((k, x.shape) for k, x in inputs.items()))
         if self.device.type == "cuda":
             inputs = {name: x if x.is_cuda else x.pin_memory() for name, x in inputs.items()}
-        if key not in self._slots and len(self._slots) == MOST:
-            return function(self._brought(inputs))
-        slot = self._slots.setdefault(key, _Slot())
-        if slot.runs < WARM or not self._homes:
-            slot.runs += 1
-            results = function(self._brought(inputs))
-            self._homes = self._homes or [(p, p.grad) for p in self.parameters if p.grad is not None]
-            return results
-        if slot.replay is None:
-            slot.record(function, self._brought(inputs), self.device, self._pool)
-        return slot.again(inputs)
+        if key in self._slots:
+            self._slots[key] = self._slots.pop(key)
+        elif self._homes and self._came[key] >= WARM and not self.refused:
+            self._record(key, function, inputs)
+        if key in self._slots:
+            return self._slots[key].again(inputs)
+        self._came[key] += 1
+        results = function(self._brought(inputs))
+        self._homes = self._homes or [(p, p.grad) for p in self.parameters if p.grad is not None]
+        return results
+
+    def _record(self, key: Hashable, function: Callable[[Tensors], Tensors], inputs: Tensors) -> None:
+        """Into the place of the size that has not come for longest, where there are many."""
+        if len(self._slots) >= MOST:
+            del self._slots[next(iter(self._slots))]
+        slot = _Slot({name: x.clone() for name, x in self._brought(inputs).items()})
+        if slot.record(function, self.device):
+            self._slots[key] = slot
+        else:
+            self.refused = True
 
     def _brought(self, inputs: Tensors) -> Tensors:
         return {name: x.to(self.device, non_blocking=True) for name, x in inputs.items()}
@@ -92,19 +103,18 @@ class GradientGraphs:
 class _Slot:
     """One size of one function: inputs and results at addresses that stay, and the graph between them."""
 
-    def __init__(self) -> None:
-        self.runs = 0
+    def __init__(self, inputs: Tensors) -> None:
+        self.inputs, self.results = inputs, {}
         self.replay: Callable[[], object] | None = None
-        self.inputs: Tensors = {}
-        self.results: Tensors = {}
 
-    def record(self, function: Callable[[Tensors], Tensors], inputs: Tensors, device: torch.device, pool: object) -> None:
-        self.inputs = {name: x.clone() for name, x in inputs.items()}
+    def record(self, function: Callable[[Tensors], Tensors], device: torch.device) -> bool:
+        """False where it cannot be recorded."""
 
         def work() -> None:
             self.results = function(self.inputs)
 
-        self.replay = recorded(work, device, pool)
+        self.replay = recorded(work, device)
+        return self.replay is not None
 
     def again(self, inputs: Tensors) -> Tensors:
         for name, x in inputs.items():
@@ -117,7 +127,7 @@ def replayed_episodes(state: State, episodes: Episodes, knobs: PPOKnobs, scale: 
     """The same, padded to a size that comes again: at the end of the packed row, and of what is predicted, with weight 0."""
     rows, taken = episodes.rows, len(episodes.rows.ids)
     tokens, predicted = rounded(taken + 1), rounded(len(episodes.keep), sizes=2)
-    longest = -(-rows.layout.longest // STRETCH) * STRETCH
+    longest = -(-rows.layout.longest // TILE) * TILE
     padding = range(taken, tokens, longest)  # lies in rows of its own
     ends = [0, *accumulate(rows.layout.lengths), *padding[1:]]
     ends += [tokens] * (1 + rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1 - len(ends))

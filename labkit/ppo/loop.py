@@ -55,6 +55,7 @@ def loop(
     context = getattr(state.plain_policy.config, "max_position_embeddings", None)
     asked = encoded(state.tokenizer, prompts)
     checks.check_prompts(prompts, [len(ids) for ids in asked], context, settings.max_new_tokens)
+    checks.check_pretraining(pretraining, context)
     use_device(state.accelerator)
     ahead = Pretraining(pretraining, settings, state.accelerator)
     for number in range(state.step + 1, settings.steps + 1):
@@ -87,7 +88,7 @@ def loop(
                     elif examples is not None:  # no gradient: watch what PPO does to the language model
                         gradients.ptx_losses.append(ptx_gradients(state, examples, knobs, settings, backward=False))
                 with clock("update"):
-                    losses = tally.newest("policy_loss", "value_loss")
+                    losses = tally.so_far("policy_loss", "value_loss")
                     norms = apply_gradients(state, settings, number, losses, gradients.newest_ptx_loss())
                     gradients.stepped(*norms, knobs)
                     if settings.ema_per == "minibatch":

@@ -74,7 +74,11 @@ class PPOSettings(Settings):
     )
     exact_kl: bool = setting(False, "Also measure KL summed over the whole vocabulary, at the cost of two passes.")
     score_tokens: int = setting(16384, "Tokens per scoring batch; changes memory and speed, not results.", low=1)
-    micro_tokens: int = setting(8192, "Tokens per backward pass; changes memory and speed, not results.", low=1)
+    micro_tokens: int = setting(
+        8192,
+        "Tokens per backward pass; changes memory and speed, not results. On CUDA recorded passes are padded by up to a quarter.",
+        low=1,
+    )
     samples: int = setting(8, "Episodes of each batch kept in its Step.", low=0)
     seed: int = setting(0, "Seed of prompt order, sampling and pretraining rows.", low=0)
 

@@ -89,7 +89,8 @@ class State:
     def _graphs(self, settings: PPOSettings) -> GradientGraphs | None:
         """Recorded backward passes, where flash attention reads packed rows as they lie and nothing else is in the way."""
         device, models = self.accelerator.device, (self.plain_policy, self.plain_value)
-        alone = self.accelerator.num_processes == 1 and not settings.gradient_checkpointing
+        plain = self.policy is self.plain_policy and not is_sharded(self.plain_policy)  # no wrapper of distributed training
+        alone = self.accelerator.num_processes == 1 and plain and not settings.gradient_checkpointing
         if not (alone and graphs_pay(device) and self.dtype == torch.bfloat16 and all(map(reads_as_they_lie, models))):
             return None
         return GradientGraphs([p for m in models for p in m.parameters() if p.requires_grad], device)

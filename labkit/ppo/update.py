@@ -49,9 +49,9 @@ class Tally:
         for name, value in values.items():
             self._peaks[name].append(value.detach())
 
-    def newest(self, *names: str) -> dict[str, torch.Tensor]:
-        """What was added last."""
-        return {name: self._added[name][-1] for name in names}
+    def so_far(self, *names: str) -> dict[str, torch.Tensor]:
+        """Sums of what was added, on the device: what is not finite makes them so."""
+        return {name: torch.stack(self._added[name]).sum() for name in names}
 
     def sums(self) -> dict[str, float]:
         return {name: sum(torch.stack(added).tolist()) for name, added in self._added.items()}

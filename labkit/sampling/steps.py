@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import torch
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["sample_cached"]
 
 ASK_EVERY = 8  # tokens between two looks at who has ended, on an accelerator; a CPU is asked at every token, for nothing
-PROMPT_TOKENS = {"cpu": 4096}  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
-MANY_TOKENS = 2**16  # the same elsewhere
+PROMPT_TOKENS = 4096  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
+MANY_TOKENS = 2**16  # the same on CUDA
 SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew
 SHRINK_FOR = 24  # steps that must then be to come
 RECORD_FOR = 6  # steps that must be to come for recording one: on an H200 it took as long as two or three plain ones
 WARM = 1  # plain steps before one is recorded, after each change of shape
+_REFUSED: WeakSet[PreTrainedModel] = WeakSet()  # models whose steps could not be recorded: nobody tries again
 
 
 def ask_every(device: torch.device) -> int:
@@ -48,6 +50,7 @@ def sample_cached(
     graphs: bool = False,
 ) -> list[Sampled]:
     """One response per prompt. graphs: steps that a CUDA graph may replay; on a CPU the same steps, not recorded."""
+    graphs = graphs and model not in _REFUSED
     batch = _Batch(model, prompts, noise, max_new_tokens, stops, temperature, graphs)
     every, warm, step = ask_every(batch.device), 0, batch.step
     for t in range(1, max_new_tokens):
@@ -59,7 +62,10 @@ def sample_cached(
                 batch.drop()
                 warm, step = 0, batch.step
         if graphs and warm == WARM and max_new_tokens - t >= RECORD_FOR:
-            step = recorded(batch.step, batch.device)
+            recording = recorded(batch.step, batch.device)
+            if recording is None:
+                _REFUSED.add(model)
+            step = recording or batch.step
         warm += 1
         step()
     batch.write_back()
@@ -150,7 +156,7 @@ def _read_prompts(model, prompts, max_new_tokens, device, *, static: bool) -> tu
     texts, lengths = list(distinct), [len(p) for p in distinct]
     cache = RightAlignedCache(model.config, lengths, max_new_tokens, static)
     order, parts = [], []
-    for batch in batches_by_tokens(lengths, PROMPT_TOKENS.get(device.type, MANY_TOKENS)):
+    for batch in batches_by_tokens(lengths, MANY_TOKENS if device.type == "cuda" else PROMPT_TOKENS):
         cache.read_next(batch, device)
         parts.append(_read_batch(model, [texts[i] for i in batch], cache, device))
         order += batch

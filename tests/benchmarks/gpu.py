@@ -53,6 +53,7 @@ CONTESTS: dict[str, Contest] = {
 DRY_RUN: dict[str, Contest] = {  # one of each kind
     "sampling, tiny, graphs beside steps": both_ways("tiny", TINY)["sampling, tiny, graphs beside steps"],
     "PPO, tiny": (contests.ppo, TINY, {"rollout_batch": 16}),
+    "pretraining gradients, tiny": (contests.ptx, TINY, {}),
 }
 
 

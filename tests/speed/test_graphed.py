@@ -95,11 +95,21 @@ def test_knobs_that_move_are_not_frozen_into_what_is_replayed(tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_more_sizes_than_are_kept_run_as_they_come(tmp_path, monkeypatch, as_on_a_gpu):
+def test_of_many_sizes_those_that_came_last_are_kept(tmp_path, monkeypatch, as_on_a_gpu):
     folder = save_toy(tmp_path / "init", spread=0.05)
-    for name in ("WARM", "MOST"):
-        monkeypatch.setattr(graphed, name, 1)
-    close(run(folder, SETTINGS, True), run(folder, SETTINGS, False))
+    monkeypatch.setattr(graphed, "MOST", 1)
+    first = run(folder, SETTINGS, True)
+    close(first, run(folder, SETTINGS, False))
+    assert len(first[0].graphs._slots) == 1
+
+
+@pytest.mark.slow
+def test_what_cannot_be_recorded_runs_as_it_is_and_nobody_tries_again(tmp_path, monkeypatch, as_on_a_gpu):
+    folder, tried = save_toy(tmp_path / "init", spread=0.05), []
+    monkeypatch.setattr(graphed, "recorded", lambda work, device: tried.append(work))
+    refused = run(folder, SETTINGS, True)
+    close(refused, run(folder, SETTINGS, False))
+    assert len(tried) == 1 and refused[0].graphs.refused and not refused[0].graphs._slots
 
 
 def test_gradients_come_home_whoever_made_or_forgot_them():

@@ -84,9 +84,9 @@ def on_gpu() -> bool:
 
 
 def peak_mib() -> float:
-    """Peak memory of this process so far: of the GPU where one is used, else resident memory, in MiB."""
+    """Peak memory of this process so far: of the GPU where one is used (what torch took of it), else resident, in MiB."""
     if on_gpu():
-        return sys.modules["torch"].cuda.max_memory_allocated() / 2**20
+        return sys.modules["torch"].cuda.max_memory_reserved() / 2**20  # what graphs keep for replays is not "allocated"
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
