@@ -102,6 +102,7 @@ def test_poisoned_slots_of_the_cache_change_nothing(folder, monkeypatch, graphs,
     monkeypatch.setattr(engine, "graphs_pay", lambda device: graphs)
     monkeypatch.setattr(steps, "ask_every", lambda device: 3)
     monkeypatch.setattr(steps, "SHRINK_AT", 0.1)
+    monkeypatch.setattr(steps, "SHRINK_FOR", 0)
     with precision(dtype):
         clean = sample(model, prompts, **asked)
         filled = poison_slots(monkeypatch)
