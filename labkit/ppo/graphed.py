@@ -124,13 +124,17 @@ class _Slot:
 
 
 def replayed_episodes(state: State, episodes: Episodes, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
-    """The same, padded to a size that comes again: at the end of the packed row, and of what is predicted, with weight 0."""
+    """`episodes_backward`, replayed: padded to a size that comes again, at the end of the packed row and of what is predicted.
+
+    What pads the predictions has weight 0; what pads the packed row lies in rows of its own, since flash attention leaves
+    tokens of no row undefined. `ends` has room for all rows and for the most that padding can take; the rest is empty rows.
+    """
     rows, taken = episodes.rows, len(episodes.rows.ids)
     tokens, predicted = rounded(taken + 1), rounded(len(episodes.keep), sizes=2)
     longest = -(-rows.layout.longest // TILE) * TILE
-    padding = range(taken, tokens, longest)  # lies in rows of its own
-    ends = [0, *accumulate(rows.layout.lengths), *padding[1:]]
-    ends += [tokens] * (1 + rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1 - len(ends))
+    ends = [0, *accumulate(rows.layout.lengths), *range(taken, tokens, longest)[1:]]
+    most = rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1  # at most a quarter of the tokens is padding
+    ends += [tokens] * (1 + most - len(ends))
     inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
     inputs["weights"] = torch.ones_like(episodes.old)
     inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
@@ -150,7 +154,7 @@ def replayed_episodes(state: State, episodes: Episodes, knobs: PPOKnobs, scale: 
 
 
 def replayed_pretraining(state: State, part: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
-    """The same; rows of one length need no padding."""
+    """`pretraining_backward`, replayed; rows of one length need no padding."""
     count, length = part.shape
     inputs = {"part": part, "keep": keep, "factor": torch.tensor(factor), "positions": torch.arange(length).repeat(count)}
     inputs["ends"] = length * torch.arange(count + 1, dtype=torch.int32)

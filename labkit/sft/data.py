@@ -14,7 +14,7 @@ import torch
 
 from labkit.errors import DataError
 from labkit.models import encode_prompt, encode_response
-from labkit.models.packed import Layout
+from labkit.models.packed import Layout, PackedRows
 from labkit.types import Demonstration
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ def mix(
 
 def collate_packed(examples: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:
     """Lay a batch end to end for the padding-free pass; the first token of a row is no target (nothing precedes it)."""
-    lengths = [len(e["input_ids"]) for e in examples]
+    rows = PackedRows.of([e["input_ids"] for e in examples], torch.device("cpu"))
     labels = [token for e in examples for token in [IGNORED, *e["labels"][1:]]]
     return {
-        "input_ids": torch.tensor([token for e in examples for token in e["input_ids"]])[None],  # (1, T)
+        "input_ids": rows.ids[None],  # (1, T)
         "labels": torch.tensor(labels)[None],  # (1, T)
-        "position_ids": torch.cat([torch.arange(n) for n in lengths])[None],  # (1, T)
+        "position_ids": rows.positions[None],  # (1, T)
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool),  # prepared: the library builds none
-        "layout": Layout.of(lengths, device),
+        "layout": Layout.of(rows.layout.lengths, device),
     }

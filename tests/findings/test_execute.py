@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,6 +13,7 @@ from labkit.findings.execute import carry_out, done_records, is_done
 from labkit.findings.plan import plan_of
 from labkit.runs import read_jsonl
 from tests.findings import fakes
+from tests.widgets.cockpits import until
 
 PLAN = plan_of("smoke", ["small"], [11])
 
@@ -85,10 +84,10 @@ def test_workers_end_with_the_command_however_it_ends(tmp_path: Path, repository
     given = {**os.environ, "PYTHONPATH": str(repository)}
     with subprocess.Popen([sys.executable, tmp_path / "command.py"], env=given, stdout=subprocess.DEVNULL) as started:
         at_work = tmp_path / "at_work.jsonl"
-        _until(lambda: at_work.exists() and len(list(read_jsonl(at_work))) == 2, 60)
+        until(lambda: at_work.exists() and len(list(read_jsonl(at_work))) == 2, 60)
         started.kill()
     workers = [row["process"] for row in read_jsonl(at_work)]
-    _until(lambda: not any(map(_is_alive, workers)), 20)
+    until(lambda: not any(map(_is_alive, workers)), 20)
 
 
 def _is_alive(process: int) -> bool:
@@ -96,13 +95,6 @@ def _is_alive(process: int) -> bool:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _until(true: Callable[[], bool], seconds: float) -> None:
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends, f"not so after {seconds} s"
-        time.sleep(0.1)
 
 
 def test_an_error_of_a_piece_is_one_sentence_and_a_log(tmp_path: Path) -> None:
