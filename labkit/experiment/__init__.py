@@ -21,6 +21,7 @@ from labkit.experiment.live import (
     tasks_by_hand,
 )
 from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, screened, worst_disagreements
+from labkit.experiment.prompted import hold_contest
 from labkit.experiment.replays import replay_job, replay_of
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 
@@ -38,6 +39,7 @@ __all__ = [
     "evaluate",
     "evaluate_now",
     "explain_samples",
+    "hold_contest",
     "inspect_run",
     "judge_rankings",
     "load_evaluation",

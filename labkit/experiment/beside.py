@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from labkit.data.prepare import PrepareSettings
 from labkit.errors import SettingsError
+from labkit.experiment.prompted import DRAWS, EXAMPLES, LAYOUTS, PROMPTS
 from labkit.models import load_policy
 from labkit.paper import DATA, DERIVED, PPO, Fact
 from labkit.presets import COLUMNS
@@ -101,6 +102,7 @@ def _evaluation(lab: Experiment) -> list[Row]:
     rows: list[Row] = [
         ("prompts", "of customers who are not in training (3.6)", f"{asked}, of such customers", SAME),
         ("compared with", "SFT of 175 billion (3.6)", "SFT of the same size", "07_findings compares sizes"),
+        ("few-shot prefix", "the best of several by the authors, by RM score on validation prompts (3.5)", _contest(), "written by a program"),
     ]
     if lab.data != "world":
         return [*rows, ("judge", "labelers (3.6)", "the reward model", "nobody else knows your prompts")]
@@ -110,6 +112,11 @@ def _evaluation(lab: Experiment) -> list[Row]:
         ("metadata", "Likert 1 to 7 and 11 flags (Table 3)", f"Likert 1 to 7 and {len(RAISED)} of the flags", "the world has no more"),
         ("benchmarks", "SQuAD, DROP, HellaSwag, WMT 15, TruthfulQA and more (3.6)", "one of each kind in miniature", OFFLINE),
     ]
+
+
+def _contest() -> str:
+    """How many prompts compete to be the few-shot one."""
+    return f"best of {len(LAYOUTS) * len(EXAMPLES) * DRAWS}, by the same, on {PROMPTS} of them"
 
 
 def _weights(base: str) -> str:

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit import reward
 from labkit.errors import DataError
+from labkit.experiment.prompted import FEW_SHOT, prompted_answers
 from labkit.experiment.sources import FolderSource
 from labkit.labels.disagreement import worst_first
-from labkit.models import decode, encode_prompt, load_reward_model, score
+from labkit.models import encode_prompt, load_reward_model, score
 from labkit.reward.data import response_ids
 from labkit.sampling import best_of_n, complete
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Prompt, Ranking
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from labkit.experiment.lab import Experiment
 
 __all__ = [
     "JudgedRankings",
     "answers",
     "ask",
-    "few_shot_prefix",
     "judge_rankings",
     "ranking_rows",
     "screened",
     "worst_disagreements",
 ]
 
-FEW_SHOT = "few-shot"
-SEPARATOR = "\n"  # what ends an example's answer, and so the few-shot model's own
 BEST_OF = "best-of-"
 
 
@@ -42,7 +38,7 @@ def answers(
 ) -> list[Completion]:
     """One sampled answer of a model to each prompt.
 
-    model: a stage of the run ("sft", "ppo_ptx", ...), "base", "few-shot" (the base after a few example answers) or
+    model: a stage of the run ("sft", "ppo_ptx", ...), "base", "few-shot" (the base after examples, `labkit.experiment.prompted`) or
     "best-of-16" (the SFT model's best of n by reward-model score).
     """
     draw = {
@@ -59,26 +55,9 @@ def answers(
         return best_of_n(
             groups, lambda flat: score(judge, [asked[c.prompt_id] for c in flat], [list(c.token_ids) for c in flat])
         )
-    prefix = few_shot_prefix(lab) if model == FEW_SHOT else ""
-    policy = lab.policy("base" if model == FEW_SHOT else model)
-    drawn = [group[0] for group in complete(policy, lab.tokenizer, prompts, name=model, prefix=prefix, **draw)]
-    return [up_to_separator(c, lab.tokenizer) for c in drawn] if model == FEW_SHOT else drawn
-
-
-def few_shot_prefix(lab: Experiment, examples: int = 4) -> str:
-    """Some short prompts with their demonstrations: what turns a base model into "GPT-3 (prompted)" (paper, section 3.5)."""
-    chosen = sorted(lab.demonstrations("train")[:200], key=lambda d: len(d.prompt.text) + len(d.text))[:examples]
-    return "".join(f"{d.prompt.text}{d.text}{SEPARATOR}" for d in chosen)
-
-
-def up_to_separator(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> Completion:
-    """A few-shot answer without the next example that the base goes on to write: the separator ends it, as an end token would."""
-    if SEPARATOR not in completion.text:
-        return completion
-    ids = list(completion.token_ids)
-    kept = next(n for n in range(1, len(ids) + 1) if SEPARATOR in decode(tokenizer, ids[:n]))
-    text = completion.text.split(SEPARATOR)[0]
-    return replace(completion, text=text, token_ids=tuple(ids[:kept]), finished=True)
+    if model == FEW_SHOT:
+        return prompted_answers(lab, prompts, **draw)
+    return [group[0] for group in complete(lab.policy(model), lab.tokenizer, prompts, name=model, **draw)]
 
 
 def ask(lab: Experiment, prompts: Sequence[Prompt], models: Sequence[str], **options: Any) -> list[dict[str, str]]:

@@ -102,9 +102,11 @@ class Plan:
 
     @property
     def settings(self) -> str:
-        """Short hash of all that the scale, the sweeps and the world set: what was made with others is another set."""
+        """Short hash of all that the scale, the sweeps, the contest of prompts and the world set: what was made with others is another set."""
+        from labkit.experiment.prompted import RULES
+
         stages = {stage: preset_of(self.scale).stage(stage) for stage in STAGES}  # not the reasons given for them
-        told = [stages, amounts_of(self.scale), variants(self.scale), NEW_RANKINGS, MEMBERS, ROUNDS, *_world()]
+        told = [stages, amounts_of(self.scale), variants(self.scale), NEW_RANKINGS, MEMBERS, ROUNDS, RULES, *_world()]
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
     def cell(self, size: str, seed: int, home: Path) -> Run:

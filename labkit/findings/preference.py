@@ -147,7 +147,11 @@ PREFERENCE = (
         "holds for labelers whose data were not used",
         "a policy that serves only the tastes of the labelers who trained it, or prompting that does as much",
         _largest,
-        tried="GPT is prompted with four short examples, the next example cut off; other prompts were not tried",
+        tried=(
+            "GPT prompted with four short examples, one line after another, which did nothing at seeds 12 to 16; on "
+            "development seeds 0 and 1, layouts with a name before question and answer, which did. Since then sixteen "
+            "prompts compete in every cell, as in the paper: the reward model's favourite on validation prompts is used"
+        ),
     ),
     Finding(
         "metadata",

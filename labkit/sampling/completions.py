@@ -30,13 +30,11 @@ def complete(
     temperature: float = 1.0,
     seed: int = 0,
     name: str = "",
-    prefix: str = "",
     stop: Sequence[str | Sequence[int]] = (),
 ) -> list[list[Completion]]:
     """Sample n completions for each prompt, each with model, sampling parameters, seed and token ids.
 
     name: shown as the completion's model; the weights' hash by default, which `sampling` holds in any case.
-    prefix: text put before every prompt (few-shot examples).
     stop: strings or lists of token ids that end a response besides the end token. The ids go on to the token that
     completes the stop; the text ends right before a stop string.
     """
@@ -44,7 +42,7 @@ def complete(
     weights = model.name if isinstance(model, Engine) else model_hash(model)
     name = name or weights
     seeds = [derive_seed(seed, "complete", p.id, i) for p in prompts for i in range(n)]
-    ids = [encode_prompt(tokenizer, prefix + p.text) for p in prompts]
+    ids = [encode_prompt(tokenizer, p.text) for p in prompts]
     check_context(context_of_model(model), ids, max_new_tokens, [p.text for p in prompts])
     stops = Stops.of(tokenizer.eos_token_id, stop, partial(decode, tokenizer))
     drawn = sample(
