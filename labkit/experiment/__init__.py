@@ -24,6 +24,7 @@ from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, s
 from labkit.experiment.prompted import hold_contest
 from labkit.experiment.replays import replay_job, replay_of
 from labkit.experiment.sources import FolderSource, Source, WorldSource
+from labkit.experiment.together import start_together
 
 __all__ = [
     "Amounts",
@@ -50,6 +51,7 @@ __all__ = [
     "sample_now",
     "screened",
     "simulated_labelers",
+    "start_together",
     "tasks_by_hand",
     "text_judge",
     "worst_disagreements",

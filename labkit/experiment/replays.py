@@ -52,6 +52,7 @@ def replay_job(lab: Experiment, folder: str | Path, *, name: str = "") -> tuple[
             f"{stage.path} cannot be replayed in {lab.run.path}: {what} was {was}, here it is {now}. "
             "Use the same scale and seed, and the same prompts, ppo_init and reward as the recorded run."
         )
+    job.threads = stage.manifest.get("threads")  # their number shows in the last digits
     return job, knobs
 
 

@@ -20,6 +20,8 @@ from labkit.errors import LabError, RunError
 from labkit.figures.training import profile
 from labkit.jobs import history
 from labkit.jobs.owners import claimed
+from labkit.jobs.threads import number_of_threads, sharing
+from labkit.jobs.turns import turn
 from labkit.jobs.waiting import StillRunning, by_hand, nobody_there, wait_for
 from labkit.knobs import Dial, Replay, Schedule
 from labkit.runs import StageFolder
@@ -85,6 +87,7 @@ class Job:
         self._paused, self._stopping, self._credit = False, False, 0
         self._restart = False
         self._saving = 0.0  # seconds that snapshots took since the last Step
+        self.threads: int | None = None  # of the processor, for tensors; None: what torch takes
         self._thread: threading.Thread | None = None
         self.begun = 0.0  # when run.json says that the folder was begun, by this job
 
@@ -95,8 +98,12 @@ class Job:
 
     # -- control, from any thread -------------------------------------------------------------------------------
 
-    def start(self, *, resume: bool = False, paused: bool = False) -> Job:
-        """Begin in the background and return at once. resume: continue from the newest snapshot of the folder."""
+    def start(self, *, resume: bool = False, paused: bool = False, threads: int | None = None) -> Job:
+        """Begin in the background and return at once.
+
+        resume: continue from the newest snapshot of the folder. threads: of the processor, for this job's tensors; by
+        default as many as torch takes, or as the record says that is replayed.
+        """
         if self._thread is not None and self._thread.is_alive():
             raise RunError(f"{self.folder.path.name} is already running; stop it first, or build a new job.")
         self._check_owner()
@@ -109,6 +116,7 @@ class Job:
                 self.schedule.record = self._record_request
             if resume:
                 history.resume_at(self, newest)
+            self.threads = threads or self.threads
             self._launch(paused)
         return self
 
@@ -168,6 +176,11 @@ class Job:
     def alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    def wait(self) -> None:
+        """Return when the job has ended, however it ended."""
+        if self._thread is not None:
+            self._thread.join()
+
     def result(self, *, block: bool | None = None) -> Any:
         """What the stage produced (the value of `finish`), once it is there; raises the thread's error if it failed.
 
@@ -189,6 +202,10 @@ class Job:
     # -- the thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with sharing(self.threads):
+            self._run_to_the_end()
+
+    def _run_to_the_end(self) -> None:
         started = time.time()
         try:
             self._drive()
@@ -197,7 +214,7 @@ class Job:
             if self.state is not None and self.snapshot_every:
                 self._snapshot(pin=False)
             facts = {"seconds": time.time() - started, "steps": len(self.steps), "profile": profile(self.steps)}
-            self.folder.finish(self.status, **facts)
+            self.folder.finish(self.status, threads=number_of_threads(), **facts)
         except BaseException as error:  # kept, and raised where somebody waits
             self._failure, self.status = error, "failed"
             self.error = (
@@ -210,12 +227,13 @@ class Job:
             self._notify(self.steps[-1] if self.steps else None)
 
     def _drive(self) -> None:
-        loop = self.make_loop(self.schedule)
+        loop, first = self.make_loop(self.schedule), True
         while self._boundary():
             if self._restart:
-                loop, self._restart = self._close(loop) or self.make_loop(self.schedule), False
+                loop, self._restart, first = self._close(loop) or self.make_loop(self.schedule), False, True
             try:
-                step = next(loop)
+                with turn(first):
+                    step, first = next(loop), False
             except StopIteration:
                 return
             self._record(step)
