@@ -1,5 +1,5 @@
 # One command per wish; each makes .venv on a fresh machine first (once: a stamp file remembers).
-#   make demo       the whole tour, headless, into runs/tour/, with a report     (at most 10 minutes on 2 cores)
+#   make demo       the whole tour, headless, into runs/tour/, with a report     (about 10 minutes on 2 cores)
 #   make lab        JupyterLab on the tour, with the lab's own settings
 #   make test       everything the tests need, then all tests                    (about 25 minutes)
 #   make test-fast  the daily tier                                                (about 2 minutes)
