@@ -30,6 +30,7 @@ TIMES: dict[str, str] = {
 }
 
 
+SPARSE = 0.25  # a series with a value at no more than this share of the steps shows each as a marker, above the lines
 FEW_STEPS = 8  # so few that an axis would be marked at halves of a step
 
 
@@ -132,19 +133,21 @@ def _panel(fig: go.Figure, place: int, panel: Panel, found: Sequence[Record], ma
 
 
 def _line(fig: go.Figure, axis: str, record: Record, key: str, label: str, hue: str, dash: str, show: bool) -> None:
-    points = [(s.number, value_of(s, key)) for s in record.steps]
-    y = [float(f"{v:.5g}") if math.isfinite(v) else None for _, v in points]
+    """One series of one run. What only some steps measured (once per epoch) is joined across the others, with a marker each."""
+    points = [(s.number, v) for s in record.steps if math.isfinite(v := value_of(s, key))]
+    few = len(points) <= SPARSE * len(record.steps)
     fig.add_scatter(
         x=[n for n, _ in points],
-        y=y,
+        y=[float(f"{v:.5g}") for _, v in points],
         xaxis=f"x{axis}",
         yaxis=f"y{axis}",
         name=plain(record.name, 60),
         legendgroup=plain(record.name, 60),
         showlegend=show,
-        mode="lines" if len(points) > 1 else "markers",
+        mode="lines+markers" if few else "lines" if len(points) > 1 else "markers",
         line={"color": hue, "dash": dash, "width": 1.8, "shape": "hv" if key.startswith("knob:") else "linear"},
-        marker={"color": hue},
+        marker={"color": hue, "size": 8, "line": {"color": INK, "width": 1.5}} if few else {"color": hue},
+        zorder=int(few),
         hovertemplate=f"%{{fullData.name}}<br>step %{{x}}: {label} %{{y:.4g}}<extra></extra>",
     )
 

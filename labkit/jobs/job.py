@@ -194,7 +194,7 @@ class Job:
             raise StillRunning(
                 f"Training goes on ({self.status}, step {done} of {self.total}). Run this cell again when the board says done."
             )
-        wait_for(self._thread, self.steps, self.total)
+        wait_for(self._thread, self.folder.path.name, self.steps, self.total)
         if self._failure is not None:
             raise self._failure
         return self._value

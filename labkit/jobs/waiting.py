@@ -63,20 +63,20 @@ def by_hand_every(total: int, parts: int = 8) -> int:
     return by_hand(max(1, total // parts))
 
 
-def wait_for(thread: threading.Thread | None, steps: Sequence[Step], total: int) -> None:
-    """Wait until `thread` has ended, with a line of progress now and then."""
+def wait_for(thread: threading.Thread | None, name: str, steps: Sequence[Step], total: int) -> None:
+    """Wait until `thread` has ended, with a line of progress now and then; name: whose progress it is."""
     printed = time.monotonic()
     while thread is not None and thread.is_alive():
         thread.join(0.2)
         if time.monotonic() - printed > PRINT_EVERY and steps:
             printed = time.monotonic()
-            print(_line(steps[-1], total), flush=True)
+            print(_line(name, steps[-1], total), flush=True)
 
 
-def _line(step: Step, total: int) -> str:
+def _line(name: str, step: Step, total: int) -> str:
     shown = [
-        f"{name} {step.metrics[name]:.3g}"
-        for name in ("loss", "accuracy", "score", "gold", "kl_k1", "ptx_loss")
-        if name in step.metrics
+        f"{key} {step.metrics[key]:.3g}"
+        for key in ("loss", "accuracy", "score", "gold", "kl_k1", "ptx_loss")
+        if key in step.metrics
     ]
-    return f"{step.stage}: step {step.number} of {total} · " + " · ".join(shown)
+    return f"{name}: step {step.number} of {total} · " + " · ".join(shown)

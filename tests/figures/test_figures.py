@@ -54,6 +54,16 @@ def test_curves_hold_the_numbers_of_the_steps() -> None:
     assert ratio == [0.5] * 12
 
 
+def test_what_is_measured_once_an_epoch_is_joined_and_marked() -> None:
+    """Points with a gap on both sides are drawn by nobody: the validation loss was never seen."""
+    epochs = {n: {"valid_loss": 1.0 + n} for n in (10, 20, 30)}
+    trained = [Step("sft", n, {"loss": 2.0, **epochs.get(n, {})}, {}) for n in range(1, 31)]
+    fig = figures.training_curves({"sft": trained, "init": trained}, panels=["loss"])
+    valid = [t for t in fig.data if "validation" in t.hovertemplate]
+    assert [(list(t.x), list(t.y), t.mode, t.zorder) for t in valid] == [([10, 20, 30], [11, 21, 31], "lines+markers", 1)] * 2
+    assert all(t.mode == "lines" and not t.zorder for t in fig.data if t not in valid)
+
+
 def test_panels_without_data_are_left_out_and_panels_can_be_chosen() -> None:
     titles = [a.text for a in figures.training_curves(steps()).layout.annotations]
     assert not any("Clip fraction" in t for t in titles) and any("Gold" in t for t in titles)

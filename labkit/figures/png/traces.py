@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["bars", "heatmap", "scatter"]
 
 
+LINES, MARKERS = 2, 3  # matplotlib's order of drawing; a trace's own zorder lifts it
+
+
 def scatter(page: Page, t: Any, axes: Any) -> None:
     """Lines, markers, labels, fills and error bars of one trace."""
     mode, hue = t.mode or "lines", hue_of(t)
@@ -49,6 +52,7 @@ def scatter(page: Page, t: Any, axes: Any) -> None:
             linewidth=(t.line.width or 2) * 0.8,
             drawstyle=kind,
             alpha=t.opacity,
+            zorder=LINES + (t.zorder or 0),
         )
     if "markers" in mode:
         artist = _markers(page, t, axes, x, y, hue) or artist
@@ -84,19 +88,19 @@ def _markers(page: Page, t: Any, axes: Any, x: Any, y: Any, hue: str) -> Any:
     shape = SYMBOL.get(t.marker.symbol if isinstance(t.marker.symbol, str) else "circle", "o")
     fill = t.marker.color if t.marker.color is not None else hue
     fill = [rgba(c) for c in fill] if isinstance(fill, (list, tuple, np.ndarray)) else rgba(fill)
-    face = (
-        {"facecolors": "none", "edgecolors": fill}
-        if str(t.marker.symbol).endswith("-open")
-        else {"c": fill if isinstance(fill, list) else [fill]}
-    )
+    if str(t.marker.symbol).endswith("-open"):
+        face = {"facecolors": "none", "edgecolors": fill}
+    else:
+        face = {"c": fill if isinstance(fill, list) else [fill]}
+        face |= {"edgecolors": rgba(t.marker.line.color)} if t.marker.line.color else {}
     return axes.scatter(
         x,
         y,
         s=((size or 6) * 0.8) ** 2,
         marker=shape,
         alpha=t.marker.opacity or t.opacity,
-        linewidths=0.8,
-        zorder=3,
+        linewidths=(t.marker.line.width or 1) * 0.8,
+        zorder=MARKERS + (t.zorder or 0),
         **face,
     )
 
