@@ -3,7 +3,7 @@
  * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
  */
 import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling } from "./dom.mjs";
-import { choices, columnsOf, filterRows, siblings, signed, sortRows, toCSV, toJSONL } from "./inspector.mjs";
+import { choices, columnsOf, filterRows, siblings, signed, sortRows, standing, toCSV, toJSONL } from "./inspector.mjs";
 import { tokenPane } from "./tokens_view.mjs";
 
 const SHOWN = 100; // rows in the table at once
@@ -195,8 +195,7 @@ function detailPane(model, spec, ask) {
     fillText(prompt, r.prompt.trim());
     reachWhenScrolling(prompt, "Prompt");
     const same = siblings(model.get("rows"), r);
-    const best = Math.max(...same.map((s) => s.score ?? -Infinity));
-    beside.replaceChildren(...same.map((s) => card(s, s === r, s.score === best && same.length > 1, () => open(s))));
+    beside.replaceChildren(...same.map((s) => card(s, s === r, standing(s, same), () => open(s))));
     edit(r);
     tokens.clear(spec.explain);
     if (!spec.explain) return;
@@ -225,13 +224,13 @@ function detailPane(model, spec, ask) {
   return { root, open, tokens: show, scored, failed: tokens.failed };
 }
 
-function card(row, own, best, open) {
+function card(row, own, stands, open) {
   const head = [row.source ?? "response", row.step ? `step ${row.step}` : ""].filter(Boolean).join(", ");
   const facts = [row.score !== undefined && row.score !== null ? `score ${Number(row.score.toPrecision(3))}` : "", row.gold !== undefined && row.gold !== null ? `gold ${Number(row.gold.toPrecision(3))}` : "", row.kl !== undefined && row.kl !== null ? `KL ${Number(row.kl.toPrecision(3))}` : ""].filter(Boolean);
   return h(
     "button",
     { type: "button", class: "lki-card", "aria-pressed": String(own), onclick: open },
-    h("div", { class: "lki-card-head" }, h("strong", {}, head), best ? h("span", { class: "lki-best" }, "best") : null),
+    h("div", { class: "lki-card-head" }, h("strong", {}, head), stands ? h("span", { class: "lki-best" }, stands) : null),
     fillAnswer(h("div", { class: "lki-card-text", dir: "auto" }), row.response.trim()),
     h("div", { class: "lki-card-facts" }, facts.join(" · ")),
   );

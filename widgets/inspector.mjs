@@ -86,6 +86,14 @@ export function signed(value) {
   return value < 0 ? `−${text}` : `+${text}`;
 }
 
+/** How a row stands among those beside it by score: "best", "best, with 2 others", or "". */
+export function standing(row, beside) {
+  const best = Math.max(...beside.map((r) => r.score ?? -Infinity));
+  if (beside.length < 2 || row.score !== best) return "";
+  const others = beside.filter((r) => r.score === best).length - 1;
+  return others === beside.length - 1 ? "" : others ? `best, with ${others} other${others > 1 ? "s" : ""}` : "best";
+}
+
 /** Rows of the same prompt, one per source at most: the newest step of each, best source order kept. */
 export function siblings(rows, row) {
   const same = rows.filter((r) => (row.prompt_id ? r.prompt_id === row.prompt_id : r.prompt === row.prompt));

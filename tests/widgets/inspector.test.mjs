@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choices, columnsOf, filterRows, joins, siblings, signed, sortRows, strengths, tint, toCSV, toJSONL, tokenText } from "../../widgets/inspector.mjs";
+import { choices, columnsOf, filterRows, joins, siblings, signed, sortRows, standing, strengths, tint, toCSV, toJSONL, tokenText } from "../../widgets/inspector.mjs";
 
 const ROWS = [
   { row: 0, source: "sft", step: 1, prompt_id: "p0", prompt: "Where?", response: "In the Wood", score: 0.5, finished: true },
@@ -64,4 +64,13 @@ test("siblings are one per source, the newest, but always the one that was chose
 
 test("a change is written with its sign", () => {
   assert.deepEqual([0.3111, -2, 0, null].map(signed), ["+0.311", "−2", "+0", "–"]);
+});
+
+test("the best by score is named, shared first places say so, and where all are alike nobody is", () => {
+  const stands = (...scores) => scores.map((score) => standing({ score }, scores.map((s) => ({ score: s }))));
+  assert.deepEqual(stands(1, 3, 2), ["", "best", ""]);
+  assert.deepEqual(stands(3, 3, 2, null), ["best, with 1 other", "best, with 1 other", "", ""]);
+  assert.deepEqual(stands(3, 3, 3, 1)[0], "best, with 2 others");
+  assert.deepEqual(stands(2, 2), ["", ""]);
+  assert.deepEqual(stands(2), [""]);
 });
