@@ -32,8 +32,8 @@ def _overoptimised(records: Records) -> list[Claim]:
         return value
 
     return [
-        Claim("proxy reward, last quarter less second (β = 0)", records.swept(late_less_early("score")), above=0.0),
-        Claim("gold reward over the same stretch", records.swept(late_less_early("gold")), below=0.0),
+        Claim("proxy reward, last quarter less second (β = 0)", records.further(late_less_early("score")), above=0.0),
+        Claim("gold reward over the same stretch", records.further(late_less_early("gold")), below=0.0),
     ]
 
 
@@ -43,7 +43,7 @@ def _overoptimisation_figure(records: Records) -> go.Figure:
     from labkit.figures.theme import colour
     from labkit.types import Step
 
-    cell = next((c for (size, _), c in records.cells.items() if size in records.plan.sweep and _has(c)), None)
+    cell = next((c for (size, _), c in records.cells.items() if size == records.plan.further and _has(c)), None)
     if cell is None:
         raise DataError("No run without KL penalty was recorded yet.")
     rows = cell.results("best-of-n")["rows"]
@@ -72,7 +72,7 @@ def _ensemble(records: Records) -> list[Claim]:
         return r.value("ppo-ensemble", "gold") - r.value(UNPENALISED, "gold")
 
     return [
-        Claim("gold utility with three judges (worst case), less with one (both β = 0)", records.swept(gain), above=0.0)
+        Claim("gold utility with three judges (worst case), less with one (both β = 0)", records.further(gain), above=0.0)
     ]
 
 
@@ -94,16 +94,16 @@ def _rounds(records: Records) -> list[Claim]:
 
     return [
         Claim(
-            f"gold utility after round {ROUNDS}, less after round 1", records.swept(last_less_first("gold")), above=0.0
+            f"gold utility after round {ROUNDS}, less after round 1", records.further(last_less_first("gold")), above=0.0
         ),
         Claim(
             f"gold utility after round {ROUNDS}, less with as many rankings of the SFT model only",
-            records.swept(beside_control),
+            records.further(beside_control),
             above=0.0,
         ),
         Claim(
             f"RM accuracy on rankings of the round's own policy, round {ROUNDS} less round 1",
-            records.swept(last_less_first("rm_accuracy_new")),
+            records.further(last_less_first("rm_accuracy_new")),
             above=0.0,
             deciding=False,
         ),
@@ -120,11 +120,11 @@ def _methods(records: Records) -> list[Claim]:
         def preferred(r: Record, name: str = name, other: str = "sft") -> float:
             return r.rate(name, other, stage=EVALUATION_OF_METHODS).rate
 
-        claims.append(Claim(f"gold utility of {name.upper()}, less of SFT", records.swept(gain), above=0.0))
-        claims.append(Claim(f"{name.upper()} preferred to SFT", records.swept(preferred), above=0.5))
-        beside = records.swept(lambda r, name=name: r.value(name, "gold") - r.value("ppo_ptx", "gold"))
+        claims.append(Claim(f"gold utility of {name.upper()}, less of SFT", records.further(gain), above=0.0))
+        claims.append(Claim(f"{name.upper()} preferred to SFT", records.further(preferred), above=0.5))
+        beside = records.further(lambda r, name=name: r.value(name, "gold") - r.value("ppo_ptx", "gold"))
         claims.append(Claim(f"gold utility of {name.upper()}, less of PPO-ptx", beside, above=0.0, deciding=False))
-        rates = records.swept(lambda r, name=name: r.rate(name, "ppo_ptx", stage=EVALUATION_OF_METHODS).rate)
+        rates = records.further(lambda r, name=name: r.rate(name, "ppo_ptx", stage=EVALUATION_OF_METHODS).rate)
         claims.append(Claim(f"{name.upper()} preferred to PPO-ptx", rates, above=0.5, deciding=False))
     return claims
 

@@ -5,8 +5,9 @@
     runs/<name>/across-s<seed>/        comparisons of models of different sizes
 
 As in the paper, one reward model serves policies of every size: it learns from rankings of what the SFT model of the
-judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size, as in the
-paper (1.3B: figures 33 to 37, appendix E.9), because all three would cost twice as much; by default at the judge's.
+judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size by default,
+the judge's, as in the paper (1.3B: figures 33 to 37, appendix E.9), because all three would cost three times as much;
+what goes beyond the paper is measured at one size in any case.
 """
 
 from __future__ import annotations
@@ -101,6 +102,11 @@ class Plan:
     sweep: tuple[str, ...]
 
     @property
+    def further(self) -> str:
+        """The one size at which it is measured what goes beyond the paper: the judge's where it is swept."""
+        return self.judge if self.judge in self.sweep else self.sweep[0]
+
+    @property
     def settings(self) -> str:
         """Short hash of all that the scale, the sweeps, the contest of prompts and the world set: what was made with others is another set."""
         from labkit.experiment.prompted import RULES
@@ -138,13 +144,16 @@ class Plan:
         found = [task("base"), task("judge", "base", *foreign), task("measure", "judge")]
         chosen = variants(self.scale) if size in self.sweep else variants(self.scale)[:2]
         for variant in chosen:
+            if variant.ensemble and size != self.further:
+                continue
             extra = ["init-nomix"] if variant.init != "ppo_init" else []
             extra += ["members"] if variant.ensemble else []
             found.append(task("variant", "judge", *extra, argument=variant.name))
         found += [task("evaluate", "variant.ppo", "variant.ppo_ptx"), task("cost", "variant.ppo_ptx")]
         if size in self.sweep:
-            found += [task("init-nomix", "base"), task("members", "judge"), task("sft-long", "judge")]
-            found += [task("best-of-n", "judge"), task("rounds", "judge", "variant.ppo_ptx")]
+            found += [task("init-nomix", "base"), task("sft-long", "judge")]
+        if size == self.further:
+            found += [task("members", "judge"), task("best-of-n", "judge"), task("rounds", "judge", "variant.ppo_ptx")]
             found += [task("method", "judge", argument=name) for name in METHODS]
             found.append(task("evaluate-methods", "variant.ppo_ptx", *(f"method.{name}" for name in METHODS)))
         if size == self.judge:

@@ -203,9 +203,10 @@ def _folds(shop: _Shop, plan: Plan, task: Task) -> list[Bill]:
 
 
 def _sheet(shop: _Shop, plan: Plan, task: Task) -> list[Bill]:
-    """The stages on a cell's sheet: SFT, PPO init, RM, evaluation, PPO and PPO-ptx; at a swept size all others as well."""
-    swept = 4 + len(variants(plan.scale)) - 2 + MEMBERS - 1 + len(METHODS)
-    return [{"stage drawn": 6 + swept * (task.size in plan.sweep)}]
+    """The stages on a cell's sheet: SFT, PPO init, RM, evaluation, PPO and PPO-ptx; at a swept size its variants as well."""
+    swept = 2 + len(variants(plan.scale)) - 3
+    further = 3 + MEMBERS - 1 + len(METHODS)
+    return [{"stage drawn": 6 + swept * (task.size in plan.sweep) + further * (task.size == plan.further)}]
 
 
 def _batching(shop: _Shop, plan: Plan, task: Task) -> list[Bill]:

@@ -152,6 +152,10 @@ class Records:
         """The same over the sizes at which sweeps are made."""
         return self.over_seeds(value, self.plan.sweep)
 
+    def further(self, value: Callable[[Record], float]) -> BySeed:
+        """The same for the one size at which it is measured what goes beyond the paper."""
+        return self.over_seeds(value, (self.plan.further,))
+
     def judged(self, value: Callable[[Record], float]) -> BySeed:
         """The same for the judge's size alone: the one whose SFT answers are ranked."""
         return self.over_seeds(value, (self.plan.judge,))

@@ -142,7 +142,8 @@ def about(home: Path, plan: Plan, elsewhere: str = "") -> str:
     return (
         f"Scale {plan.scale}; sizes {', '.join(plan.sizes)}; seeds {', '.join(map(str, plan.seeds))}; one reward model "
         f"per seed, from rankings of the {plan.judge} SFT model's answers, serves all sizes; sweeps (γ, β, learning rate, "
-        f"longer training, mix of the init, long SFT) at size {', '.join(plan.sweep)} alone. {_measured(home, plan)} {elsewhere}"
+        f"longer training, mix of the init, long SFT) at size {', '.join(plan.sweep)}, what goes beyond the paper at size "
+        f"{plan.further} alone. {_measured(home, plan)} {elsewhere}"
         f"Report written {moment(time.time())}. Intervals: 95 %, Student, over seeds; differences within a seed; fewer than "
         f"{FEWEST_SEEDS} seeds decide nothing.{caution} {CONDITIONAL} {GLOSSARY}"
     )

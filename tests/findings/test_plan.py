@@ -6,7 +6,7 @@ import pytest
 
 from labkit.errors import SettingsError
 from labkit.findings.pieces import PIECES
-from labkit.findings.plan import Plan, load_plan, plan_of, variants, whole_numbers
+from labkit.findings.plan import BEYOND, ENSEMBLE, Plan, load_plan, plan_of, variants, whole_numbers
 from labkit.findings.scales import SCALES, preset_of
 
 THREE = plan_of("tour", ("large", "small", "medium"), (12, 11))
@@ -36,6 +36,15 @@ def test_other_sizes_wait_for_the_judge_and_sweeps_are_made_at_their_size_only()
     assert "medium-s11/variant.ppo-beta=2" in tasks and "small-s11/variant.ppo-beta=2" not in tasks
     chosen = {t.key for t in plan_of("tour", THREE.sizes, [11], sweep=["small"]).tasks()}
     assert "small-s11/variant.ppo-beta=2" in chosen and "medium-s11/variant.ppo-beta=2" not in chosen
+
+
+def test_what_goes_beyond_the_paper_is_measured_at_one_swept_size() -> None:
+    for sweep, size in (((), "medium"), (("small", "large"), "small"), (("small", "medium", "large"), "medium")):
+        plan = plan_of("tour", THREE.sizes, [11], sweep=sweep)
+        further = {t.size for t in plan.tasks() if (t.piece in BEYOND and t.piece != "sheet") or t.argument == ENSEMBLE}
+        assert further == {size} == {plan.further}
+        swept = {t.size for t in plan.tasks() if t.argument == "ppo-beta=2"}
+        assert swept == {*(sweep or ["medium"])}
 
 
 def test_the_papers_rows_of_every_seed_come_before_what_goes_beyond_them() -> None:
