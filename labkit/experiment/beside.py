@@ -102,12 +102,12 @@ def _evaluation(lab: Experiment) -> list[Row]:
     rows: list[Row] = [
         ("prompts", "of customers who are not in training (3.6)", f"{asked}, of such customers", SAME),
         ("compared with", "SFT of 175 billion (3.6)", "SFT of the same size", "07_findings compares sizes"),
-        ("few-shot prefix", "the best of several by the authors, by RM score on validation prompts (3.5)", _contest(), "written by a program"),
     ]
     if lab.data != "world":
         return [*rows, ("judge", "labelers (3.6)", "the reward model", "nobody else knows your prompts")]
     return [
         *rows,
+        ("few-shot prefix", "the best of several by the authors, by RM score on validation prompts (3.5)", _contest(), "written by a program"),
         ("judges", "training and held-out labelers (4.1)", "both, and the truth itself", "the world knows it"),
         ("metadata", "Likert 1 to 7 and 11 flags (Table 3)", f"Likert 1 to 7 and {len(RAISED)} of the flags", "the world has no more"),
         ("benchmarks", "SQuAD, DROP, HellaSwag, WMT 15, TruthfulQA and more (3.6)", "one of each kind in miniature", OFFLINE),

@@ -43,7 +43,6 @@ PROMPTS = 64  # validation prompts that every candidate answers
 POOL, SHORT = 400, 0.25  # examples are the shortest quarter of the first demonstrations: the instruction needs the room
 RULES = (LAYOUTS, EXAMPLES, DRAWS, PROMPTS, POOL, SHORT)  # all that decides who takes part
 
-SHOWN = 160  # characters of a candidate in a table
 SEPARATOR = "\n"  # ends an answer: what a base writes after it is the next example
 
 
@@ -84,14 +83,14 @@ class Contest:
         return self.candidates[max(range(len(scores)), key=scores.__getitem__)]
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per candidate, best first: layout, number of examples, mean RM score, and how the prompt ends."""
+        """One row per candidate, best first: layout, number of examples, mean RM score, and the prompt from its last example on."""
         scores = self.scores or ("not judged",) * len(self.candidates)
         rows = [
             {
                 "layout": candidate.layout,
                 "examples": len(candidate.examples),
                 "RM score": score if isinstance(score, str) else round(score, 2),
-                "ends": candidate.around("…")[-SHOWN:],
+                "ends": replace(candidate, examples=candidate.examples[-1:]).around("…"),
                 "chosen": "yes" if candidate is self.winner else "",
             }
             for candidate, score in zip(self.candidates, scores, strict=True)
