@@ -76,10 +76,10 @@ class Cockpit(anywidget.AnyWidget):
         self.desk = Desk(job.dial) if job.dial is not None else None
         self.stage = job.folder.path.name.split("@")[0]
         self.panels = panels_for(self.stage)
-        self.beside = records(beside) if beside else []
+        self._beside = beside
         self._prompts = [str(getattr(p, "text", p)) for p in prompts]
         self._count, self._period = samples, 1.0 / rate
-        self._feed, self._ledger = Feed(job, self.panels, self.beside), LedgerTail()
+        self._feed, self._ledger = Feed(job, self.panels, beside), LedgerTail()
         self._notice: dict[str, Any] = {}
         self._answers: list[dict[str, Any]] = []
         self._alerts: tuple[float, Any, list[dict[str, Any]]] = (0.0, None, [])
@@ -91,6 +91,11 @@ class Cockpit(anywidget.AnyWidget):
         self._unlisten = job.listen(self._stepped)
         if not display.is_headless():
             threading.Thread(target=_tick, args=(weakref.ref(self),), name="cockpit", daemon=True).start()
+
+    @property
+    def beside(self) -> list[Record]:
+        """The other runs as they stand now."""
+        return records(self._beside) if self._beside else []
 
     # -- to the page: only from the helper thread ------------------------------------------------------------------
 

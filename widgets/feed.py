@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.figures.panels import Panel, value_of
-from labkit.figures.records import Record
+from labkit.figures.records import read
 from labkit.types import Step
 
 __all__ = ["Curve", "Feed", "LedgerTail", "series_keys"]
@@ -60,14 +60,19 @@ class Curve:
 
 
 class Feed:
-    """The curves of one job, with those of other runs beside it."""
+    """The curves of one job, with those of other runs beside it, which may be training too."""
 
-    def __init__(self, job: Any, panels: Sequence[Panel], beside: Sequence[Record] = ()) -> None:
+    def __init__(self, job: Any, panels: Sequence[Panel], beside: Any = None) -> None:
         self.job, self.keys = job, series_keys(panels)
         self.path = Path(job.folder.path)
         self.curves: list[Curve] = []
-        for record in beside:
-            self._new(record.name, "beside").append(record.steps)
+        self._others: list[tuple[Curve, Any]] = []  # curves of other jobs, which go on growing
+        for name, source in _named(beside):
+            record = read(source, name)
+            curve = self._new(record.name, "beside")
+            curve.append(record.steps)
+            if hasattr(source, "folder"):
+                self._others.append((curve, source))
         self.live = self._new(self.path.name, "live")
 
     def everything(self) -> list[Packet]:
@@ -79,20 +84,13 @@ class Feed:
         steps, packets = list(self.job.steps), []
         if Path(self.job.folder.path) != self.path:
             packets += self._branched()
-        same = self._common(steps)
+        same = _common(steps, self.live)
         if same < len(self.live.steps):
             packets += self._superseded(same)
         if len(steps) > same:
             self.live.append(steps[same:])
             packets.append(self.live.packet(same))
-        return packets
-
-    def _common(self, steps: Sequence[Step]) -> int:
-        """How many leading steps the live curve and the job share; the usual case is decided by the last one."""
-        count = min(len(steps), len(self.live.steps))
-        while count and steps[count - 1] is not self.live.steps[count - 1]:
-            count -= 1
-        return count
+        return packets + [packet for curve, job in self._others for packet in _grown(curve, list(job.steps))]
 
     def _branched(self) -> list[Packet]:
         trunk = self.live
@@ -119,6 +117,34 @@ class Feed:
         curve = Curve(max((c.id for c in self.curves), default=-1) + 1, name, role, self.keys)
         self.curves.append(curve)
         return curve
+
+
+def _named(sources: Any) -> list[tuple[str, Any]]:
+    """Name and source of each run beside, as `labkit.figures.training_curves` takes them; no name: its own."""
+    if not sources:
+        return []
+    if isinstance(sources, Mapping):
+        return [(str(name), source) for name, source in sources.items()]
+    several = isinstance(sources, (list, tuple)) and not isinstance(sources[0], Step)
+    return [("", source) for source in (sources if several else [sources])]
+
+
+def _common(steps: Sequence[Step], curve: Curve) -> int:
+    """How many leading steps a curve and its job share; the usual case is decided by the last one."""
+    count = min(len(steps), len(curve.steps))
+    while count and steps[count - 1] is not curve.steps[count - 1]:
+        count -= 1
+    return count
+
+
+def _grown(curve: Curve, steps: Sequence[Step]) -> list[Packet]:
+    """What another job has learnt since, or taken back."""
+    same = _common(steps, curve)
+    if same == len(curve.steps) == len(steps):
+        return []
+    curve.cut(same)
+    curve.append(steps[same:])
+    return [curve.packet(same)]
 
 
 class LedgerTail:

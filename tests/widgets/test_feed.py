@@ -87,3 +87,27 @@ def test_the_ledger_tail_reads_what_is_new_and_waits_for_whole_lines(tmp_path: P
     other.mkdir()
     (other / "ledger.jsonl").write_text('{"a": 9}\n')
     assert tail.read(other) == [{"a": 9}]
+
+
+def test_the_curve_of_a_job_beside_grows_with_it_and_follows_its_rollback(tmp_path: Path) -> None:
+    """Two jobs side by side: the second board is there before the first job has made a step."""
+    first, second = (toy_job(tmp_path / name, total=20, seconds=0.0) for name in ("ppo", "ppo_ptx"))
+    feed, page = Feed(second, panels_for("ppo"), {"PPO": first}), Page()
+    page.take(feed.everything())
+    assert page.steps("beside") == [[]]
+    first.start(paused=True)
+
+    def go(count: int) -> None:
+        for _ in range(count):
+            seen = len(first.steps)
+            first.step()
+            until(lambda seen=seen: len(first.steps) > seen and first.status == "paused")
+        page.take(feed.update())
+
+    go(7)
+    assert page.steps("beside") == [[1, 2, 3, 4, 5, 6, 7]] and page.steps("live") == [[]]
+    assert feed.update() == [], "nothing new, nothing sent"
+    first.rollback(5).result(10)
+    go(1)
+    assert page.steps("beside") == [[1, 2, 3, 4, 5, 6]]
+    first.stop()
