@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.figures.panels import Panel, value_of
-from labkit.figures.records import read
+from labkit.figures.records import named, read
 from labkit.types import Step
 
 __all__ = ["Curve", "Feed", "LedgerTail", "series_keys"]
@@ -67,7 +67,7 @@ class Feed:
         self.path = Path(job.folder.path)
         self.curves: list[Curve] = []
         self._others: list[tuple[Curve, Any]] = []  # curves of other jobs, which go on growing
-        for name, source in _named(beside):
+        for name, source in named(beside) if beside else ():
             record = read(source, name)
             curve = self._new(record.name, "beside")
             curve.append(record.steps)
@@ -117,16 +117,6 @@ class Feed:
         curve = Curve(max((c.id for c in self.curves), default=-1) + 1, name, role, self.keys)
         self.curves.append(curve)
         return curve
-
-
-def _named(sources: Any) -> list[tuple[str, Any]]:
-    """Name and source of each run beside, as `labkit.figures.training_curves` takes them; no name: its own."""
-    if not sources:
-        return []
-    if isinstance(sources, Mapping):
-        return [(str(name), source) for name, source in sources.items()]
-    several = isinstance(sources, (list, tuple)) and not isinstance(sources[0], Step)
-    return [("", source) for source in (sources if several else [sources])]
 
 
 def _common(steps: Sequence[Step], curve: Curve) -> int:

@@ -14,7 +14,7 @@ from labkit.knobs import PPOKnobs, standing
 from labkit.runs import StageFolder
 from labkit.types import Step
 
-__all__ = ["Mark", "Record", "interventions", "number", "read", "records"]
+__all__ = ["Mark", "Record", "interventions", "named", "number", "read", "records"]
 
 _SYMBOLS = {f.name: f.metadata.get("symbol") or f.name for f in fields(PPOKnobs)}
 
@@ -54,11 +54,16 @@ def read(source: Any, name: str = "") -> Record:
 
 def records(sources: Any) -> list[Record]:
     """One Record per source: a single source, a list of them, or a mapping from name to source."""
+    return [read(source, name) for name, source in named(sources)]
+
+
+def named(sources: Any) -> list[tuple[str, Any]]:
+    """The same sources as they are, each with its name; "" where it has its own."""
     if isinstance(sources, Mapping):
-        return [read(source, str(name)) for name, source in sources.items()]
+        return [(str(name), source) for name, source in sources.items()]
     if isinstance(sources, (list, tuple)) and sources and not isinstance(sources[0], Step):
-        return [read(source) for source in sources]
-    return [read(sources)]
+        return [("", source) for source in sources]
+    return [("", sources)]
 
 
 def interventions(record: Record, *, window: int = 5) -> list[Mark]:

@@ -6,7 +6,7 @@
 
 As in the paper, one reward model serves policies of every size: it learns from rankings of what the SFT model of the
 judge's size wrote, by default the middle one (there 6B of 1.3B, 6B and 175B). Sweeps are made at one size by default,
-the judge's, as in the paper (1.3B: figures 33 to 37, appendix E.9), because all three would cost three times as much;
+the judge's, as in the paper (1.3B: figures 33 to 37, appendix E.9), because all three would make the whole cost twice as much;
 what goes beyond the paper is measured at one size in any case.
 """
 

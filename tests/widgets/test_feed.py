@@ -15,16 +15,21 @@ def headless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_HEADLESS", "1")
 
 
+def advance(job, count: int) -> None:
+    """That many single steps of a paused job."""
+    for _ in range(count):
+        seen = len(job.steps)
+        job.step()
+        until(lambda seen=seen: len(job.steps) > seen and job.status == "paused")
+
+
 def test_the_feed_follows_steps_rollback_and_branch_and_a_new_page_sees_the_same(tmp_path: Path) -> None:
     job = toy_job(tmp_path / "ppo", total=20, seconds=0.0)
     feed, page = Feed(job, panels_for("ppo")), Page()
     job.start(paused=True)
 
     def go(count: int) -> None:
-        for _ in range(count):
-            seen = len(job.steps)
-            job.step()
-            until(lambda seen=seen: len(job.steps) > seen and job.status == "paused")
+        advance(job, count)
         page.take(feed.update())
 
     go(7)
@@ -98,10 +103,7 @@ def test_the_curve_of_a_job_beside_grows_with_it_and_follows_its_rollback(tmp_pa
     first.start(paused=True)
 
     def go(count: int) -> None:
-        for _ in range(count):
-            seen = len(first.steps)
-            first.step()
-            until(lambda seen=seen: len(first.steps) > seen and first.status == "paused")
+        advance(first, count)
         page.take(feed.update())
 
     go(7)
