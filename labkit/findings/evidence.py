@@ -58,11 +58,16 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 
 class BySeed(dict[int, float]):
-    """One value per seed; `lost` says of every other seed of the plan why it has none."""
+    """One value per seed; `lost` says of every other seed of the plan why it has none.
 
-    def __init__(self, values: Mapping[int, float] | None = None, lost: Mapping[int, str] | None = None) -> None:
+    over: "sweep" or "further" where the value is a mean over those sizes of the plan alone, else over what it says itself.
+    """
+
+    def __init__(
+        self, values: Mapping[int, float] | None = None, lost: Mapping[int, str] | None = None, over: str = ""
+    ) -> None:
         super().__init__(values or {})
-        self.lost = dict(lost or {})
+        self.lost, self.over = dict(lost or {}), over
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     labkit findings mine --read --with docs/findings.json
 
 Five seeds need hours; they can be measured on several machines, or from one day to the next, and be decided together.
+Where the other set made its sweeps at other sizes its seeds count for all claims but those on sweeps, which say so.
 Figures show the set's own seeds only: what the others drew lies with them.
 """
 
@@ -21,7 +22,7 @@ from labkit.findings.plan import Plan
 
 __all__ = ["joined"]
 
-ALIKE = ("scale", "sizes", "judge", "sweep", "settings")  # of two plans whose seeds are comparable
+ALIKE = ("scale", "sizes", "judge", "settings")  # of two plans whose seeds are comparable
 
 
 def joined(plan: Plan, outcomes: Sequence[Outcome], file: Path) -> tuple[Plan, list[Outcome], str]:
@@ -37,20 +38,37 @@ def joined(plan: Plan, outcomes: Sequence[Outcome], file: Path) -> tuple[Plan, l
     if twice:
         raise SettingsError(f"Seed {twice[0]} is in {file} and in this set; a seed counts once. Leave one of them out.")
     claims = {(f["id"], c["claim"]): c for f in other["findings"] for c in f["claims"]}
+    apart = _apart(plan, theirs)
     found = [
-        replace(o, claims=tuple(_with(c, claims.get((o.finding.id, c.words)), theirs["seeds"]) for c in o.claims))
+        replace(o, claims=tuple(_with(c, claims.get((o.finding.id, c.words)), theirs["seeds"], apart) for c in o.claims))
         for o in outcomes
     ]
-    said = f"Seeds {', '.join(map(str, theirs['seeds']))} were measured in another set ({file.name}). "
-    return replace(plan, seeds=tuple(sorted((*plan.seeds, *theirs["seeds"])))), found, said
+    said = f"Seeds {', '.join(map(str, theirs['seeds']))} were measured in another set ({file.name})"
+    if "sweep" in apart:
+        said += f"; claims on sweeps leave them out ({apart['sweep']})"
+    return replace(plan, seeds=tuple(sorted((*plan.seeds, *theirs["seeds"])))), found, f"{said}. "
 
 
-def _with(claim: Claim, row: dict[str, Any] | None, seeds: Sequence[int]) -> Claim:
+def _apart(plan: Plan, theirs: dict[str, Any]) -> dict[str, str]:
+    """Which claims the other set measured at other sizes ("sweep", "further"), and the reason that its seeds give there."""
+    there = replace(plan, judge=theirs["judge"], sweep=tuple(theirs["sweep"]))
+    found = {}
+    if there.sweep != plan.sweep:
+        found["sweep"] = f"swept at {', '.join(there.sweep)} there"
+    if there.further != plan.further:
+        found["further"] = f"measured at {there.further} there"
+    return found
+
+
+def _with(claim: Claim, row: dict[str, Any] | None, seeds: Sequence[int], apart: dict[str, str]) -> Claim:
     """The claim with the other set's values; a claim that was not made there lacks its seeds, and says so."""
+    over = getattr(claim.by_seed, "over", "")
+    if over in apart:
+        return replace(claim, by_seed=BySeed(claim.by_seed, {**claim.lost, **dict.fromkeys(seeds, apart[over])}, over))
     values = {int(seed): value for seed, value in row["by_seed"].items()} if row else {}
     told = {int(seed): why for seed, why in row["lost"].items()} if row else {}
     lost = {seed: told.get(seed, "not measured in that set") for seed in seeds if seed not in values}
-    return replace(claim, by_seed=BySeed({**claim.by_seed, **values}, {**claim.lost, **lost}))
+    return replace(claim, by_seed=BySeed({**claim.by_seed, **values}, {**claim.lost, **lost}, over))
 
 
 def _read(file: Path) -> dict[str, Any]:

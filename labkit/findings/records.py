@@ -134,13 +134,13 @@ class Records:
         self.home, self.plan = home, plan
         self.cells = {(z, s): Record(plan.cell(z, s, home), z, s) for z in plan.sizes for s in plan.seeds}
 
-    def over_seeds(self, value: Callable[[Record], float], sizes: Iterable[str] = ()) -> BySeed:
+    def over_seeds(self, value: Callable[[Record], float], sizes: Iterable[str] = (), over: str = "") -> BySeed:
         """seed -> mean of `value` over these sizes (by default all); a seed where one is missing is lost."""
         chosen = tuple(sizes) or self.plan.sizes
-        return self._by_seed(lambda seed: sum(value(self.cells[size, seed]) for size in chosen) / len(chosen))
+        return self._by_seed(lambda seed: sum(value(self.cells[size, seed]) for size in chosen) / len(chosen), over)
 
-    def _by_seed(self, value: Callable[[int], float]) -> BySeed:
-        found = BySeed()
+    def _by_seed(self, value: Callable[[int], float], over: str = "") -> BySeed:
+        found = BySeed(over=over)
         for seed in self.plan.seeds:
             try:
                 found[seed] = value(seed)
@@ -150,11 +150,11 @@ class Records:
 
     def swept(self, value: Callable[[Record], float]) -> BySeed:
         """The same over the sizes at which sweeps are made."""
-        return self.over_seeds(value, self.plan.sweep)
+        return self.over_seeds(value, self.plan.sweep, "sweep")
 
     def further(self, value: Callable[[Record], float]) -> BySeed:
         """The same for the one size at which it is measured what goes beyond the paper."""
-        return self.over_seeds(value, (self.plan.further,))
+        return self.over_seeds(value, (self.plan.further,), "further")
 
     def judged(self, value: Callable[[Record], float]) -> BySeed:
         """The same for the judge's size alone: the one whose SFT answers are ranked."""

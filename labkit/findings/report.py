@@ -69,9 +69,15 @@ def table_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def seeds_shown(seeds: int, lost: Mapping[int, str], *, why: bool = False) -> str:
-    """How many seeds a number rests on, and which of the plan's it had to do without: "4, without 13"."""
-    told = ", ".join(f"{seed} ({short_reason(lost[seed])})" if why else str(seed) for seed in sorted(lost))
-    return f"{seeds}, without {told}" if lost else str(seeds)
+    """How many seeds a number rests on, and which of the plan's it had to do without: "4, without 13", with `why` "3, without 12, 13 (...)"."""
+    if not lost:
+        return str(seeds)
+    if not why:
+        return f"{seeds}, without {', '.join(map(str, sorted(lost)))}"
+    alike: dict[str, list[int]] = {}  # reason -> seeds
+    for seed in sorted(lost):
+        alike.setdefault(short_reason(lost[seed]), []).append(seed)
+    return f"{seeds}, without " + "; ".join(f"{', '.join(map(str, some))} ({reason})" for reason, some in alike.items())
 
 
 def short_reason(text: str) -> str:

@@ -14,7 +14,7 @@ from labkit.findings import load_plan, measure_all, plan_of
 from labkit.findings.merge import joined
 from labkit.findings.plan import Plan
 from labkit.findings.records import Records
-from labkit.findings.report import to_json
+from labkit.findings.report import seeds_shown, to_json
 from labkit.runs import write_json
 from tests.findings.recorded import record_all
 
@@ -56,6 +56,21 @@ def test_a_claim_that_the_other_set_did_not_make_says_which_seeds_it_lacks(sets:
     records = Records(sets / "first", load_plan(sets / "first"))
     _, outcomes, _ = joined(records.plan, measure_all(records), tmp_path / "findings.json")
     assert set(outcomes[0].claims[0].by_seed) == {12, 13} and set(outcomes[0].claims[0].lost) == {14, 15}
+
+
+def test_seeds_swept_at_other_sizes_count_for_all_claims_but_those_on_sweeps(sets: Path) -> None:
+    home, file = sets / "first", sets / "second" / "findings.json"
+    plan = replace(load_plan(home), sweep=("small", "medium"))
+    ours = measure_all(Records(home, plan))
+    merged, outcomes, said = joined(plan, ours, file)
+    assert "claims on sweeps leave them out (swept at small there)" in said and merged.sweep == plan.sweep
+    with_all = {w.words for o in outcomes for w in o.claims if set(w.by_seed) == {12, 13, 14, 15}}
+    alone = [w for o in outcomes for w in o.claims if set(w.by_seed) == {12, 13}]
+    assert "benchmarks lost by PPO since the PPO init" in with_all
+    swept = next(w for w in alone if w.words.startswith("benchmarks lost by PPO since the PPO init: is there"))
+    assert swept.lost == dict.fromkeys((14, 15), "swept at small there")
+    assert seeds_shown(2, swept.lost, why=True) == "2, without 14, 15 (swept at small there)"
+    assert not [w for w in alone if w.by_seed.over == "further"], "the judge's size is swept in both"
 
 
 def test_what_cannot_be_compared_is_refused(sets: Path, tmp_path: Path) -> None:
