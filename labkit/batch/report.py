@@ -35,17 +35,14 @@ def write_report(run: Run) -> Path:
 
 
 def notebook_page(executed: Path, page: Path) -> Path:
-    """Turn an executed notebook into one HTML file that needs no network; formulas are typeset where there is one."""
+    """Turn an executed notebook into one HTML file that needs neither network nor scripts of others; formulas are MathML."""
     import nbformat
-    from nbconvert import HTMLExporter
     from traitlets.config import Config
 
+    from labkit.batch.formulas import OfflineHTML
+
     notebook = nbformat.read(executed, as_version=4)
-    formulas = any("$" in c.source for c in notebook.cells if c.cell_type == "markdown")
-    config = Config({"NbConvertBase": {"display_data_priority": PRIORITY}})
-    exporter = HTMLExporter(config=config, embed_images=True, require_js_url="", jquery_url="", mermaid_js_url="")
-    if not formulas:
-        exporter.mathjax_url = ""
+    exporter = OfflineHTML(config=Config({"NbConvertBase": {"display_data_priority": PRIORITY}}))
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
     return pages.write_text(page, body)
 

@@ -1,5 +1,6 @@
 """The report and the model sheet: whole without a network, truthful about failures, safe with hostile text."""
 
+import json
 import re
 from pathlib import Path
 
@@ -108,7 +109,22 @@ def test_page_of_a_notebook_shows_the_static_twin_and_asks_the_network_for_nothi
     assert not re.findall(r"""(?:src|href|from)\s*=?\s*["']https?://""", page)
 
 
-def test_page_with_formulas_asks_for_mathjax_only(tmp_path: Path) -> None:
-    page = notebook_page(write_executed(tmp_path / "x.ipynb", markdown=r"$\beta$"), tmp_path / "x.html").read_text()
-    asked = re.findall(r"""(?:src|href|from)\s*=?\s*["'](https?://[^"']+)""", page)
-    assert asked and all("mathjax" in url.lower() for url in asked)
+@pytest.mark.parametrize("formula", [r"$\beta$", r"$$\frac{\pi(y\mid x)}{\pi_\mathrm{ref}(y\mid x)}$$"])
+def test_page_with_formulas_draws_them_without_script_or_network(tmp_path: Path, formula: str) -> None:
+    page = notebook_page(write_executed(tmp_path / "x.ipynb", markdown=f"So {formula} it is."), tmp_path / "x.html").read_text()
+    assert not re.findall(r"""(?:src|href|from)\s*=?\s*["']https?://""", page)
+    assert "<math " in page and formula not in page and not re.search(r"<script[^>]+src=", page)
+
+
+def test_a_formula_that_cannot_be_read_stays_as_it_was_written(tmp_path: Path) -> None:
+    page = notebook_page(write_executed(tmp_path / "x.ipynb", markdown=r"$a_1_2 <b>$"), tmp_path / "x.html").read_text()
+    assert r"<code>$a_1_2 &lt;b&gt;$</code>" in page
+
+
+def test_every_formula_of_the_notebooks_can_be_drawn(repository: Path) -> None:
+    from labkit.batch.formulas import mathml
+
+    cells = [c for f in (repository / "notebooks").glob("*.ipynb") for c in json.loads(f.read_text())["cells"]]
+    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    found = re.findall(r"\$\$(.+?)\$\$", prose, re.S)
+    assert len(found) >= 3 and all(mathml(f, "block").startswith("<math") for f in found)
