@@ -117,6 +117,7 @@ function controls(spec, ask) {
   const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value) }) }, "↶ Roll back");
   const name = h("input", { type: "text", class: "lkc-name", placeholder: "branch name", maxlength: 60, "aria-label": "Name of the new branch" });
   const at = h("select", { "aria-label": "Step to branch from", class: "lkc-select lkc-at" });
+  for (const list of [from, at]) list.addEventListener("change", () => (list.dataset.chosen = list.value));
   const split = () => name.value.trim() && !fork.disabled && (ask({ kind: "branch", name: name.value.trim(), step: at.value === NOW ? null : Number(at.value) }), (name.value = ""));
   const fork = h("button", { type: "button", class: "lkc-button", title: "Go on in a folder of its own, from here or from an earlier step; the trunk stays as it is", onclick: split }, "Branch off");
   name.addEventListener("keydown", (event) => event.key === "Enter" && split());
@@ -158,15 +159,16 @@ function controls(spec, ask) {
   return { root, update };
 }
 
-/** Offer these [value, text] in a select, in place: a list that is open stays open, what was chosen stays while it is offered. */
+/** Offer these [value, text] in a select, in place: a list that is open stays open; what a person chose stays while it is offered, else the usual one is shown. */
 function offer(select, options, usual = "") {
-  const chosen = select.value;
+  const chosen = select.dataset.chosen || (document.activeElement === select ? select.value : "");
   const values = options.map(([value]) => value);
   for (const option of [...select.options]) if (!values.includes(option.value)) option.remove();
   options.forEach(([value, text], i) => {
     if (select.options[i]?.value !== value) select.add(h("option", { value }, text), i);
   });
-  if (!chosen || !values.includes(chosen)) select.value = usual;
+  if (!values.includes(chosen)) delete select.dataset.chosen;
+  select.value = values.includes(chosen) ? chosen : usual;
 }
 
 /** Hide a button; the focus moves on to its successor so that the keyboard never falls out of the board. */
@@ -205,10 +207,11 @@ function drawer(spec, ask) {
   const chosen = () => [...boxes.flatMap((box, i) => (box.checked ? [spec.prompts[i]] : [])), ...(own.value.trim() ? [`${own.value.replace(/\s+$/, "")}\n`] : [])];
   const press = (kind, text) => h("button", { type: "button", class: "lkc-button", dataset: { what: kind }, onclick: () => ask({ kind, prompts: chosen() }) }, text);
   const asking = spec.sample || spec.evaluate;
+  const samples = h("details", { open: true, hidden: true, class: "lkc-section" }, h("summary", {}, "Newest samples"), newest); // a reward model never has any
   const root = h(
     "div",
     { class: "lkc-drawer" },
-    h("details", { open: true, class: "lkc-section" }, h("summary", {}, "Newest samples"), newest),
+    samples,
     asking
       ? h(
           "details",
@@ -223,7 +226,8 @@ function drawer(spec, ask) {
   );
   const showLedger = (rows) => requests.replaceChildren(rows.length ? table(rows) : h("p", { class: "lkc-none" }, "Nothing was asked yet."));
   const showSamples = (rows) => {
-    newest.replaceChildren(rows.length ? table(rows, ["prompt_id"]) : h("p", { class: "lkc-none" }, "None yet."));
+    samples.hidden = !rows.length;
+    newest.replaceChildren(...(rows.length ? [table(rows, ["prompt_id"])] : []));
     for (const box of newest.querySelectorAll("td > div")) reachWhenScrolling(box, "long text");
   };
   const showAnswers = (list) => {

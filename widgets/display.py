@@ -8,12 +8,24 @@ cell id is taken as headless. `LABKIT_HEADLESS=0` insists on the live boards.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labkit.jobs.waiting import HEADLESS_VARIABLE, from_a_page, headless_asked, running_kernel
 
-__all__ = ["HEADLESS_VARIABLE", "is_headless", "show", "show_table", "static_bundle", "table_html", "table_text"]
+__all__ = [
+    "HEADLESS_VARIABLE",
+    "drawn_by_the_page",
+    "is_headless",
+    "show",
+    "show_table",
+    "static_bundle",
+    "table_html",
+    "table_text",
+]
+
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDE = 800  # pixels: a figure of more takes the width that the page has
 
 
 def is_headless() -> bool:
@@ -40,24 +52,28 @@ def show(thing: Any) -> None:
     print((data or {}).get("text/plain") or str(thing))
 
 
-def show_table(rows: Iterable[Any], *, columns: Sequence[str] = (), caption: str = "") -> None:
+def show_table(rows: Iterable[Any], *, columns: Sequence[str] = (), caption: str = "", below: Sequence[str] = ()) -> None:
     """Display rows as a table; every cell is escaped and shown as it is.
 
-    A row is a mapping, or one of the lab's words (a Prompt, a Completion). columns: which to show, in which order.
+    A row is a mapping, or one of the lab's words (a Prompt, a Completion). columns: which to show, in which order;
+    below: sentences under the table.
     """
     rows = [row.to_json() if hasattr(row, "to_json") else row for row in rows]
     header = list(columns) or list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(key, "")) for key in header] for row in rows]
-    show(_Table(header, cells, caption))
+    show(_Table(header, cells, caption, below))
 
 
 class _Table:
-    def __init__(self, header: Sequence[str], cells: Sequence[Sequence[str]], caption: str) -> None:
-        self.header, self.cells, self.caption = header, cells, caption
+    def __init__(
+        self, header: Sequence[str], cells: Sequence[Sequence[str]], caption: str, below: Sequence[str]
+    ) -> None:
+        self.header, self.cells, self.caption, self.below = header, cells, caption, below
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        text = table_text(self.header, self.cells)
-        return static_bundle(f"{self.caption}\n{text}".lstrip(), table_html(self.header, self.cells, self.caption))
+        text = "\n".join([table_text(self.header, self.cells), *self.below])
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in self.below)
+        return static_bundle(f"{self.caption}\n{text}".lstrip(), table_html(self.header, self.cells, self.caption) + said)
 
 
 class _Figure:
@@ -67,7 +83,22 @@ class _Figure:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         from labkit.figures import bundle
 
-        return bundle(self.figure)
+        return drawn_by_the_page(bundle(self.figure))
+
+
+def drawn_by_the_page(made: Mapping[str, Any]) -> dict[str, Any]:
+    """By hand, a figure's bundle without its picture, and without a width that a page may not have; else as it is.
+
+    JupyterLab shows a picture as long as there is one, as large as its pixels, until the mouse is over it. Without one it
+    draws the figure at once, as wide as there is room, and keeps a picture of that for whoever opens the notebook.
+    """
+    if PLOTLY not in made or is_headless():
+        return dict(made)
+    body = dict(made[PLOTLY])
+    layout = dict(body["layout"])
+    if layout.get("width", 0) > WIDE:
+        del layout["width"]
+    return {**{kind: data for kind, data in made.items() if kind != "image/png"}, PLOTLY: {**body, "layout": layout}}
 
 
 def _cell(value: Any) -> str:

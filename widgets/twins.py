@@ -12,7 +12,7 @@ from labkit.figures import bundle, time_profile, training_curves
 from labkit.figures.records import Record, number
 from labkit.figures.text import visible
 from widgets import display
-from widgets.display import static_bundle, table_html, table_text
+from widgets.display import drawn_by_the_page, static_bundle, table_html, table_text
 
 if TYPE_CHECKING:
     from widgets.cockpit import Cockpit
@@ -33,7 +33,7 @@ def show_bundle(made: Mapping[str, Any] | tuple[Mapping[str, Any], Mapping[str, 
         return
     from IPython.display import display
 
-    display(dict(data), metadata=dict(metadata), raw=True)
+    display(drawn_by_the_page(data), metadata=dict(metadata), raw=True)
 
 
 def tables_bundle(lines: Sequence[str], tables: Iterable[Table]) -> dict[str, str]:

@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["bundle"]
 
 
-def bundle(fig: go.Figure, *, text: str = "", scale: float = 1.5) -> dict[str, Any]:
+SHARP = 1.5  # pixels of the picture to one of the figure
+WIDEST = 1200  # pixels of the picture: JupyterLab shows all of them, however wide the page is
+
+
+def bundle(fig: go.Figure, *, text: str = "", scale: float = 0.0) -> dict[str, Any]:
     """The mime bundle of `fig`: `application/vnd.plotly.v1+json`, `image/png` and `text/plain`.
 
     `text` is what a reader without pictures gets; by default the figure's title and the names of its series.
-    The PNG is drawn from the same traces by matplotlib, so that no browser is needed.
+    The PNG is drawn from the same traces by matplotlib, so that no browser is needed; scale: its pixels to one of the
+    figure, by default 1.5, and less for a wide figure.
     """
+    scale = scale or min(SHARP, WIDEST / float(fig.layout.width or 760))
     body = json.loads(fig.to_json(), parse_float=lambda digits: float(f"{float(digits):.6g}"))
     body["config"] = {"displaylogo": False, "responsive": True}
     return {

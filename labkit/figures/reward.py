@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["accuracy_by", "calibration", "pair_rows", "reward_against_length", "reward_histogram", "wilson"]
 
+MOST_UPRIGHT = 12  # groups of bars that stand; more have no room for their names
+
 
 def pair_rows(rankings: Iterable[Any], scores: Mapping[str, float]) -> list[dict[str, Any]]:
     """One row per strict pair of each `Ranking`: margin under `scores` (by completion id), rank gap, labeler."""
@@ -102,7 +104,7 @@ def calibration(
 
 
 def accuracy_by(pairs: Sequence[Mapping[str, Any]], key: str, *, title: str = "") -> go.Figure:
-    """Pair accuracy by `key` ('gap', 'labeler', ...) as bars with Wilson intervals.
+    """Pair accuracy by `key` ('gap', 'labeler', ...) as bars with Wilson intervals; many groups lie, the best on top.
 
     0.5 is a coin; a tie of scores counts half.
     """
@@ -115,42 +117,39 @@ def accuracy_by(pairs: Sequence[Mapping[str, Any]], key: str, *, title: str = ""
             1.0 if row["margin"] > 0 else 0.5 if row["margin"] == 0 else 0.0
         )
     names = sorted(groups, key=lambda v: (isinstance(v, str), v))
+    lying = len(names) > MOST_UPRIGHT
+    if lying:
+        names.sort(key=lambda n: np.mean(groups[n]))
     shares = [float(np.mean(groups[n])) for n in names]
     spans = [wilson(sum(groups[n]), len(groups[n])) for n in names]
+    told = [f"{plain(n, 24)}{' · ' if lying else '<br>'}n={len(groups[n])}" for n in names]
+    around = {
+        "type": "data",
+        "array": [hi - s for s, (_, hi) in zip(shares, spans, strict=True)],
+        "arrayminus": [s - lo for s, (lo, _) in zip(shares, spans, strict=True)],
+        "color": INK,
+    }
     fig = go.Figure()
-    fig.add_bar(
-        x=[f"{plain(n, 24)}<br>n={len(groups[n])}" for n in names],
-        y=shares,
-        marker={"color": COLOURS[0]},
-        opacity=0.85,
-        showlegend=False,
-        error_y={
-            "type": "data",
-            "array": [hi - s for s, (_, hi) in zip(shares, spans, strict=True)],
-            "arrayminus": [s - lo for s, (lo, _) in zip(shares, spans, strict=True)],
-            "color": INK,
-        },
-        hovertemplate="%{x}: %{y:.1%}<extra></extra>",
-    )
-    fig.add_shape(
-        type="line",
-        xref="x domain",
-        yref="y",
-        x0=0,
-        x1=1,
-        y0=0.5,
-        y1=0.5,
-        line={"color": QUIET, "dash": "dot", "width": 1.2},
-    )
+    look = {"marker": {"color": COLOURS[0]}, "opacity": 0.85, "showlegend": False}
+    if lying:
+        fig.add_bar(x=shares, y=told, orientation="h", error_x=around, hovertemplate="%{y}: %{x:.1%}<extra></extra>", **look)
+    else:
+        fig.add_bar(x=told, y=shares, error_y=around, hovertemplate="%{x}: %{y:.1%}<extra></extra>", **look)
     label = {"gap": "difference of ranks", "labeler": "labeler"}.get(key, key)
+    share = {"title": {"text": "pairs ordered right"}, "range": [0, 1.03], "tickformat": ".0%"}
+    group = {"title": {"text": "" if lying else label}, "type": "category"}
     fig.update_layout(
         template=template(),
         title=plain(title or f"Accuracy by {label}"),
-        width=max(420, 160 + 46 * len(names)),
-        height=360,
-        xaxis={"title": {"text": label}, "type": "category"},
-        yaxis={"title": {"text": "pairs ordered right"}, "range": [0, 1.03], "tickformat": ".0%"},
+        width=640 if lying else max(420, 160 + 46 * len(names)),
+        height=150 + 19 * len(names) if lying else 360,
+        xaxis=share if lying else group,
+        yaxis=group if lying else share,
+        margin={"l": 24 + 7 * max(map(len, told))} if lying else None,
     )
+    across = {"xref": "x", "yref": "y domain", "x0": 0.5, "x1": 0.5, "y0": 0, "y1": 1}
+    along = {"xref": "x domain", "yref": "y", "x0": 0, "x1": 1, "y0": 0.5, "y1": 0.5}
+    fig.add_shape(type="line", line={"color": QUIET, "dash": "dot", "width": 1.2}, **(across if lying else along))
     return fig
 
 

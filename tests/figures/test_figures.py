@@ -195,6 +195,22 @@ def test_accuracy_by_gap_and_labeler_counts_pairs() -> None:
     assert dict(zip(labeler.x, labeler.y, strict=True))["odd<br>n=60"] == pytest.approx(2 / 3)
 
 
+def test_many_labelers_lie_the_best_on_top_with_room_for_their_names() -> None:
+    pairs = [{"margin": 1.0 if i % 30 < n else -1.0, "labeler": f"labeler_{n:02d}"} for n in range(30) for i in range(30)]
+    fig = figures.accuracy_by(pairs, "labeler")
+    bars = fig.data[0]
+    assert list(bars.x) == sorted(bars.x) and bars.y[-1] == "labeler_29 · n=30", "the last is drawn on top"
+    assert fig.layout.width <= 760 and fig.layout.margin.l > 100 and fig.layout.height > 30 * 15
+
+
+def test_no_picture_is_wider_than_a_page() -> None:
+    import plotly.graph_objects as go
+
+    for width, pixels in ((1120, 1200), (520, 780)):
+        picture = base64.b64decode(figures.bundle(go.Figure(layout={"width": width, "height": 200}))["image/png"])
+        assert int.from_bytes(picture[16:20], "big") == pytest.approx(pixels, abs=2)
+
+
 def test_a_calibrated_rm_lies_on_the_diagonal() -> None:
     rng = np.random.default_rng(0)
     strength = np.abs(rng.normal(0, 1.5, 20_000))

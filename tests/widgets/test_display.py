@@ -48,6 +48,26 @@ def test_tables_escape_and_align() -> None:
     assert lines[2].endswith("…") and len(lines[2]) == 26
 
 
+@pytest.mark.parametrize(("width", "kept"), [(1120, False), (520, True)])
+def test_by_hand_the_page_draws_a_figure_as_wide_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, width: int, kept: bool
+) -> None:
+    made = {display.PLOTLY: {"data": [], "layout": {"width": width, "height": 300}}, "image/png": "…", "text/plain": "a figure"}
+    monkeypatch.setenv(display.HEADLESS_VARIABLE, "1")
+    assert display.drawn_by_the_page(made) == made, "an executed notebook keeps its picture"
+    monkeypatch.setenv(display.HEADLESS_VARIABLE, "0")
+    alive = display.drawn_by_the_page(made)
+    assert set(alive) == {display.PLOTLY, "text/plain"} and made[display.PLOTLY]["layout"]["width"] == width
+    assert ("width" in alive[display.PLOTLY]["layout"]) == kept and alive[display.PLOTLY]["layout"]["height"] == 300
+
+
+def test_what_stands_below_a_table_is_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
+    display.show_table([{"a": 1}], below=["<b>few</b>"])
+    assert capsys.readouterr().out.endswith("<b>few</b>\n")
+    made = display._Table(["a"], [["1"]], "", ["<b>few</b>"])._repr_mimebundle_()
+    assert "<p>&lt;b&gt;few&lt;/b&gt;</p>" in made["text/html"]
+
+
 def test_a_wrong_name_says_what_there_is() -> None:
     with pytest.raises(AttributeError, match="RankingBoard"):
         widgets.Ranking  # noqa: B018

@@ -7,7 +7,8 @@
 records.py   reads rankings and ratings from JSONL, with errors that name the line
 tables.py    lays them out as labels of units, so that every statistic reads one shape
 statistics.py  pairwise agreement, Kendall tau-b, Krippendorff alpha, Cohen and Fleiss kappa
-report.py    puts the figures together, as a table and as JSON
+report.py    puts the figures together, and as JSON
+shown.py     says them in tables, or as text
 
 How ties count. Two labelers are compared on every pair of completions of a prompt that both have ranked.
 `agreement_strict`: only pairs that both rank strictly; the share that both order the same way.

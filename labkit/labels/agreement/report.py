@@ -1,4 +1,4 @@
-"""The agreement report: all figures of a set of rankings or ratings, as a table and as JSON."""
+"""The agreement report: all figures of a set of rankings or ratings, and as JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from labkit.labels.agreement import shown
 from labkit.labels.agreement import statistics as stats
 from labkit.labels.agreement.records import Records, read_records, records_of
 from labkit.labels.agreement.tables import Labels, Pairs, comparison_labels, rank_labels, rating_labels
-from labkit.labels.intervals import FEW, LEVEL, REPLICATES, Figure
+from labkit.labels.intervals import LEVEL, REPLICATES, Figure
 from labkit.types import Ranking
 
 __all__ = ["Agreement", "Section", "agreement", "agreement_of_files", "agreement_of_records"]
@@ -30,7 +31,6 @@ DEFINITIONS = {
     "cohen_kappa": "two labelers, unweighted; of rankings: on better / tied / worse, both directions",
     "fleiss_kappa": "where every unit has as many labelers; of rankings: on better / tied / worse, both directions",
 }
-_MAX_ROWS = 20  # of each printed table; JSON has all
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,12 @@ class Agreement:
         }
 
     def text(self) -> str:
-        """The report as a table for people."""
-        parts = [_section_text(s) for s in (self.rankings, self.ratings) if s]
-        return "\n\n".join([*parts, *self.notes])
+        """The report as text for people."""
+        return shown.text(self)
+
+    def tables(self) -> list[shown.Table]:
+        """The report as tables with captions, and what each figure is."""
+        return shown.tables(self)
 
 
 def agreement(rankings: Iterable[Ranking], *, seed: int = 0, replicates: int = REPLICATES) -> Agreement:
@@ -214,41 +217,3 @@ def _by_labeler(
         own = pairs.where((pairs.rater_a == number) | (pairs.rater_b == number))
         rows.append({"labeler": rater, "prompts": own.clusters, **{k: f(own, **how) for k, f in columns.items()}})
     return rows
-
-
-def _section_text(section: Section) -> str:
-    from tabulate import tabulate
-
-    counts = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in section.counts.items())
-    said = list(dict.fromkeys(figure.note for figure in section.figures.values() if figure.note))  # each once, below
-    rows = [
-        [name, str(figure), figure.n, figure.clusters, f"[{said.index(figure.note) + 1}]" if figure.note else ""]
-        for name, figure in section.figures.items()
-    ]
-    blocks = [
-        f"{section.kind}: {counts}",
-        tabulate(rows, ["figure", "value [95 % interval]", "n", "prompts", "note"], disable_numparse=True),
-        *(["\n".join(f"[{number}] {note}" for number, note in enumerate(said, 1))] if said else []),
-    ]
-    if section.labeler_pairs:
-        names = [k for k in section.labeler_pairs[0] if k not in ("labelers", "prompts")]
-        rows = [[" - ".join(r["labelers"]), r["prompts"], *(str(r[k]) for k in names)] for r in section.labeler_pairs]
-        blocks += _rows_text(rows, ["labelers", "prompts", *names])
-    if len(section.by_labeler) > 2:
-        names = [k for k in section.by_labeler[0] if k not in ("labeler", "prompts")]
-        rows = [[r["labeler"], r["prompts"], *(str(r[k]) for k in names)] for r in section.by_labeler]
-        blocks += _rows_text(rows, ["labeler with the others", "prompts", *names])
-    return "\n\n".join(blocks)
-
-
-def _rows_text(rows: list[list[Any]], header: list[str]) -> list[str]:
-    """A table of the first rows, what was left out, and a caution where rows rest on few prompts."""
-    from tabulate import tabulate
-
-    blocks = [tabulate(rows[:_MAX_ROWS], header, tablefmt="simple", disable_numparse=True)]
-    if len(rows) > _MAX_ROWS:
-        blocks.append(f"... and {len(rows) - _MAX_ROWS} more rows; --json has all.")
-    few = sum(row[1] < FEW for row in rows)
-    if few:
-        blocks.append(f"{few} of these {len(rows)} rows rest on fewer than {FEW} prompts: too few to say.")
-    return blocks
