@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 PLOTLY = "application/vnd.plotly.v1+json"
+LONGEST_WORD = 32  # letters of a word that is not broken
 WIDE = 800  # pixels: a figure of more takes the width that the page has
 
 
@@ -113,12 +114,16 @@ def static_bundle(text: str, body: str) -> dict[str, str]:
 def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
     """An HTML table with every cell escaped and line breaks kept."""
     head = "".join(f'<th scope="col" style="text-align:left">{html.escape(str(h))}</th>' for h in header)
-    style = "text-align:left;vertical-align:top;white-space:pre-wrap;max-width:48em;overflow-wrap:anywhere"
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{style}">{html.escape(str(c))}</td>' for c in row) + "</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{''.join(_cell_html(str(c)) for c in row)}</tr>" for row in rows)
     title = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell_html(text: str) -> str:
+    """Words stay whole, but for those that no table could hold."""
+    wrap = "anywhere" if max(map(len, text.split()), default=0) > LONGEST_WORD else "normal"
+    style = f"text-align:left;vertical-align:top;white-space:pre-wrap;max-width:48em;overflow-wrap:{wrap}"
+    return f'<td style="{style}">{html.escape(text)}</td>'
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]], width: int = 60) -> str:

@@ -217,7 +217,7 @@ def _axes(
         type="log" if log else "linear",
         range=[low, high],
         nticks=5,
-        exponentformat="e" if log else "SI",
+        exponentformat="e",  # a learning rate of 400µ is nobody's
     )
 
 

@@ -43,6 +43,8 @@ def test_tables_escape_and_align() -> None:
     assert "&lt;b&gt;" in display.table_html(["<i>"], [["<b>"]], "<u>") and "<b>" not in display.table_html(
         ["i"], [["<b>"]]
     )
+    whole, broken = (display.table_html(["i"], [[word]]) for word in ("alpha_ordinal_places", "x" * 10_000))
+    assert "overflow-wrap:normal" in whole and "overflow-wrap:anywhere" in broken
     lines = display.table_text(["rank", "text"], [[1, "short"], [22, "y" * 200]], width=20).splitlines()
     assert [line.index(c) for line, c in zip(lines, "tsy", strict=True)] == [6, 6, 6]
     assert lines[2].endswith("…") and len(lines[2]) == 26
