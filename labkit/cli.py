@@ -228,7 +228,7 @@ def findings(
     for file in elsewhere or []:
         plan, outcomes, said = joined(plan, outcomes, file)
         told += said
-    page = write_reports(home, records, outcomes, plan, told)
+    page = write_reports(home, records, outcomes, plan, told, elsewhere or [])
     if as_json:
         print(json.dumps(to_json(plan, outcomes), indent=1, ensure_ascii=False))
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch.pages import moment, write_page, write_text
+from labkit.findings.by_size import sweeps_by_size
 from labkit.findings.evidence import FEWEST_SEEDS
 from labkit.findings.execute import done_records, wall_seconds
 from labkit.findings.figures import figure_of
@@ -30,6 +31,7 @@ __all__ = [
     "write_reports",
 ]
 
+BY_SIZE = "What the means above are made of, with each seed that was swept at that size; decides nothing."
 REASON = 90  # characters of the reason why a seed was lost
 CONDITIONAL = (
     "What all seeds share is not covered by the intervals: one world with its facts, myths and bias items, one set of "
@@ -106,15 +108,21 @@ def to_json(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def write_reports(
-    home: Path, records: Records, outcomes: Sequence[Outcome], plan: Plan | None = None, elsewhere: str = ""
+    home: Path,
+    records: Records,
+    outcomes: Sequence[Outcome],
+    plan: Plan | None = None,
+    elsewhere: str = "",
+    others: Sequence[Path] = (),
 ) -> Path:
     """Write findings.json, findings.md and index.html into `home`; returns the page.
 
-    plan: where outcomes rest on more seeds than the records do (`labkit.findings.merge`); elsewhere: where those are from.
+    plan: where outcomes rest on more seeds than the records do (`labkit.findings.merge`); elsewhere: where those are
+    from, in words; others: the files that they are from.
     """
-    plan = plan or records.plan
+    plan, sizes = plan or records.plan, sweeps_by_size(records, others)
     write_json(home / "findings.json", to_json(plan, outcomes))
-    write_text(home / "findings.md", _markdown(home, plan, outcomes, elsewhere))
+    write_text(home / "findings.md", _markdown(home, plan, outcomes, elsewhere, sizes))
     found = [(o, _picture(o, records)) for o in outcomes]
     return write_page(
         home / "index.html",
@@ -122,6 +130,7 @@ def write_reports(
         title=f"The paper's findings, reproduced: {home.name}",
         about=about(home, plan, elsewhere),
         summary=summary_line(outcomes),
+        sizes=sizes,
         sheets=[s for s in _sheets(plan) if (home / s).exists()],
         findings=[
             {
@@ -190,7 +199,9 @@ def _picture(outcome: Outcome, records: Records) -> str:
     return base64.b64encode(draw_png(figure_of(outcome, records))).decode("ascii")
 
 
-def _markdown(home: Path, plan: Plan, outcomes: Sequence[Outcome], elsewhere: str) -> str:
+def _markdown(
+    home: Path, plan: Plan, outcomes: Sequence[Outcome], elsewhere: str, sizes: Sequence[Mapping[str, str]]
+) -> str:
     def cell(text: object) -> str:
         return str(text).replace("|", "\\|").replace("\n", " ")
 
@@ -215,4 +226,8 @@ def _markdown(home: Path, plan: Plan, outcomes: Sequence[Outcome], elsewhere: st
             f"- {c['words']}: {c['measured']}; must be {c['region']}: {c['verdict']}; seeds: {c['seeds']}"
             for c in claim_rows(o)
         ]
+    if sizes:
+        lines += ["", "## The sweeps, size by size", "", BY_SIZE, ""]
+        lines += ["| " + " | ".join(sizes[0]) + " |", "|---" * len(sizes[0]) + "|"]
+        lines += ["| " + " | ".join(map(cell, row.values())) + " |" for row in sizes]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from labkit.errors import DataError, SettingsError
 from labkit.findings import load_plan, measure_all, plan_of
+from labkit.findings.by_size import sweeps_by_size
 from labkit.findings.merge import joined
 from labkit.findings.plan import Plan
 from labkit.findings.records import Records
@@ -71,6 +72,17 @@ def test_seeds_swept_at_other_sizes_count_for_all_claims_but_those_on_sweeps(set
     assert swept.lost == dict.fromkeys((14, 15), "swept at small there")
     assert seeds_shown(2, swept.lost, why=True) == "2, without 14, 15 (swept at small there)"
     assert not [w for w in alone if w.by_seed.over == "further"], "the judge's size is swept in both"
+
+
+def test_sweeps_are_told_size_by_size_with_the_seeds_swept_there(sets: Path) -> None:
+    home, file = sets / "first", sets / "second" / "findings.json"
+    plan = load_plan(home)
+    assert not sweeps_by_size(Records(home, plan)), "one size is what the report says anyway"
+    rows = sweeps_by_size(Records(home, replace(plan, sweep=("small", "medium"))), [file])
+    row = next(r for r in rows if r["claim"].startswith("benchmarks lost by PPO since the PPO init: is there"))
+    assert "(4 seeds)" in row["small"] and "(2 seeds)" in row["medium"], "the other set was swept at small"
+    whole = next(o for o in measure_all(Records(sets / "all", load_plan(sets / "all"))) if o.finding.id == "gamma")
+    assert row["small"].startswith(str(whole.claims[0].measured))
 
 
 def test_what_cannot_be_compared_is_refused(sets: Path, tmp_path: Path) -> None:
