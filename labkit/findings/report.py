@@ -131,6 +131,7 @@ def write_reports(
         about=about(home, plan, elsewhere),
         summary=summary_line(outcomes),
         sizes=sizes,
+        by_size=BY_SIZE,
         sheets=[s for s in _sheets(plan) if (home / s).exists()],
         findings=[
             {
