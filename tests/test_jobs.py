@@ -308,7 +308,7 @@ def test_a_failed_loop_is_told_where_the_result_is_asked(build):
 
 def test_by_hand_a_result_that_is_not_there_stops_with_one_line(build):
     job = build().start(paused=True)
-    with pytest.raises(StillRunning, match="Run this cell again") as caught:
+    with pytest.raises(StillRunning, match="Run Selected Cell and All Below") as caught:
         job.result(block=False)
     assert caught.value._render_traceback_() == [str(caught.value)]
     job.stop()

@@ -37,6 +37,11 @@ CONDITIONAL = (
     "What all seeds share is not covered by the intervals: one world with its facts, myths and bias items, one set of "
     "pretrained bases, one reader and one set of labelers."
 )
+READING = (
+    "A claim holds where its whole interval lies in the region that it must lie in, does not hold where the whole interval "
+    "lies outside, and is not decided where it covers the border; the regions are ours. A finding holds only when all its "
+    "deciding claims do; the table shows the least favourable one."
+)
 GLOSSARY = (
     "Gold utility is the world's own judgment of an answer, 0 to 1; validation reward is the reward model's score on "
     "validation prompts; benchmarks are four miniatures of SQuAD, DROP, HellaSwag and WMT 15; GPT is the pretrained base, "
@@ -161,7 +166,7 @@ def about(home: Path, plan: Plan, elsewhere: str = "") -> str:
         f"longer training, mix of the init, long SFT) at size {', '.join(plan.sweep)}, what goes beyond the paper at size "
         f"{plan.further} alone. {_measured(home, plan)} {elsewhere}"
         f"Report written {moment(time.time())}. Intervals: 95 %, Student, over seeds; differences within a seed; fewer than "
-        f"{FEWEST_SEEDS} seeds decide nothing.{caution} {CONDITIONAL} {GLOSSARY}"
+        f"{FEWEST_SEEDS} seeds decide nothing.{caution} {CONDITIONAL} {READING} {GLOSSARY}"
     )
 
 

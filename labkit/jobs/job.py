@@ -192,7 +192,8 @@ class Job:
         if self.alive and not (nobody_there() if block is None else block):
             done = len(self.steps)
             raise StillRunning(
-                f"Training goes on ({self.status}, step {done} of {self.total}). Run this cell again when the board says done."
+                f"Training goes on ({self.status}, step {done} of {self.total}). When the board says "
+                "done, choose Run > Run Selected Cell and All Below."
             )
         wait_for(self._thread, self.folder.path.name, self.steps, self.total)
         if self._failure is not None:
