@@ -222,6 +222,9 @@ class Dial:
         elif request["by"] == "hand" and name == "kl_coef" and self.auto:
             row.update(old=self.knobs.kl_coef, new=self.knobs.kl_coef, outcome="refused")
             row["reason"] = "the controller holds kl_coef; switch to hold first"
+        elif request["by"] == "controller" and name == "kl_coef" and not self.auto:  # asked before the hand took over
+            row.update(old=self.knobs.kl_coef, new=self.knobs.kl_coef, outcome="refused")
+            row["reason"] = "the hand holds kl_coef"
         else:
             row["old"] = getattr(self.knobs, name, None)
             try:

@@ -12,6 +12,7 @@ Standard library only. Files are replaced atomically or appended to; nothing her
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -82,21 +83,47 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
-    """Append one line and flush it; with `sync` it is on the disk when this returns."""
+    """Append one line and flush it; with `sync` it is on the disk when this returns.
+
+    A torn last line, of a writer that was killed, gives way: it would be an unreadable line amid others.
+    """
     line = json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab+") as out:
-            if out.tell() and (out.seek(-1, os.SEEK_END), out.read(1))[1] != b"\n":
-                out.write(b"\n")  # a torn last line must not swallow this one
-            out.write(line.encode())
-            out.flush()
-            if sync:
-                os.fsync(out.fileno())
+        with open(path, "ab+", buffering=0) as out:
+            size = _mend_end(out)
+            try:
+                if out.write(line.encode()) != len(line.encode()):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if sync:
+                    os.fsync(out.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    out.truncate(size)  # half a line is none
+                raise
     except OSError as error:
         raise RunError(
             f"Could not append to {path}: {error.strerror}. Free some space and try again; what was there is untouched."
         ) from error
+
+
+def _mend_end(out: Any) -> int:
+    """Let a file of lines end with a whole one; returns its size. A last line that only lacks its end is kept."""
+    size = out.seek(0, os.SEEK_END)
+    back = min(size, 1)
+    out.seek(size - back)
+    if not size or out.read(1) == b"\n":
+        return size
+    out.seek(0)
+    data = out.read()
+    start = data.rfind(b"\n") + 1
+    try:
+        json.loads(data[start:])
+    except ValueError:
+        out.truncate(start)
+        return start
+    out.write(b"\n")
+    return size + 1
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

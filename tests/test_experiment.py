@@ -35,7 +35,7 @@ from labkit.experiment.beside import PARTS
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path
-from labkit.models import decode, load_policy, load_reward_model, score
+from labkit.models import decode, encode_prompt, encode_response, load_policy, load_reward_model, score
 from labkit.runs import Run, read_jsonl
 
 pytestmark = pytest.mark.slow
@@ -192,6 +192,25 @@ def test_a_reward_model_that_was_stopped_is_centred_too(lab):
     job.stop()
     state = job.result(block=True)
     assert job.folder.status == "stopped" and state.shift is not None and is_whole(job.folder)
+
+
+def test_a_reward_model_that_was_branched_and_stopped_is_centred_on_its_own_last_weights(lab, monkeypatch):
+    """A branch centres the trunk on the way, and then trains on."""
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")  # a person is there
+    job = stepped(lab.reward_job(name="forked", lr=3e-2), 1)
+    job.branch("on").result(60)
+    for n in (2, 3):
+        job.step()
+        while len(job.steps) < n or job.status != "paused":
+            time.sleep(0.01)
+    job.stop()
+    state = job.result(block=True)
+    assert state.centred_at == 3
+    written = lab.demonstrations("train")
+    model = load_reward_model(job.folder.model, device="cpu")
+    prompts = [encode_prompt(lab.tokenizer, d.prompt.text) for d in written]
+    scores = score(model, prompts, [encode_response(lab.tokenizer, d.text) for d in written])
+    assert abs(float(scores.mean())) < 1e-4
 
 
 def test_the_cockpit_steers_a_real_reward_job_and_goes_back(lab, monkeypatch):

@@ -56,6 +56,18 @@ def test_the_controller_moves_beta_towards_its_target_and_the_hand_must_take_ove
     assert dial(7).kl_coef < 0.5
 
 
+def test_what_the_controller_asked_before_the_hand_took_over_is_refused():
+    """The hand takes β while a step computes; when that ends the controller still asks, and would have the last word."""
+    dial = Dial(PPOKnobs(), auto=True)
+    dial(1)
+    dial.hold()
+    dial.turn(kl_coef=0.5, why="KL runs away")
+    dial.observe(Step("ppo", 1, {"kl_k1": 50.0}, dial.knobs.to_json()))
+    assert dial(2).kl_coef == 0.5 and not dial.auto
+    assert [(row["by"], row["outcome"]) for row in dial.ledger] == [("hand", "applied"), ("hand", "applied"), ("controller", "refused")]
+    assert replay(dial.ledger, PPOKnobs())(2).kl_coef == 0.5
+
+
 def test_the_controller_is_clamped_at_the_bounds():
     dial = Dial(PPOKnobs(kl_coef=9.9, kl_target=1.0), auto=True)
     dial.observe(Step("ppo", 1, {"kl_k1": 1000.0}))

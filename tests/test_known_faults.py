@@ -85,6 +85,33 @@ def test_advantages_are_whitened_over_real_tokens_alone():
         assert torch.equal(advantages(1e4, **changes), white)
 
 
+def test_whitened_rewards_keep_their_mean():
+    mask = torch.ones(4, 5, dtype=torch.bool)
+    here = SimpleNamespace(accelerator=SimpleNamespace(num_processes=1))
+    grids = [torch.zeros(4, 5) for _ in range(3)]  # no KL and no values: the return of a first token is the sum of its rewards
+    sums = []
+    for white in (False, True):
+        batch = Rollout([None] * 4, [], [], [], torch.ones(4, dtype=torch.bool), mask, *grids, scores=10 + torch.arange(4.0))
+        reward_episodes(here, batch, replace(KNOBS, gae_lambda=1.0), replace(SETTINGS, whiten_rewards=white))
+        sums.append(batch.returns[:, 0])
+    assert torch.allclose(sums[1].mean(), sums[0].mean()) and not torch.allclose(*sums)
+
+
+def test_a_trainer_between_two_micro_batches_does_not_keep_ppo_from_learning(state):
+    """A reward model that collects gradients, then is stopped: accelerate's flag, one for the process, stays down."""
+    from accelerate.state import GradientState
+
+    before = [p.detach().clone() for p in state.plain_policy.parameters()]
+    GradientState()._set_sync_gradients(False)
+    try:
+        next(loop(state, toy_prompts(50), even_share, constant(KNOBS), SETTINGS))
+    finally:
+        GradientState()._set_sync_gradients(True)
+    after = list(state.plain_policy.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(p.grad is None for p in after)
+
+
 def test_the_sampled_ids_are_scored_and_trained_on_whatever_their_text_is(state, monkeypatch):
     """A tokenizer that loses everything in `decode` changes nothing: no id goes through text."""
 

@@ -18,7 +18,7 @@ from labkit.models import (
     score,
     text_values,
 )  # fmt: skip
-from labkit.models.loading import scalar_head
+from labkit.models.loading import save_model, scalar_head
 from labkit.sampling import sample
 from tests.toy import ARCHITECTURES, END, save_toy, toy_rows
 
@@ -208,3 +208,8 @@ def test_a_tokenizer_without_an_end_token_is_refused_and_a_missing_pad_is_added(
     tokenizer.add_tokens([f"x{i}" for i in range(60)])
     model = load_policy(tmp_path / "m", tokenizer=tokenizer, device="cpu")
     assert model.get_input_embeddings().num_embeddings >= len(tokenizer)
+    judge = new_reward_model(tmp_path / "m", 0, tokenizer=tokenizer, device="cpu")
+    assert torch.isfinite(score(judge, [[1]], [[len(tokenizer) - 1]])).all(), "what the policy may write, its judge can read"
+    save_model(judge, tokenizer, tmp_path / "judge")
+    again = load_reward_model(tmp_path / "judge", tokenizer=tokenizer, device="cpu")
+    assert torch.equal(score(again, [[1]], [[len(tokenizer) - 1]]), score(judge, [[1]], [[len(tokenizer) - 1]]))

@@ -63,9 +63,27 @@ def test_a_torn_last_line_is_skipped_and_does_not_swallow_the_next(tmp_path):
         out.write('{"a": 2')
     assert list(read_jsonl(file)) == [{"a": 1}]
     append_jsonl(file, {"a": 3})
-    assert file.read_text().endswith('{"a": 3}\n')
+    assert list(read_jsonl(file)) == [{"a": 1}, {"a": 3}], "it gives way, or it would be a bad line amid others"
+    with open(file, "a") as out:
+        out.write('{"a": 4}')  # whole, but for its end
+    append_jsonl(file, {"a": 5})
+    assert [row["a"] for row in read_jsonl(file)] == [1, 3, 4, 5]
+    file.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
     with pytest.raises(RunError, match="line 2 is not JSON"):
         list(read_jsonl(file))
+
+
+def test_a_line_that_found_no_room_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    file = tmp_path / "x.jsonl"
+    append_jsonl(file, {"a": 1})
+    before = file.read_bytes()
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from labkit.runs import append_jsonl\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n"
+        f"append_jsonl(Path({str(file)!r}), {{'text': 'x' * 100}})"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Could not append to" in ended.stderr and file.read_bytes() == before
 
 
 def test_rewritten_steps_supersede_the_later_ones(tmp_path):

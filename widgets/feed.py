@@ -7,9 +7,10 @@ stays beside it). No Jupyter here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,5 +156,14 @@ class LedgerTail:
                 block = source.read(size - self._at)
             whole = block[: block.rfind(b"\n") + 1]  # a line that is still being written waits
             self._at += len(whole)
-            self.rows = [*self.rows, *(json.loads(line) for line in whole.splitlines() if line.strip())]
+            self.rows = [*self.rows, *_readable(whole.splitlines())]
         return self.rows
+
+
+def _readable(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:
+    """The rows of these lines; a torn one hides none of the others."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                yield row

@@ -232,8 +232,7 @@ class Experiment:
         total = reward.total_steps(state, train, settings)
 
         def finish(to: StageFolder) -> reward.RewardState:
-            if state.shift is None and written:  # stopped before the loop came to it
-                state.shift = reward.centre(state.model, state.tokenizer, written)
+            state.centre_on(written)  # where it was stopped before the loop came to it
             state.save_model(to.model)
             return state
 
@@ -268,10 +267,9 @@ class Experiment:
         settings = self.preset.ppo.but(**{"max_new_tokens": self.max_new_tokens, "seed": self.seed, **own})
         start = self.preset.ppo_knobs.turned(**({} if ptx else {"ptx_coef": 0.0}) | knobs)
         folder, judged = self.run.stage(name), self.run.stage("reward").model
-        state = ppo.State(load_policy(self.run.stage(init).model), load_reward_model(judged), self.tokenizer, settings)
-        score = score or ppo.from_model(
-            load_reward_model(judged).requires_grad_(False), max_tokens=settings.score_tokens
-        )
+        value, judge = (load_reward_model(judged, tokenizer=self.tokenizer) for _ in range(2))
+        state = ppo.State(load_policy(self.run.stage(init).model), value, self.tokenizer, settings)
+        score = score or ppo.from_model(judge.requires_grad_(False), max_tokens=settings.score_tokens)
         pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
         prompts = self.prompts("train", "ppo")
 

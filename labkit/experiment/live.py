@@ -12,6 +12,7 @@ from labkit.experiment.look import answers
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource
 from labkit.jobs import Job
+from labkit.jobs.turns import in_turns
 from labkit.knobs import RewardKnobs, constant
 from labkit.labels.cards import Given, cards_of_logs, cards_shown, keep_cards, kept_cards
 from labkit.labels.disagreement import worst_first
@@ -97,7 +98,7 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
     steps = reward.retrain(
         state, rankings, constant(RewardKnobs()), lab.preset.reward.but(epochs=3), held_out_share=share
     )
-    for step in steps:
+    for step in in_turns(steps):
         loss, accuracy = (step.metrics[name] for name in ("loss", "valid_accuracy"))
         report(f"step {step.number}: loss {loss:.3f}, held-out accuracy {accuracy:.2f} {counted}")
     judged = reward.accuracy(state.model, state.tokenizer, held, lab.preset.reward).overall

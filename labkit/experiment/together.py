@@ -14,9 +14,10 @@ def start_together(*jobs: Job) -> tuple[Job, ...]:
     """Start jobs that need nothing of each other, and return them at once.
 
     On a CPU all train at the same time, each with its share of torch's threads. On an accelerator, which one job fills,
-    each waits, paused, until the one before has ended; `resume()` starts it earlier.
+    and with dropout, whose draws torch takes from one generator for the whole process, each waits, paused, until the one
+    before has ended; `resume()` starts it earlier.
     """
-    if choose_device()[0].type == "cpu":
+    if choose_device()[0].type == "cpu" and not any(job.settings.get("dropout") for job in jobs):
         import torch
 
         share = max(1, torch.get_num_threads() // len(jobs))

@@ -6,8 +6,11 @@ the folder says. So a run that went back, or was killed and resumed, repeats its
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunError
@@ -18,7 +21,22 @@ from labkit.runs import StageFolder, append_jsonl, write_jsonl
 if TYPE_CHECKING:
     from labkit.jobs.job import Job
 
-__all__ = ["branch_off", "load_newest", "resume_at", "roll_back", "start_of"]
+__all__ = ["HalfDone", "branch_off", "load_newest", "resume_at", "roll_back", "start_of"]
+
+
+class HalfDone(Exception):
+    """A change of the past failed when the state had changed already; its cause says why. Nobody may train on from there.
+
+    What is on the disk by then leads a resume, or the same rollback asked for again, to where the change was going.
+    """
+
+
+@contextlib.contextmanager
+def _whole_or_the_end() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise HalfDone from error
 
 
 def start_of(schedule: Any) -> dict[str, Any]:
@@ -33,7 +51,9 @@ def roll_back(job: Job, step: int, why: str = "") -> int:
     _check_snapshot(job, step)
     now = max(job.stateful().step, job.steps[-1].number if job.steps else 0)
     job.stateful().load(job.folder.snapshot(step))
-    _supersede(job, now, step, by="hand", why=why)
+    with _whole_or_the_end():
+        _supersede(job, now, step, by="hand", why=why)
+        _stand(job, step)
     return step
 
 
@@ -53,8 +73,7 @@ def resume_at(job: Job, step: int) -> None:
     reached = max([step, *asked, *(s.number for s in job.steps)])
     if reached > step:
         _supersede(job, reached, step, by="resume", why=f"resumed from the snapshot of step {step}")
-    else:
-        _stand(job, step)
+    _stand(job, step)
 
 
 def branch_off(job: Job, name: str, step: int | None = None) -> StageFolder:
@@ -77,13 +96,14 @@ def branch_off(job: Job, name: str, step: int | None = None) -> StageFolder:
         except BaseException:  # half a branch is none; the job goes on where it was
             shutil.rmtree(new.path, ignore_errors=True)
             raise
-        if job.alive:
-            trunk.finish("stopped", steps=len(job.steps), branched_into=new.path.name)
-        job.folder, job.begun = new, new.manifest["started"]
-    job.branches.append(new)
-    if step is not None:
-        job.steps = [s for s in job.steps if s.number <= number]
-        _stand(job, number)
+        with _whole_or_the_end():
+            if job.alive:
+                trunk.finish("stopped", steps=len(job.steps), branched_into=new.path.name)
+            job.folder, job.begun = new, new.manifest["started"]
+            job.branches.append(new)
+            if step is not None:
+                job.steps = [s for s in job.steps if s.number <= number]
+                _stand(job, number)
     return new
 
 
@@ -127,25 +147,27 @@ def _begin_branch(job: Job, new: StageFolder, step: int | None) -> int:
 
 
 def _supersede(job: Job, now: int, step: int, **who: str) -> None:
-    """Steps, snapshots and requests after `step` no longer count; the ledger says so, and nothing is lost of the steps."""
+    """Steps, snapshots and requests after `step` no longer count; the ledger says so, and nothing is lost of the steps.
+
+    First the snapshots, the newest before the others: from then on whoever resumes this run begins at `step`.
+    """
+    gone = [_put_aside(job, n) for n in reversed(job.folder.snapshots()) if n > step]
     row = {"time": time.time(), "knob": "rollback", "asked": step, **who, "step": now, "old": now, "new": step}
     job.folder.append_ledger({**row, "outcome": "applied", "reason": ""})
-    for gone in [s for s in job.steps if s.number > step]:
-        append_jsonl(job.folder.path / "superseded.jsonl", gone.to_json())
+    for late in [s for s in job.steps if s.number > step]:
+        append_jsonl(job.folder.path / "superseded.jsonl", late.to_json())
     job.steps = [s for s in job.steps if s.number <= step]
     write_jsonl(job.folder.path / "metrics.jsonl", [s.to_json() for s in job.steps])
-    for number in [n for n in job.folder.snapshots() if n > step]:  # of a run that is no longer this one
-        _put_away(job, number)
-    _stand(job, step)
+    for folder in filter(None, gone):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_away(job: Job, number: int) -> None:
-    """A superseded snapshot is neither offered nor resumed from; one that somebody asked to keep moves aside."""
-    folder = job.folder.snapshot(number)
-    if number in job.folder.kept():
-        folder.rename(folder.with_name(f"superseded-{folder.name}-{time.time_ns() // 1_000_000}"))
-    else:
-        shutil.rmtree(folder)
+def _put_aside(job: Job, number: int) -> Path | None:
+    """A superseded snapshot is neither offered nor resumed from; returns where it lies now, if nobody asked to keep it."""
+    folder, kept = job.folder.snapshot(number), number in job.folder.kept()
+    aside = folder.with_name(f"superseded-{folder.name}-{time.time_ns() // 1_000_000}")
+    folder.rename(aside)
+    return None if kept else aside
 
 
 def _stand(job: Job, step: int) -> None:

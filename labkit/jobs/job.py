@@ -106,6 +106,11 @@ class Job:
         """
         if self._thread is not None and self._thread.is_alive():
             raise RunError(f"{self.folder.path.name} is already running; stop it first, or build a new job.")
+        if self._thread is not None and not resume:
+            raise RunError(
+                f"{self.folder.path.name} has ended, and its model is trained; build a new job to begin anew, or go on with "
+                "start(resume=True)."
+            )
         self._check_owner()
         with claimed(self, self.folder):
             newest = history.load_newest(self) if resume else 0
@@ -229,16 +234,18 @@ class Job:
 
     def _drive(self) -> None:
         loop, first = self.make_loop(self.schedule), True
-        while self._boundary():
-            if self._restart:
-                loop, self._restart, first = self._close(loop) or self.make_loop(self.schedule), False, True
-            try:
-                with turn(first):
-                    step, first = next(loop), False
-            except StopIteration:
-                return
-            self._record(step)
-        self._close(loop)
+        try:
+            while self._boundary():
+                if self._restart:
+                    loop, self._restart, first = self._close(loop) or self.make_loop(self.schedule), False, True
+                try:
+                    with turn(first):
+                        step, first = next(loop), False
+                except StopIteration:
+                    return
+                self._record(step)
+        finally:
+            self._close(loop)
 
     def _boundary(self) -> bool:
         """Between two Steps: answer what was asked, wait while paused; False when it is time to stop."""
@@ -249,17 +256,25 @@ class Job:
                     self.status = "paused"
                     self._wake.wait()
                     continue
-            for function, future in asked:
-                try:
-                    future.set_result(function())
-                except BaseException as error:
-                    future.set_exception(error)
             if asked:
+                self._answer(asked)
                 continue
             if self._stopping:
                 return False
             self._credit, self.status = 0, "running"
             return True
+
+    def _answer(self, asked: list[tuple[Callable[[], Any], Future]]) -> None:
+        for place, (function, future) in enumerate(asked):
+            try:
+                future.set_result(function())
+            except history.HalfDone as half:  # neither here nor there: training on would go wrong in silence
+                future.set_exception(half.__cause__)
+                with self._wake:
+                    self._asked = asked[place + 1 :] + self._asked
+                raise half.__cause__ from None
+            except BaseException as error:
+                future.set_exception(error)
 
     def _record(self, step: Step) -> None:
         step = self._waited(step)
@@ -322,9 +337,10 @@ class Job:
                 value = change()
                 there = self.folder.manifest
                 self.folder.begin(settings=there["settings"], seed=self.seed, parents=there["parents"], resume=True)
-                self._failure, self.error, self._value, self._stopping, self._restart = None, None, None, False, False
                 self._launch(paused=True)
             future.set_result(value)
+        except history.HalfDone as half:
+            future.set_exception(half.__cause__)
         except Exception as error:
             future.set_exception(error)
         return future
@@ -362,6 +378,7 @@ class Job:
         self.begun = self.folder.manifest["started"]
         if self.state is not None:
             self.state.owner = self  # type: ignore[attr-defined]
+        self._failure, self.error, self._value, self._stopping, self._restart = None, None, None, False, False
         self._paused, self._credit, self.status = paused, 0, "paused" if paused else "running"
         self._thread = threading.Thread(target=self._run, name=f"job-{self.folder.path.name}", daemon=True)
         self._thread.start()

@@ -8,13 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
-__all__ = ["turn"]
+__all__ = ["in_turns", "turn"]
+
+T = TypeVar("T")
 
 _changed = threading.Condition()
 _stepping = 0
 _beginning = False
+
+
+def in_turns(steps: Iterable[T]) -> Iterator[T]:
+    """Steps that no job makes, beside those of jobs: the first alone, each other beside theirs."""
+    found, first = iter(steps), True
+    while True:
+        with turn(first):
+            try:
+                step = next(found)
+            except StopIteration:
+                return
+        first = False
+        yield step
 
 
 @contextlib.contextmanager

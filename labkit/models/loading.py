@@ -117,16 +117,22 @@ def load_policy(
         raise ModelError(
             f"No causal language model could be loaded from {path}: {_first_line(error)}{remedy}"
         ) from error
-    if tokenizer is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        _grow(model, len(tokenizer))
-    return fused(model).to(device or choose_device()[0]).eval()
+    return fused(_grown(model, tokenizer)).to(device or choose_device()[0]).eval()
 
 
 def new_reward_model(
-    policy_path: str | Path, seed: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    policy_path: str | Path,
+    seed: int,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """Start a reward model from a language model's weights: head N(0, 1/sqrt(d + 1)), bias 0 (Stiennon et al.'s initialisation)."""
-    model = _scalar_model(policy_path, dtype)
+    """Start a reward model from a language model's weights: head N(0, 1/sqrt(d + 1)), bias 0 (Stiennon et al.'s initialisation).
+
+    With `tokenizer`, the embeddings grow as the policy's do, which may write every token that it knows.
+    """
+    model = _grown(_scalar_model(policy_path, dtype), tokenizer)
     head = scalar_head(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -137,15 +143,19 @@ def new_reward_model(
 
 
 def load_reward_model(
-    path: str | Path, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    path: str | Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """Load a trained reward (or value) model with its centring bias, in eval mode."""
+    """Load a trained reward (or value) model with its centring bias, in eval mode; tokenizer: as for `new_reward_model`."""
     found = _architecture(path) if Path(path).is_dir() else ""
     if found and not found.endswith("ForTokenClassification"):
         raise ModelError(
             f"{path} holds a {found}, not a reward model: its head would be random. Train one first, or begin with new_reward_model()."
         )
-    model = _scalar_model(path, dtype)
+    model = _grown(_scalar_model(path, dtype), tokenizer)
     return model.to(device or choose_device()[0]).eval()
 
 
@@ -214,18 +224,22 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 @torch.no_grad()
-def _grow(model: PreTrainedModel, tokens: int) -> None:
-    """Embeddings for added tokens (a pad token), each the mean of the known ones.
+def _grown(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedModel:
+    """The model, with embeddings for tokens that only the tokenizer knows (an added pad token), each the mean of the known ones.
 
     So an added token's logit is the mean logit, and its probability at most one in the vocabulary. A small random row
     would have a logit near 0, which is the likeliest of all where a model's logits are negative, as GPT-2's are.
     """
     known = model.get_input_embeddings().num_embeddings
-    model.resize_token_embeddings(tokens, mean_resizing=False)
+    if tokenizer is None or len(tokenizer) <= known:
+        return model
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     head = model.get_output_embeddings()
-    tables = [model.get_input_embeddings().weight, *(t for t in (head.weight, getattr(head, "bias", None)) if t is not None)]
+    tables = [model.get_input_embeddings().weight, getattr(head, "weight", None), getattr(head, "bias", None)]
     for table in tables:
-        table[known:] = table[:known].mean(dim=0)
+        if table is not None:
+            table[known:] = table[:known].mean(dim=0)
+    return model
 
 
 def _architecture(folder: str | Path) -> str:

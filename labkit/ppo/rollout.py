@@ -146,8 +146,8 @@ def reward_episodes(state: State, rollout: Rollout, knobs: PPOKnobs, settings: P
     rollout.kl, _, _ = rl.kl_estimates(rollout.logprobs, rollout.ref_logprobs)
     rewards = rl.token_rewards(rollout.scores, rollout.kl, rollout.mask, knobs.kl_coef)
     if settings.whiten_rewards:
-        _, variance = _moments(state, rewards, rollout.mask)
-        rewards = rewards * torch.rsqrt(variance + 1e-8)
+        mean, variance = _moments(state, rewards, rollout.mask)
+        rewards = ((rewards - mean) * torch.rsqrt(variance + 1e-8) + mean) * rollout.mask
     rollout.advantages, rollout.returns = rl.gae(rewards, rollout.values, rollout.mask, knobs.gae_lambda)
     if settings.whiten_advantages:
         rollout.advantages = rl.whiten(

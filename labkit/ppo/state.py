@@ -22,6 +22,7 @@ from labkit.models.checkpointing import checkpoint_layers
 from labkit.models.files import new_folder, read_snapshot
 from labkit.models.graphs import graphs_pay
 from labkit.models.packed import reads_as_they_lie
+from labkit.models.stepping import unhindered
 from labkit.ppo.graphed import GradientGraphs
 from labkit.ppo.sharding import accelerator_on, copy_whole, is_sharded, whole, whole_weights
 from labkit.runs import write_json
@@ -76,6 +77,8 @@ class State:
         value_optimizer = torch.optim.AdamW([p for p in value.parameters() if p.requires_grad], **adam)
         self.policy, self.policy_optimizer = self.accelerator.prepare(policy.eval(), policy_optimizer)
         self.value, self.value_optimizer = self.accelerator.prepare(value.eval(), value_optimizer)
+        unhindered(self.policy_optimizer)
+        unhindered(self.value_optimizer)
         #: without the wrappers of distributed training
         self.plain_policy, self.plain_value = (self.accelerator.unwrap_model(m) for m in (self.policy, self.value))
         if self.uses_adapters and is_sharded(self.plain_policy):

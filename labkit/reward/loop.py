@@ -43,21 +43,30 @@ class RewardState(TrainState):
 
     dropped: Dropped = field(default_factory=Dropped)
     shift: float | None = None  # what centring added to the bias
+    centred_at: int | None = None  # the step after which it was centred last
     new_head: bool = True  # still random: no rankings have shaped it yet
 
     def facts(self) -> dict[str, Any]:
-        return {"shift": self.shift}
+        return {"shift": self.shift, "centred_at": self.centred_at}
 
     def set_facts(self, facts: dict[str, Any]) -> None:
-        self.shift = facts["shift"]
+        self.shift, self.centred_at = facts["shift"], facts.get("centred_at")
+
+    def centre_on(self, demonstrations: Sequence[Demonstration]) -> None:
+        """Centre the model as it now is; one that has not been trained since it was centred stays as it is."""
+        if demonstrations and self.centred_at != self.step:
+            self.shift = (self.shift or 0.0) + centre(self.model, self.tokenizer, demonstrations)
+            self.centred_at = self.step
 
 
 def start(
     path: str | Path, *, seed: int = 0, device: torch.device | str | None = None, trained: bool = False
 ) -> RewardState:
     """Begin a reward model from a language model's folder or hub name; with `trained`, go on from a reward model's."""
-    model = load_reward_model(path, device=device) if trained else new_reward_model(path, seed, device=device)
-    return RewardState(model, load_tokenizer(path), new_head=not trained)
+    tokenizer = load_tokenizer(path)
+    given = {"tokenizer": tokenizer, "device": device}
+    model = load_reward_model(path, **given) if trained else new_reward_model(path, seed, **given)
+    return RewardState(model, tokenizer, new_head=not trained)
 
 
 def total_steps(state: RewardState, rankings: Sequence[Ranking], settings: RewardSettings) -> int:
@@ -95,8 +104,7 @@ def loop(
     if settings.settle_head and state.new_head and state.step == 0:
         settle_head(state.model, found.rows)
     yield from _train(state, found.rows, schedule, settings, measure)
-    if demonstrations:
-        state.shift = centre(state.model, state.tokenizer, demonstrations) + (state.shift or 0.0)
+    state.centre_on(demonstrations)
 
 
 def retrain(

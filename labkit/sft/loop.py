@@ -39,7 +39,7 @@ class SFTState(TrainState):
         return {"epochs": self.epochs}
 
     def set_facts(self, facts: dict[str, Any]) -> None:
-        self.epochs = list(facts["epochs"])
+        self.epochs, self.chosen = list(facts["epochs"]), None
 
 
 def start(path: str | Path, *, device: torch.device | str | None = None) -> SFTState:

@@ -18,6 +18,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from labkit.knobs import Knobs, Schedule
+from labkit.models.stepping import unhindered
 from labkit.seeds import derive_seed
 from labkit.stepwise.state import TrainState
 from labkit.types import Step
@@ -104,6 +105,10 @@ class _Meeting(TrainerCallback):
             return
         except BaseException as error:  # the consumer must hear of everything, whatever it is
             self.answers.put(error)
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Another trainer that is between two micro-batches must not keep this one's weights where they are."""
+        unhindered(kwargs.get("optimizer"))
 
     def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Hand over the step before, which is whole now, wait for the next question, and read the knobs."""

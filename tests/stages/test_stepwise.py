@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from itertools import islice
 
 import pytest
@@ -47,6 +48,23 @@ def test_nothing_moves_between_two_questions(bases):
     assert same(before, weights(state)) and state.step == 1
     assert next(loop).number == 2 and not same(before, weights(state))
     loop.close()
+
+
+def test_it_learns_while_another_trainer_collects_gradients(bases, monkeypatch):
+    """Two trainers side by side share accelerate's flag that says whether an optimiser may step."""
+    from accelerate.state import GradientState
+
+    meeting = import_module("labkit.stepwise.meeting")
+    lower = lambda *_, **__: GradientState()._set_sync_gradients(False)  # noqa: E731
+    monkeypatch.setattr(meeting._Meeting, "on_pre_optimizer_step", lower, raising=False)
+    state, loop = plain(bases["gpt2"])
+    before = weights(state)
+    try:
+        next(loop)
+    finally:
+        loop.close()
+        GradientState()._set_sync_gradients(True)
+    assert not same(before, weights(state))
 
 
 def test_closing_ends_the_thread_and_leaves_the_weights_of_the_last_step(bases):

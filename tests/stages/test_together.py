@@ -50,6 +50,17 @@ def test_side_by_side_two_jobs_learn_what_each_learns_alone(lab, two_threads, ki
     assert max(starts) < min(ends), "they trained at the same time"
 
 
+def test_with_dropout_one_waits_for_the_other(lab, two_threads) -> None:
+    """torch draws what is dropped from one generator for the whole process."""
+    alone = [lab.sft_job(name="drops-alone", dropout=0.2), lab.sft_job(init=True, name="drops-alone-init", dropout=0.2)]
+    for job in alone:
+        job.start().result(block=True)
+    beside = start_together(*(lab.sft_job(init=init, name=f"drops-{init}", dropout=0.2) for init in (False, True)))
+    for job in beside:
+        job.result(block=True)
+    assert [numbers(job) for job in beside] == [numbers(job) for job in alone]
+
+
 def test_a_replay_computes_with_the_threads_of_its_record(lab, two_threads) -> None:
     lab.ppo_job(name="recorded").start(threads=1).result(block=True)
     job, _ = replay_job(lab, lab.run.path / "recorded", name="again")

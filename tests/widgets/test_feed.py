@@ -88,6 +88,9 @@ def test_the_ledger_tail_reads_what_is_new_and_waits_for_whole_lines(tmp_path: P
     with open(file, "a") as out:
         out.write("}\n")
     assert tail.read(tmp_path) == [{"a": 1}, {"a": 2}]
+    with open(file, "a") as out:
+        out.write('{"a": \n{"a": 3}\n')
+    assert tail.read(tmp_path) == [{"a": 1}, {"a": 2}, {"a": 3}], "a torn line hides none of the others"
     other = tmp_path / "branch"
     other.mkdir()
     (other / "ledger.jsonl").write_text('{"a": 9}\n')
