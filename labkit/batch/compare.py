@@ -57,6 +57,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
                 "status": record.status,
                 "error": manifest.get("error"),
                 "parameters": {k: v for k, v in manifest["settings"].items() if k != "run"},
+                "ended": manifest.get("ended") or 0.0,
                 "summary": manifest.get("summary") or {},
                 "minutes": duration(manifest),
                 "notebook": f"{path.parents[2].name}/notebooks/{notebook}.ipynb",
@@ -73,12 +74,11 @@ def swept(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """The done points, gathered over seeds, in the order of their parameters."""
+    """The done points, gathered over seeds, in the order of their parameters; of points that are alike the newest."""
     names = swept(rows)
     found: dict[tuple, dict[str, list[float]]] = {}
-    for row in rows:
-        if row["status"] != "done":
-            continue
+    done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row.get("ended", 0.0))
+    for row in {repr(sorted(row["parameters"].items())): row for row in done}.values():
         numbers = found.setdefault(tuple(row["parameters"].get(n) for n in names), {})
         for name, value in row["summary"].items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):

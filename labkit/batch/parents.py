@@ -12,13 +12,15 @@ import shutil
 import time
 from pathlib import Path
 
-from labkit.batch.records import pipeline_notebooks, record_of
+from labkit.batch.records import is_whole, pipeline_notebooks, record_of
 from labkit.errors import RunError
 from labkit.runs import Run, file_hash, write_json
 
 __all__ = ["bring", "bring_parents"]
 
 _NOT_BROUGHT = {"notebooks", "report"}
+#: Stages by the notebook that makes them: a base whose own notebooks made them otherwise (the tour) says nothing of it.
+MADE_BY = {"05_ppo_ptx": ("ppo", "ppo_ptx"), "06_evaluate": ("evaluate",)}
 
 
 def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = None) -> None:
@@ -33,7 +35,13 @@ def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = Non
     place = steps.index(notebook) if notebook in steps else len(steps)
     own = {s for where in (base, run) for step in [notebook, *steps[place:]] for s in _made_by(where, step.stem)}
     names = [p.name for p in sorted(base.path.iterdir()) if p.name not in _NOT_BROUGHT | own]
-    wanted = [n for n in names if not n.endswith(".old") and not n.startswith(".")]
+    later = {stage for step in steps[place:] for stage in MADE_BY.get(step.stem, ())} | set(MADE_BY.get(notebook.stem, ()))
+    wanted = [
+        name
+        for name in names
+        if not name.endswith(".old") and not name.startswith(".") and name.split("@")[0] not in later
+        and (not _is_stage(base.path / name) or is_whole(base.stage(name)))
+    ]
     wanted += [f"notebooks/{step.stem}" for step in steps[:place] if record_of(base, step.stem).path.exists()]
     note = run.path / ".brought.json"
     brought = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
@@ -56,7 +64,10 @@ def _made_by(run: Run, notebook: str) -> set[str]:
 
 def _state(path: Path) -> str:
     """What tells two versions of a folder or file apart; run.json names the moment its stage was started."""
-    return file_hash(path / "run.json" if _is_stage(path) else path)
+    if not _is_stage(path):
+        return file_hash(path)
+    chosen = path / "epochs.json"  # another epoch may be chosen after the end
+    return file_hash(path / "run.json") + (file_hash(chosen) if chosen.exists() else "")
 
 
 def bring(source: Path, target: Path) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 
 from labkit.runs import Run, StageFolder, file_hash
 
+THE_LABS = ("world", "small", "medium", "large", "reader")  # data and models that are no folders of one's own
+LARGE = 1 << 22  # bytes
+
 __all__ = ["code_hash", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
 
 
@@ -45,6 +48,7 @@ def inputs_of(run: Run, notebook: Path, parameters: Mapping[str, Any]) -> dict[s
     return {
         "code": code_hash(notebook),
         "parameters": dict(parameters),
+        "own files": _own_files(run, parameters),
         "before": {p.stem: outputs_of(run, p.stem) for p in before},
     }
 
@@ -65,8 +69,32 @@ def outputs_of(run: Run, notebook: str) -> str | None:
         parts.append([name, stage.status, stage.manifest["started"] if stage.status != "missing" else None])
     for name in made.get("files", []):
         path = run.path / name
-        parts.append([name, file_hash(path) if path.exists() else None])
+        parts.append([name, _content(path) if path.exists() else None])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _content(path: Path) -> str:
+    """Short hash of data; of label logs the rankings in force, so that looking at the board changes nothing."""
+    if path.name != "labels" or not path.is_dir():
+        return file_hash(path)
+    from labkit.labels.store import read_rankings
+
+    told = [ranking.to_json() for ranking in read_rankings(*sorted(path.glob("*.jsonl")))]
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
+
+
+def _own_files(run: Run, parameters: Mapping[str, Any]) -> str | None:
+    """Short hash of the data and the model of one's own that a run is made from, as they lie there now; None without any.
+
+    Files of more than a few megabytes count by size and time.
+    """
+    facts = run.path / "prompts" / "experiment.json"
+    recorded = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {}
+    given = [str(parameters.get(name) or recorded.get(name) or "") for name in ("data", "model")]
+    folders = [Path(name) for name in given if name and name not in THE_LABS and Path(name).is_dir()]
+    files = [f for folder in folders for f in sorted(folder.iterdir()) if f.is_file()]
+    parts = [[f.name, f.stat().st_size, f.stat().st_mtime_ns if f.stat().st_size > LARGE else file_hash(f)] for f in files]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12] if parts else None
 
 
 def stale(run: Run, notebook: Path, parameters: Mapping[str, Any]) -> str:
@@ -96,5 +124,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     turned = [f"{k} was {was.get(k)!r}, is {v!r}" for k, v in now.items() if k not in was or was[k] != v]
     if turned:
         return "; ".join(turned)
+    if old.get("own files") != new["own files"]:
+        return "the files of its data or its model changed"
     changed = [k for k, v in new["before"].items() if old.get("before", {}).get(k) != v]
     return f"{' and '.join(changed)} changed" if changed else ""

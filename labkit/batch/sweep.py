@@ -73,7 +73,7 @@ def sweep(
     many as there are GPUs, else cores. With `ray` they run as tasks of a Ray cluster that shares this folder.
     """
     points = grid(notebook, given)
-    home = _claim(Run(name, root), notebook, base)
+    home = _claim(Run(name, Path(root).resolve()), notebook, base)  # a worker of a cluster stands in another folder
     todo: dict[str, str] = {}
     for point in points:
         run = Run(point.name, home.path)

@@ -17,7 +17,7 @@ from labkit.data.prepare import drop_long
 from labkit.errors import DataError, RunError
 from labkit.experiment.amounts import amounts
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
-from labkit.experiment.own import join_by_hand, own_rankings, ranked_by_hand, split_own, users_cross
+from labkit.experiment.own import join_by_hand, own_splits, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.jobs import Job, by_hand_every
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment"]
 
+#: What preparing and ranking leave, the last file last.
+DATA = {
+    "prompts": ("prompts/train.jsonl", "prompts/valid.jsonl", "prompts/test.jsonl", "demonstrations/train.jsonl", "demonstrations/valid.jsonl"),
+    "rankings": ("rankings/train.jsonl", "rankings/valid.jsonl"),
+}  # fmt: skip
 USES = ("sft", "reward", "ppo")  # the paper's three sets of training prompts
 SIZES = ("small", "medium", "large")  # of the world's pretrained bases
 
@@ -109,9 +114,9 @@ class Experiment:
         return report
 
     def prompts(self, split: str = "train", use: str | None = None) -> list[Prompt]:
-        """Prepared prompts of a split; with `use` (sft, reward, ppo) that stage's share of them, as in the paper's Table 6."""
+        """Prepared prompts of a split; with `use` (sft, reward, ppo) that stage's share of the world's, as in the paper's Table 6."""
         rows = read_all(Prompt, self._prepared("prompts", split))
-        if use is None or split != "train":
+        if use is None or split != "train" or isinstance(self.source, FolderSource):
             return rows
         drawn = self._recorded().get("data_seed", self.seed)  # a sweep over seeds trains anew on the same shares
         return [p for p in rows if USES[derive_seed(drawn, "use", p.id) % len(USES)] == use]
@@ -132,8 +137,8 @@ class Experiment:
         made, by_hand = read_all(Ranking, file), ranked_by_hand(self) if split == "train" else []
         if not by_hand:
             return made
-        held = read_all(Ranking, home / "valid.jsonl") if (home / "valid.jsonl").exists() else []
-        joined, left_out = join_by_hand(made, by_hand, held)
+        held = [r.prompt for r in read_all(Ranking, home / "valid.jsonl")] if (home / "valid.jsonl").exists() else []
+        joined, left_out = join_by_hand(made, by_hand, [*held, *self.prompts("test")])
         if left_out:
             held_out = "take no part in training: their prompt, or its customer, is held out."
             self._say_once(f"{left_out} of the {len(by_hand)} rankings by hand {held_out}")
@@ -167,7 +172,10 @@ class Experiment:
         settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
         state, folder = sft.start(self.model), self.run.stage(name)
         train, valid = self.demonstrations("train"), self.demonstrations("valid")
-        mixed = {"pretraining": self.source.pretraining(self.amounts.pretraining_texts, derive_seed(self.seed, "init"))} if init else {}
+        if init and not self._has_pretraining(False):
+            settings = settings.but(pretrain_share=0.0)
+            self._say_once(f"{self.data} has no pretraining.txt, so the PPO init learns from demonstrations alone.")
+        mixed = {"pretraining": self._texts_for_init(settings)} if init else {}
         loop, total = sft.init_loop if init else sft.loop, sft.total_steps(state, train, settings)
 
         def steps(knobs: Schedule) -> Iterator[Step]:
@@ -185,6 +193,10 @@ class Experiment:
             settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations"), state=state, finish=finish,
         )  # fmt: skip
         return job
+
+    def _texts_for_init(self, settings: sft.SFTSettings) -> list[str]:
+        wanted = self.amounts.pretraining_texts
+        return self.source.pretraining(wanted, derive_seed(self.seed, "init")) if settings.pretrain_share else []
 
     def choose_sft_epoch(self) -> dict[str, Any]:
         """Choose the SFT epoch by RM score on validation prompts, as the paper does, and make it the SFT model."""
@@ -343,8 +355,8 @@ class Experiment:
         return file
 
     def _is_there(self, name: str) -> bool:
-        if name in ("prompts", "rankings"):
-            return (self.run.path / name / "train.jsonl").exists()
+        if name in DATA:  # a killed process may have left some of them
+            return all((self.run.path / file).exists() for file in DATA[name])
         return self.run.stage(name).status in ("done", "stopped") and StageFolder(self.run.path / name).model.is_dir()
 
     def _parents(self, *names: str) -> dict[str, str]:
@@ -357,7 +369,7 @@ class Experiment:
         }
 
     def _has_pretraining(self, needed: bool) -> bool:
-        return needed or isinstance(self.source, WorldSource) or (Path(self.data) / "pretraining.txt").exists()
+        return needed or isinstance(self.source, WorldSource) or self.source.has_pretraining
 
     def _say_once(self, line: str) -> None:
         """Print a line that was not printed before."""
@@ -367,9 +379,9 @@ class Experiment:
 
     def _split_own_rankings(self) -> dict[str, list[Ranking]]:
         """One's own comparisons, or without any the labels by hand; a tenth is held out, no prompt or user cut apart."""
-        made = split_own(own_rankings(self), self.seed)
-        if users_cross(made):
-            self._say_once("The comparisons come from too few users to hold some out whole; they are split by prompt.")
+        made, told = own_splits(self)
+        for line in told:
+            self._say_once(line)
         for split, rows in made.items():
             write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in rows))
         return made

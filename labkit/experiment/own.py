@@ -14,7 +14,12 @@ from labkit.types import Prompt, Ranking
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
 
-__all__ = ["join_by_hand", "own_rankings", "ranked_by_hand", "split_own", "users_cross"]
+__all__ = [
+    "join_by_hand",
+    "own_rankings",
+    "own_splits",
+    "ranked_by_hand",
+]
 
 SHARES = {"train": 0.9, "valid": 0.1}
 MOST_HELD = 0.3  # holding more than this out leaves too little to learn from
@@ -39,6 +44,41 @@ def own_rankings(lab: Experiment) -> list[Ranking]:
     return found
 
 
+def users_apart(prompts: Mapping[str, Sequence[Prompt]]) -> bool:
+    """Whether the splits of the prompts share no user, so that a user may stand for what is held out."""
+    users = [{p.user for p in rows} - {""} for rows in prompts.values()]
+    return sum(map(len, users)) == len(set().union(*users))
+
+
+def without_test(
+    rankings: Sequence[Ranking], test: Sequence[Prompt], *, by_user: bool
+) -> tuple[list[Ranking], int]:
+    """The rankings that share no text or (by_user) user with the test prompts, nor are said to be of that split; how many are not.
+
+    Raises DataError where nothing is left.
+    """
+    taken = {key for p in test for key in _keys(p, by_user) if key[0] != "id"}  # each file may number its rows
+    kept = [r for r in rankings if r.prompt.split != "test" and not taken & _keys(r.prompt, by_user)]
+    if rankings and not kept:
+        raise DataError(
+            f"All {len(rankings)} comparisons are on prompts of the test split, so none is left to learn from; "
+            "give some on other prompts, or say in prompts.jsonl which prompts are the test's (\"split\": \"test\")."
+        )
+    return kept, len(rankings) - len(kept)
+
+
+def own_splits(lab: Experiment) -> tuple[dict[str, list[Ranking]], list[str]]:
+    """The own rankings without those of test prompts, split; and what is to be said of that."""
+    given = own_rankings(lab)
+    prompts = {split: lab.prompts(split) for split in ("train", "valid", "test")}
+    found, test = without_test(given, prompts["test"], by_user=users_apart(prompts))
+    made = split_own(found, lab.seed)
+    told = [f"{test} of the {len(given)} comparisons are on prompts of the test split, and train nothing."] * bool(test)
+    if users_cross(made):
+        told.append("The comparisons come from too few users to hold some out whole; they are split by prompt.")
+    return made, told
+
+
 def split_own(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
     """Hold about a tenth out: whole users, as the paper does, or whole prompts where there are too few users for that."""
     with contextlib.suppress(DataError):  # one user, or prompts that all hang together by their users
@@ -54,14 +94,14 @@ def users_cross(made: Mapping[str, Sequence[Ranking]]) -> bool:
 
 
 def join_by_hand(
-    made: Sequence[Ranking], by_hand: Sequence[Ranking], held: Sequence[Ranking]
+    made: Sequence[Ranking], by_hand: Sequence[Ranking], held: Sequence[Prompt]
 ) -> tuple[list[Ranking], int]:
-    """`made` with the rankings by hand that share no prompt, text or user with `held`; and how many of them do.
+    """`made` with the rankings by hand that share no prompt, text or user with `held` ones; and how many of them do.
 
     A user counts only where users were kept apart. A ranking by hand that is in `made` already takes that one's place.
     """
-    by_user = not _users(made) & _users(held)
-    taken = {key for r in held for key in _keys(r.prompt, by_user)}
+    by_user = not _users(made) & ({p.user for p in held} - {""})
+    taken = {key for p in held for key in _keys(p, by_user)}
     joining = [r for r in by_hand if not taken & _keys(r.prompt, by_user)]
     newest = {_card(r) for r in joining}
     return [r for r in made if _card(r) not in newest] + joining, len(by_hand) - len(joining)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,11 +75,35 @@ class WorldSource:
         return [judge(p, t, f).utility for p, t, f in zip(prompts, texts, finished, strict=True)]
 
 
+def by_text(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """One prompt per text: what the first leaves open (user, split, use case) the later ones say.
+
+    Two texts with one id, as where two files number their rows, get ids of their own.
+    """
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first = found.setdefault(prompt.text, prompt)
+        told = {
+            name: getattr(prompt, name)
+            for name, open_ in (("user", ""), ("split", ""), ("use_case", "other"))
+            if getattr(first, name) == open_
+        }
+        found[prompt.text] = replace(first, **told)
+    ids = Counter(p.id for p in found.values())
+    own = lambda p: p if ids[p.id] == 1 else replace(p, id=f"{p.id}-{text_hash(p.text)}")  # noqa: E731
+    return [own(p) for p in found.values()]
+
+
+def text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+
+
 class FolderSource:
     """A folder of your own data, in any form that `labkit.data.sources` reads.
 
     demonstrations.jsonl (needed), comparisons.jsonl (for the reward model; else what is ranked by hand), prompts.jsonl (for PPO; else the
-    demonstrations' prompts), pretraining.txt (for PPO-ptx; documents apart by blank lines).
+    demonstrations' prompts), pretraining.txt (for PPO-ptx; documents apart by blank lines). There may be few of them, so
+    that all stages learn from the same prompts; those of the test split are kept from all of them.
     """
 
     gold = None
@@ -96,17 +123,21 @@ class FolderSource:
 
         file = self.folder / "prompts.jsonl"
         found = load_prompts(file) if file.exists() else []
-        found += [d.prompt for d in self._demonstrations()]
-        return prepare(list({p.id: p for p in found}.values()))
+        return prepare(by_text([*found, *(d.prompt for d in self._demonstrations())]))
 
     def demonstrations(self, prompts: Sequence[Prompt], seed: int, by_prompt: bool = False) -> list[Demonstration]:
-        """The folder's own demonstrations of these prompts."""
-        wanted = {p.id: p for p in prompts}
+        """The folder's own demonstrations of these prompts, told by their texts: each file may number its rows."""
+        wanted = {p.text: p for p in prompts}
         return [
-            Demonstration(wanted[d.prompt.id], d.text, d.labeler)
+            Demonstration(wanted[d.prompt.text], d.text, d.labeler)
             for d in self._demonstrations()
-            if d.prompt.id in wanted
+            if d.prompt.text in wanted
         ]
+
+    @property
+    def has_pretraining(self) -> bool:
+        """Whether the folder brings pretraining text."""
+        return (self.folder / "pretraining.txt").exists()
 
     @property
     def has_rankings(self) -> bool:
@@ -133,7 +164,7 @@ class FolderSource:
 
     def pretraining(self, count: int, seed: int) -> list[str]:
         """Documents of pretraining.txt."""
-        text = self._file("pretraining.txt", "PPO-ptx mixes it in; set ptx_coef to 0 to do without").read_text(
+        text = self._file("pretraining.txt", "PPO-ptx mixes it in, with ptx_coef = 0 it is not needed").read_text(
             encoding="utf-8"
         )
         found = [part.strip() for part in text.split("\n\n") if part.strip()]

@@ -130,7 +130,8 @@ class Plan:
             for size in sorted(self.sizes, key=lambda s: s != self.judge):  # the judge first: the others need its RM
                 found += self._cell_tasks(size, seed)
             run, needs = f"{ACROSS}-s{seed}", tuple(f"{size}-s{seed}/evaluate" for size in self.sizes)
-            found.append(Task("across", run, ACROSS, seed, needs=needs))
+            ends = f"{self.sizes[0]}-{self.sizes[-1]}"  # with other sizes it is another comparison
+            found.append(Task("across", run, ACROSS, seed, ends, needs))
         return sorted(found, key=_is_beyond)  # the order of the rest stays
 
     def _cell_tasks(self, size: str, seed: int) -> list[Task]:

@@ -168,4 +168,12 @@ class Records:
         """seed -> win rate of the smallest PPO-ptx model over the largest `model`; with one size there is none."""
         if len(self.plan.sizes) == 1:
             return BySeed(lost=dict.fromkeys(self.plan.seeds, "one size alone cannot tell"))
-        return self._by_seed(lambda seed: next(r["rate"] for r in self.across(seed)["rows"] if r["against"] == model))
+        ends = (self.plan.sizes[0], self.plan.sizes[-1])
+
+        def rate(seed: int) -> float:
+            found = self.across(seed)
+            if (found["small"], found["large"]) != ends:
+                raise Missing(f"across-s{seed} compares {found['small']} with {found['large']}, not {ends[0]} with {ends[1]}.")
+            return next(r["rate"] for r in found["rows"] if r["against"] == model)
+
+        return self._by_seed(rate)

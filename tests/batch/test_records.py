@@ -1,5 +1,6 @@
 """Staleness without any kernel: what makes a finished notebook run again, and what does not."""
 
+import contextlib
 from pathlib import Path
 
 import nbformat
@@ -9,8 +10,11 @@ from labkit.batch.notebooks import resolve_parameters
 from labkit.batch.pipeline import pipeline, plan
 from labkit.batch.records import inputs_of, is_whole, record_of, stale
 from labkit.errors import SettingsError
-from labkit.runs import Run
+from labkit.labels.session import LabelSession
+from labkit.labels.store import labels_path
+from labkit.runs import Run, write_json
 from tests.batch.tiny import PARAMETERS, write_notebook
+from tests.labels.helpers import draft, tasks
 
 
 @pytest.fixture
@@ -77,16 +81,34 @@ def test_a_parent_trained_again_is_noticed_downstream_only(steps: list[Path], ru
     assert (why(run, steps[0]), why(run, steps[1]), why(run, steps[2])) == ("", "", "02_sft changed")
 
 
-def test_one_more_label_is_noticed_by_what_reads_it(steps: list[Path], run: Run) -> None:
-    labels = run.path / "labels" / "ada.jsonl"
-    labels.parent.mkdir(parents=True)
-    labels.write_text('{"rank": 1}\n')
+def test_one_more_label_is_noticed_by_what_reads_it_and_looking_at_the_board_is_not(steps: list[Path], run: Run) -> None:
+    def at_the_board(ranks: str = "") -> None:
+        with contextlib.closing(LabelSession(tasks(3), "ada", labels_path(run.path, "ada"))) as desk:
+            if ranks:
+                desk.submit(draft(*ranks.split("|")))
+
+    at_the_board("c1|c0 c2")
     finish(run, steps[0])
     finish(run, steps[1], files=("labels",))
     finish(run, steps[2])
-    with open(labels, "a") as out:
-        out.write('{"rank": 2}\n')
+    before = labels_path(run.path, "ada").read_bytes()
+    at_the_board()
+    assert labels_path(run.path, "ada").read_bytes() != before and why(run, steps[2]) == ""
+    at_the_board("c0|c1 c2")
     assert (why(run, steps[1]), why(run, steps[2])) == ("", "02_sft changed")
+
+
+def test_files_of_ones_own_that_changed_are_noticed(steps: list[Path], run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "comparisons.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    write_json(run.path / "prompts" / "experiment.json", {"data": str(own), "model": "medium"})
+    for step in steps:
+        finish(run, step)
+    assert [why(run, step) for step in steps] == ["", "", ""]
+    with open(own / "comparisons.jsonl", "a") as out:
+        out.write('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    assert {why(run, step) for step in steps} == {"the files of its data or its model changed"}
 
 
 @pytest.mark.parametrize(("status", "words"), [("failed", "failed"), ("stopped", "stopped")])

@@ -1,6 +1,7 @@
 """Judging models on prompts of one's own, whose truth nobody knows: the reward model decides, and says so."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
 from labkit.experiment import Experiment, evaluate, load_evaluation
 from labkit.experiment.sources import WorldSource
-from labkit.runs import Run, read_jsonl
+from labkit.runs import Run, read_jsonl, write_jsonl
 from labkit.types import Completion, Demonstration, Prompt
 from labkit.world.prompts import sample_prompts
 
@@ -85,3 +86,56 @@ def test_an_evaluation_that_ends_early_has_failed(own):
     assert own.run.stage("evaluate").status == "failed"
     with pytest.raises(DataError, match="no prompt is left to evaluate on"):
         evaluate(own, ["sft", "base"], prompts=[])
+
+
+def own_folder(path: Path, **files: list[dict]) -> Experiment:
+    """An experiment on a folder of these files, prepared."""
+    for name, rows in files.items():
+        write_jsonl(path / "own" / f"{name}.jsonl", rows)
+    lab = Experiment(Run("own", path / "runs"), scale="smoke", model="small", data=str(path / "own"))
+    lab.prepare()
+    return lab
+
+
+SAID = [{"prompt": f"Say the word number {n} .", "completion": f"word {n}"} for n in range(40)]
+
+
+def test_what_is_tested_trains_no_reward_model(tmp_path: Path) -> None:
+    """Comparisons on the demonstrations' own prompts, some of which the split by prompt made test prompts."""
+    pairs = [{"prompt": row["prompt"], "chosen": "a", "rejected": "b"} for row in SAID]
+    lab = own_folder(tmp_path, demonstrations=SAID, comparisons=[*pairs, {**pairs[0], "prompt": "New .", "split": "test"}])
+    tested = {p.text for p in lab.prompts("test")}
+    ranked = [r.prompt for rows in lab.rank().values() for r in rows]
+    assert tested and len(ranked) == len(pairs) - len(tested)
+    assert not tested & {p.text for p in ranked} and "New ." not in {p.text.strip() for p in ranked}
+
+
+def test_files_that_number_their_rows_lose_none(tmp_path: Path) -> None:
+    prompts = [{"id": str(n), "prompt": f"Ask about number {n} ."} for n in range(20)]
+    lab = own_folder(tmp_path, demonstrations=[{"id": str(n), **row} for n, row in enumerate(SAID[:20])], prompts=prompts)
+    found = [p for split in ("train", "valid", "test") for p in lab.prompts(split)]
+    assert len(found) == len({p.id for p in found}) == 40
+    assert {d.prompt.text for d in lab.demonstrations()} == {p.text for p in lab.prompts() if p.text.startswith("Say")}
+
+
+def test_what_prompts_say_of_split_and_user_holds_for_demonstrations_of_the_same_text(tmp_path: Path) -> None:
+    prompts = [{"prompt": row["prompt"], "split": "test" if n < 5 else "train", "user": f"u{n < 5}"} for n, row in enumerate(SAID)]
+    lab = own_folder(tmp_path, demonstrations=SAID, prompts=prompts)
+    assert len(lab.prompts("test")) == 5 and len(lab.prompts("train")) == len(lab.demonstrations()) == 35
+    assert lab.prompts("train", "ppo") == lab.prompts("train"), "there may be few: all stages learn from the same"
+
+
+def test_without_pretraining_text_the_init_learns_from_demonstrations_alone(tmp_path: Path, capsys) -> None:
+    lab = own_folder(tmp_path, demonstrations=SAID)
+    assert lab.sft_job(init=True).settings["pretrain_share"] == 0
+    assert "no pretraining.txt" in capsys.readouterr().out
+
+
+def test_half_made_data_are_made_again(tmp_path: Path) -> None:
+    """A process that was killed between two files."""
+    pairs = [{"prompt": row["prompt"], "chosen": "a", "rejected": "b"} for row in SAID]
+    lab = own_folder(tmp_path, demonstrations=SAID, comparisons=pairs)
+    lab.rank()
+    for file in ("rankings/valid.jsonl", "demonstrations/valid.jsonl"):
+        (lab.run.path / file).unlink()
+    assert not lab._is_there("prompts") and not lab._is_there("rankings")

@@ -45,7 +45,7 @@ def record_all(home: Path, plan: Plan, sign: int) -> None:
             _record(plan.cell(size, seed, home), plan, Random(f"{size}{seed}"), sign)
         rate = 0.5 + 0.3 * sign
         rows = [{"against": m, "rate": rate + 0.01 * (seed % 3)} for m in ("base", "few-shot", "sft")]
-        write_json(plan.across(seed, home).path / "across" / "results.json", {"rows": rows})
+        write_json(plan.across(seed, home).path / "across" / "results.json", {"small": plan.sizes[0], "large": plan.sizes[-1], "rows": rows})
 
 
 def _record(run: Run, plan: Plan, rng: Random, sign: int) -> None:

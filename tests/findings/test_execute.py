@@ -104,6 +104,6 @@ def test_an_error_of_a_piece_is_one_sentence_and_a_log(tmp_path: Path) -> None:
     task = next(t for t in PLAN.tasks() if t.piece == "across")
     error = work_on(PLAN, tmp_path, task)
     assert "does not exist" in error and "\n" not in error
-    assert error in (tmp_path / task.run / "pieces" / "across.log").read_text(encoding="utf-8")
+    assert error in (tmp_path / task.run / "pieces" / "across.small-small.log").read_text(encoding="utf-8")
     assert not is_done(tmp_path, task)
     assert json.dumps(PLAN.to_json())
