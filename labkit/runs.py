@@ -30,7 +30,7 @@ from typing import Any
 from labkit.errors import DataError, RunError, SettingsError
 from labkit.types import Step
 
-__all__ = ["Run", "StageFolder", "append_jsonl", "check_name", "read_all", "read_jsonl", "write_json", "write_jsonl"]
+__all__ = ["Run", "StageFolder", "append_jsonl", "as_line", "check_name", "read_all", "read_jsonl", "write_json", "write_jsonl"]
 
 KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
@@ -70,7 +70,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     try:
         with open(scratch, "w", encoding="utf-8") as out:
             for row in rows:
-                out.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+                out.write(as_line(row) + "\n")
             out.flush()
             os.fsync(out.fileno())
         os.replace(scratch, path)
@@ -82,12 +82,22 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         ) from error
 
 
+def as_line(row: Mapping[str, Any]) -> str:
+    """A row as JSON on one line; half of a surrogate pair, which no file can hold as it is, is written as an escape."""
+    line = json.dumps(row, ensure_ascii=False, default=_plain)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row, default=_plain)
+    return line
+
+
 def append_jsonl(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
     """Append one line and flush it; with `sync` it is on the disk when this returns.
 
     A torn last line, of a writer that was killed, gives way: it would be an unreadable line amid others.
     """
-    line = json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
+    line = as_line(row) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab+", buffering=0) as out:

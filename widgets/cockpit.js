@@ -108,8 +108,8 @@ function controls(spec, ask) {
     step: button("step", "Step", "One step, then pause"),
     stop: button("stop", "■ Stop", "End after the step under way; what was trained is kept"),
   };
-  const pill = h("span", { class: "lkc-pill" });
-  const line = h("span", { class: "lkc-line", role: "status" });
+  const pill = h("span", { class: "lkc-pill", role: "status" }); // the line changes at every step: too often to be spoken
+  const line = h("span", { class: "lkc-line" });
   const meter = h("div", { class: "lkc-meter", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": spec.total });
   const notice = h("div", { class: "lkc-notice", role: "status", hidden: true });
   const keep = button("snapshot", "Snapshot now", "Keep the state at the next boundary for good");
@@ -133,7 +133,7 @@ function controls(spec, ask) {
   const update = (state) => {
     const { status } = state;
     const alive = status === "running" || status === "paused";
-    pill.textContent = status;
+    if (pill.textContent !== status) pill.textContent = status;
     pill.dataset.status = status;
     if (line.textContent !== state.line) line.textContent = state.line;
     meter.style.setProperty("--done", `${(100 * state.step) / Math.max(1, state.total)}%`);

@@ -79,6 +79,8 @@ class Desk:
         if ledger is not self._ledger:  # after a rollback the dial keeps another list: what is superseded is forgotten
             self._ledger, self._seen, self._last = ledger, 0, {}
         for row in ledger[self._seen :]:
+            if row["by"] == "controller" and row["outcome"] == "refused":
+                continue  # asked before the hand took over: no answer to anybody
             self._last[row["knob"]] = {k: row[k] for k in ("step", "outcome", "reason", "by", "asked", "old", "new")}
         self._seen = len(ledger)
         waiting = {row["knob"]: row["asked"] for row in self.dial.pending if row["by"] != "controller"}

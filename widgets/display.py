@@ -11,6 +11,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from labkit.figures.text import visible
 from labkit.jobs.waiting import HEADLESS_VARIABLE, from_a_page, headless_asked, running_kernel
 
 __all__ = [
@@ -103,12 +104,12 @@ def drawn_by_the_page(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
 
 
 def static_bundle(text: str, body: str) -> dict[str, str]:
     """A mime bundle of a static twin: readable `text` and an HTML `body` whose every value is already escaped."""
-    return {"text/plain": text, "text/html": f'<div class="labkit-static">{body}</div>'}
+    return {"text/plain": text, "text/html": f'<div class="labkit-static mathjax_ignore">{body}</div>'}
 
 
 def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:

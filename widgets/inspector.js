@@ -205,6 +205,11 @@ function detailPane(model, spec, ask) {
   const scored = () => {
     const answer = model.get("edited");
     if (!row || answer.row !== row.row || answer.text !== box.value || answer.finished !== ends.checked) return;
+    if (typeof answer.score !== "number") {
+      result.dataset.waiting = "false";
+      result.textContent = "The scorer gives no finite score for this text.";
+      return;
+    }
     const change = answer.score - answer.before;
     result.dataset.waiting = "false";
     result.dataset.sign = change > 0 ? "up" : change < 0 ? "down" : "";

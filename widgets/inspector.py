@@ -23,7 +23,7 @@ import traitlets
 
 from labkit.errors import DataError, LabError
 from labkit.evaluation.probes import run_probes
-from labkit.figures import accuracy_by, calibration, pair_rows, reward_against_length, reward_histogram
+from labkit.figures import accuracy_by, by_ranking, calibration, pair_rows, reward_against_length, reward_histogram
 from labkit.figures.png import draw_png
 from labkit.figures.records import records
 from widgets import display, inspector_twin, twins
@@ -34,6 +34,7 @@ __all__ = ["RewardInspector", "rows_of"]
 MAX_ROWS = 5000
 MAX_TEXT = 20_000  # characters of one text that go to the page
 MAX_PROBED = 200  # responses that one press of the button probes
+NEWEST_ONLY = ("rescore", "explain")  # requests of which, where they pile up, only the newest is answered
 Scorer = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float]]
 
 
@@ -184,9 +185,9 @@ class RewardInspector(anywidget.AnyWidget):
         """The strict pairs of the rankings with the scorer's margins."""
         if not self.rankings or self.scorer is None:
             return []
-        texts = [(c.id, r.prompt.text, c.text, c.finished is not False) for r in self.rankings for c in r.completions]
-        scores = self.scorer([t[1] for t in texts], [t[2] for t in texts], [t[3] for t in texts])
-        return pair_rows(self.rankings, dict(zip((t[0] for t in texts), map(float, scores), strict=True)))
+        shown = [(r.prompt.text, c.text, c.finished is not False) for r in self.rankings for c in r.completions]
+        scores = self.scorer(*map(list, zip(*shown, strict=True)))
+        return pair_rows(self.rankings, by_ranking(self.rankings, scores))
 
     def figures(self) -> dict[str, Any]:
         """Every figure that rows and rankings allow, by title."""
@@ -208,13 +209,13 @@ class RewardInspector(anywidget.AnyWidget):
 
     def disagreements(self, count: int = 10) -> list[dict[str, Any]]:
         """The pairs that the reward model orders against the people with the largest margin, worst first."""
-        texts = {c.id: (r.prompt.text, c.text) for r in self.rankings for c in r.completions}
         worst = sorted((p for p in self.pairs() if p["margin"] < 0), key=lambda p: p["margin"])[:count]
+        texts = [{c.id: c.text for c in r.completions} for r in self.rankings]
         return [
             {
-                "prompt": texts[p["better"]][0],
-                "people prefer": texts[p["better"]][1],
-                "the RM prefers": texts[p["worse"]][1],
+                "prompt": self.rankings[p["ranking"]].prompt.text,
+                "people prefer": texts[p["ranking"]][p["better"]],
+                "the RM prefers": texts[p["ranking"]][p["worse"]],
                 "margin": round(-p["margin"], 3),
                 "rank gap": p["gap"],
                 "labeler": p["labeler"],
@@ -247,14 +248,15 @@ class RewardInspector(anywidget.AnyWidget):
 
 
 def _serve(work: SimpleQueue) -> None:
-    """The inspector's thread: one request at a time; of edits that pile up only the newest is scored."""
+    """The inspector's thread: one request at a time; of edits or rows that pile up only the newest counts."""
     while True:
         inspector, message = work.get()
-        if message.get("kind") == "rescore" and not work.empty():
+        kind = message.get("kind")
+        if kind in NEWEST_ONLY and not work.empty():
             later = []
             while not work.empty():
                 later.append(work.get())
-            if not any(m.get("kind") == "rescore" for _, m in later):
+            if not any(m.get("kind") == kind for _, m in later):
                 inspector.obey(message)
             for waiting in later:
                 work.put(waiting)

@@ -86,6 +86,7 @@ function knobRow(knob, send) {
   box.addEventListener("blur", () => editing && typed(box.value) !== value && request(typed(box.value)));
   const update = (row) => {
     const told = fate(row);
+    line.setAttribute("aria-live", row.last?.by === "controller" ? "off" : "polite"); // the controller turns β at every step
     if (line.textContent !== told.text) line.textContent = told.text;
     line.dataset.tone = told.tone;
     value = row.value;

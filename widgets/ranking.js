@@ -21,12 +21,10 @@ const SILENT =
   "If it is busy, wait; if it is gone, run the cell again.";
 const PARTS = ["head", "help", "echo", "prompt", "bar", "main", "foot", "message", "rest"]; // top to bottom
 const ANYTIME = ["undo", "redo", "help"]; // commands that need no card on the screen
-let boards = 0;
 
 class Board {
   constructor(model, el) {
     this.model = model;
-    this.number = ++boards;
     this.client = Math.random().toString(36).slice(2, 12);
     this.seq = 0;
     this.turn = null;
@@ -63,7 +61,7 @@ class Board {
   }
 
   id(name) {
-    return `rb${this.number}-${name}`;
+    return `rb-${this.client}-${name}`; // this module may be loaded once per board, so a count would not do
   }
 
   // -- state from Python --------------------------------------------------------------------------------------------
@@ -184,10 +182,12 @@ class Board {
   }
 
   grab(event, card) {
+    const turn = this.turn;
     startDrag(event, card, this.root, {
       lift: () => (this.chosen = card),
       end: () => this.draw(),
       drop: (target) => {
+        if (this.turn !== turn) return; // another card came up under the hand
         const [kind, number] = target.split(":");
         this.justDropped = true;
         setTimeout(() => (this.justDropped = false), 0);
@@ -221,7 +221,12 @@ class Board {
 
   send(message) {
     this.seq += 1;
-    this.model.send({ ...message, client: this.client, seq: this.seq });
+    try {
+      this.model.send({ ...message, client: this.client, seq: this.seq });
+    } catch {
+      this.lock(message.do); // the channel is gone, as after a restart of the kernel
+      return;
+    }
     this.saved("saving …");
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => this.lock(message.do), PATIENCE);

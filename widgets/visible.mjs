@@ -5,7 +5,7 @@
 
 // Controls, formats (zero-width, bidirectional), private use, unassigned, odd blanks that look like nothing or like a space.
 const HIDDEN =
-  /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\u00a0\u115f\u1160\u17b4\u17b5\u2028\u2029\u2800\u3164\uffa0]/u;
+  /(?![\n\t\ufe0f])[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Cs}\p{Default_Ignorable_Code_Point}\u00a0\u2028\u2029\u2800]/u;
 const PICTURE = /\p{Extended_Pictographic}|\p{Emoji_Modifier}|\ufe0f/u;
 const NAMES = {
   0x00: "null",

@@ -17,7 +17,7 @@ from labkit.data.prepare import drop_long
 from labkit.errors import DataError, RunError
 from labkit.experiment.amounts import amounts
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
-from labkit.experiment.own import join_by_hand, own_splits, ranked_by_hand
+from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.jobs import Job, by_hand_every
@@ -138,7 +138,7 @@ class Experiment:
         if not by_hand:
             return made
         held = [r.prompt for r in read_all(Ranking, home / "valid.jsonl")] if (home / "valid.jsonl").exists() else []
-        joined, left_out = join_by_hand(made, by_hand, [*held, *self.prompts("test")])
+        joined, left_out = join_by_hand(made, by_hand, [*held, *prepared(self, "test")])
         if left_out:
             held_out = "take no part in training: their prompt, or its customer, is held out."
             self._say_once(f"{left_out} of the {len(by_hand)} rankings by hand {held_out}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from labkit import reward
 from labkit.errors import DataError
 from labkit.experiment.prompted import FEW_SHOT, prompted_answers
 from labkit.experiment.sources import FolderSource
+from labkit.figures.reward import by_ranking
 from labkit.labels.disagreement import worst_first
 from labkit.models import encode_prompt, load_reward_model, score
 from labkit.reward.data import response_ids
@@ -115,7 +116,8 @@ def judge_rankings(lab: Experiment, split: str = "valid", *, clear_gap: float = 
     scores = completion_scores(lab, judge, rankings)
     gold = completion_gold(lab, rankings)
     pairs = pair_rows(rankings, scores)
-    right = [(p["margin"] > 0, gold[p["better"]] - gold[p["worse"]]) for p in pairs] if gold else []
+    truths = [gold[p["ranking"]] for p in pairs] if gold else []
+    right = [(p["margin"] > 0, true[p["better"]] - true[p["worse"]]) for p, true in zip(pairs, truths, strict=False)]
     clear = [(margin_right == (gap > 0)) for margin_right, gap in right if abs(gap) >= clear_gap]
     ceiling = sum(0.5 if gap == 0 else gap > 0 for _, gap in right) / len(right) if right else None
     return JudgedRankings(
@@ -145,35 +147,35 @@ def worst_disagreements(
 ) -> list[tuple[Ranking, list[dict[str, Any]]]]:
     """The held-out rankings that the reward model finds least likely, each with a table of its completions and scores."""
     judge, rankings = load_reward_model(lab.run.stage("reward").model), lab.rankings(split)
-    scores = completion_scores(lab, judge, rankings)
-    gold = completion_gold(lab, rankings) or {}
-    worst = worst_first(rankings, lambda r: {c.id: scores[c.id] for c in r.completions})[:count]
-    return [(r, [row | _seen(scores, gold, row) for row in ranking_rows(r)]) for r in worst]
+    scores = {id(r): own for r, own in zip(rankings, completion_scores(lab, judge, rankings), strict=True)}
+    gold = {id(r): own for r, own in zip(rankings, completion_gold(lab, rankings) or [{}] * len(rankings), strict=True)}
+    worst = worst_first(rankings, lambda r: scores[id(r)])[:count]
+    return [(r, [row | _seen(scores[id(r)], gold[id(r)], row) for row in ranking_rows(r)]) for r in worst]
 
 
-def _seen(scores: dict[str, float], gold: dict[str, float], row: dict[str, Any]) -> dict[str, Any]:
+def _seen(scores: Mapping[str, float], gold: Mapping[str, float], row: dict[str, Any]) -> dict[str, Any]:
     """Score and, where known, truth of one row of `ranking_rows`."""
     found = {"RM score": round(scores[row["id"]], 2)}
     return found | ({"gold": round(gold[row["id"]], 2)} if gold else {})
 
 
-def completion_scores(lab: Experiment, judge: Any, rankings: Sequence[Ranking]) -> dict[str, float]:
-    """Reward-model score of every completion shown in these rankings, by completion id."""
+def completion_scores(lab: Experiment, judge: Any, rankings: Sequence[Ranking]) -> list[dict[str, float]]:
+    """Reward-model score of every completion shown in these rankings: for each ranking, by completion id."""
     flat = [(r.prompt, c) for r in rankings for c in r.completions]
     values = score(
         judge,
         [encode_prompt(lab.tokenizer, p.text) for p, _ in flat],
         [response_ids(lab.tokenizer, c) for _, c in flat],
     )
-    return {c.id: v for (_, c), v in zip(flat, values.tolist(), strict=True)}
+    return by_ranking(rankings, values.tolist())
 
 
-def completion_gold(lab: Experiment, rankings: Sequence[Ranking]) -> dict[str, float] | None:
-    """Gold utility of every completion shown, by id; None where nobody knows the truth."""
+def completion_gold(lab: Experiment, rankings: Sequence[Ranking]) -> list[dict[str, float]] | None:
+    """Gold utility of every completion shown: for each ranking, by id; None where nobody knows the truth."""
     if lab.source.gold is None:
         return None
     flat = [(r.prompt, c) for r in rankings for c in r.completions]
     values = lab.source.gold(
         [p for p, _ in flat], [c.text for _, c in flat], [c.finished is not False for _, c in flat]
     )
-    return {c.id: v for (_, c), v in zip(flat, values, strict=True)}
+    return by_ranking(rankings, values)

@@ -18,6 +18,7 @@ __all__ = [
     "join_by_hand",
     "own_rankings",
     "own_splits",
+    "prepared",
     "ranked_by_hand",
 ]
 
@@ -67,10 +68,15 @@ def without_test(
     return kept, len(rankings) - len(kept)
 
 
+def prepared(lab: Experiment, split: str) -> list[Prompt]:
+    """The run's prompts of a split, as far as there are any yet."""
+    return lab.prompts(split) if (lab.run.path / "prompts" / f"{split}.jsonl").exists() else []
+
+
 def own_splits(lab: Experiment) -> tuple[dict[str, list[Ranking]], list[str]]:
     """The own rankings without those of test prompts, split; and what is to be said of that."""
     given = own_rankings(lab)
-    prompts = {split: lab.prompts(split) for split in ("train", "valid", "test")}
+    prompts = {split: prepared(lab, split) for split in ("train", "valid", "test")}
     found, test = without_test(given, prompts["test"], by_user=users_apart(prompts))
     made = split_own(found, lab.seed)
     told = [f"{test} of the {len(given)} comparisons are on prompts of the test split, and train nothing."] * bool(test)

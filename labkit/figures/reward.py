@@ -17,29 +17,39 @@ from labkit.figures.theme import COLOURS, INK, QUIET, colour, plain, template
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["accuracy_by", "calibration", "pair_rows", "reward_against_length", "reward_histogram", "wilson"]
+__all__ = ["accuracy_by", "by_ranking", "calibration", "pair_rows", "reward_against_length", "reward_histogram", "wilson"]
 
 MOST_UPRIGHT = 12  # groups of bars that stand; more have no room for their names
 
 
-def pair_rows(rankings: Iterable[Any], scores: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One row per strict pair of each `Ranking`: margin under `scores` (by completion id), rank gap, labeler."""
+def pair_rows(rankings: Iterable[Any], scores: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    """One row per strict pair of each `Ranking`: margin under its scores, rank gap, labeler, and the ranking's place.
+
+    scores: for each ranking its own, by completion id, for ids may come again under another prompt.
+    """
     rows = []
-    for ranking in rankings:
+    for place, (ranking, own) in enumerate(zip(rankings, scores, strict=True)):
         ranks = ranking.ranks
         for better, worse in ranking.pairs():
-            if better in scores and worse in scores:
+            if better in own and worse in own:
                 rows.append(
                     {
+                        "ranking": place,
                         "prompt_id": ranking.prompt.id,
                         "better": better,
                         "worse": worse,
-                        "margin": scores[better] - scores[worse],
+                        "margin": own[better] - own[worse],
                         "gap": ranks[worse] - ranks[better],
                         "labeler": ranking.labeler,
                     }
                 )
     return rows
+
+
+def by_ranking(rankings: Iterable[Any], values: Iterable[float]) -> list[dict[str, float]]:
+    """One value per completion shown, in order -> for each ranking its own, by completion id."""
+    found = iter(values)
+    return [{c.id: float(next(found)) for c in ranking.completions} for ranking in rankings]
 
 
 def wilson(right: float, count: int, z: float = 1.96) -> tuple[float, float]:

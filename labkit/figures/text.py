@@ -35,6 +35,8 @@ _SHORT = {
     0x2029: "⟨PS⟩",
 }
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
+#: Letters and marks that look like nothing: fillers, grapheme joiner, vowels without a shape, variation selectors.
+_BLANK = {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE0F), *range(0xE0100, 0xE01F0)}  # fmt: skip
 
 
 def _name(character: str) -> str:
@@ -45,7 +47,8 @@ def _name(character: str) -> str:
 
 
 def _is_hidden(character: str) -> bool:
-    return character != "\n" and (ord(character) in _SHORT or unicodedata.category(character) in _HIDDEN)
+    code = ord(character)
+    return character != "\n" and (code in _SHORT or code in _BLANK or unicodedata.category(character) in _HIDDEN)
 
 
 def visible(text: str) -> str:

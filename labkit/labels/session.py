@@ -175,12 +175,16 @@ class LabelSession:
             return self._by_id[task]
 
     def revisit(self, tasks: Sequence[str]) -> None:
-        """Show these tasks again before any other, first one first: for example the worst disagreements with the RM."""
+        """Show these tasks again before any other, first one first: for example the worst disagreements with the RM.
+
+        A card that somebody is at work on stays up until it is decided.
+        """
         with self.lock:
             known = [t for t in tasks if t in self._by_id]
             self._log.append("revisit", tasks=known)
             if known:
-                self._settle(force=True)
+                begun = self.current is not None and not self.state.decided(self.current.id) and self.draft != Draft()
+                self._settle(force=not begun)
 
     def close(self) -> None:
         """Give up the log file; the session can be read but not changed any more."""

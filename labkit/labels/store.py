@@ -31,7 +31,7 @@ from typing import Any
 
 from labkit.errors import RunError
 from labkit.labels.state import IDLE_SECONDS, Draft, LabelState, fold
-from labkit.runs import check_name, read_jsonl
+from labkit.runs import as_line, check_name, read_jsonl
 from labkit.types import Ranking
 
 try:
@@ -68,7 +68,7 @@ class MemoryLog:
     def append(self, event: str, **content: Any) -> dict[str, Any]:
         """Write one event, then let the state take it in; returns the event as a reader will see it."""
         row = {"n": self.state.events + 1, "time": self.clock(), "event": event, **content}
-        line = json.dumps(row, ensure_ascii=False)
+        line = as_line(row)
         self._write(line.encode() + b"\n")
         row = json.loads(line)
         self.state.apply(row)

@@ -53,7 +53,7 @@ def task_id(prompt: Prompt, completions: Iterable[Completion]) -> str:
     """Prompt id and a short hash of the completions: new completions for an old prompt are a new task."""
     digest = blake2b(digest_size=4)
     for completion in sorted(completions, key=lambda c: c.id):
-        digest.update(f"{completion.id}\0{completion.text}\0".encode())
+        digest.update(f"{completion.id}\0{completion.text}\0".encode("utf-8", "surrogatepass"))
     return f"{prompt.id}:{digest.hexdigest()}"
 
 

@@ -60,6 +60,29 @@ def test_a_killed_kernel_loses_nothing(lab: Lab) -> None:
     assert in_letters(stored(lab, "killed")[0]) == "B=C > A > D"
 
 
+def test_a_board_whose_kernel_was_restarted_says_so_at_the_next_move(lab: Lab) -> None:
+    """JupyterLab has taken the channel away by then: nothing could even be sent."""
+    board = start(lab, "restarted", more=", rate=False")
+    lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    lab.wait_kernel()
+    card(board, 0).focus()
+    press(lab, "1")
+    board.locator(".rb-error").wait_for(timeout=3_000)
+    assert board.locator(".rb-saved").inner_text() == "not stored"
+
+
+def test_two_boards_on_one_page_share_no_name(lab: Lab) -> None:
+    """Each board has a module of its own: a count of boards would be 1 in both."""
+    more = "\nother = RankingBoard(LabelSession(tasks, 'ben', 'labels/ben.jsonl', seed=2))\nother"
+    lab.open([*cells("two"), more.strip()], "two.ipynb").run_all()
+    lab.page.locator(".rb").nth(1).wait_for()
+    ids = lab.page.evaluate("() => [...document.querySelectorAll('.rb [id]')].map((node) => node.id)")
+    radios = "[...board.querySelectorAll('input[type=radio]')].map((radio) => radio.name)"
+    names = lab.page.evaluate(f"() => [...document.querySelectorAll('.rb')].map((board) => {radios})")
+    assert ids and len(ids) == len(set(ids))
+    assert names[0] and not set(names[0]) & set(names[1]), "a rating in one board would take the other's away"
+
+
 def test_no_move_is_taken_while_the_kernel_does_not_answer(lab: Lab) -> None:
     board = start(lab, "silent")
     pid = lab.kernel_pid()

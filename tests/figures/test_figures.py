@@ -174,15 +174,15 @@ def test_seconds_of_a_step_add_up_to_its_total() -> None:
     assert {t.name for t in fig.data} == {"generation", "scoring", "update", "idle"}
 
 
-def rankings() -> tuple[list[Ranking], dict[str, float]]:
+def rankings() -> tuple[list[Ranking], list[dict[str, float]]]:
     """Forty prompts whose RM is right about every pair of distance 2 and about none of distance 1 by labeler 'odd'."""
-    made, scores = [], {}
+    made, scores = [], []
     for n in range(40):
-        ids = [f"{n}{c}" for c in "abc"]
+        ids = list("abc")  # the same for every prompt, as in many people's files
         prompt = Prompt(f"p{n}", "x")
         texts = tuple(Completion(i, prompt.id, "t") for i in ids)
         made.append(Ranking(prompt, texts, tuple((i,) for i in ids), "odd" if n % 2 else "even"))
-        scores |= dict(zip(ids, (1.0, 2.0, 0.0) if n % 2 else (2.0, 1.0, 0.0), strict=True))
+        scores.append(dict(zip(ids, (1.0, 2.0, 0.0) if n % 2 else (2.0, 1.0, 0.0), strict=True)))
     return made, scores
 
 
@@ -253,3 +253,12 @@ def test_figures_import_no_jupyter_and_every_name_resolves() -> None:
         "bad = [m for m in sys.modules if m.split('.')[0] in ('IPython', 'ipywidgets', 'torch')]; assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_letters_and_marks_that_look_like_nothing_are_named() -> None:
+    """The same as on the page (tests/widgets/visible.test.mjs)."""
+    from labkit.figures.text import visible
+
+    hidden = "\u034f\u3164\u180b\ufe00\U000e0101\u2800"
+    assert visible(hidden) == "".join(f"⟨U+{ord(c):04X}⟩" for c in hidden)
+    assert visible("\u2764\ufe0f é 日本語") == "\u2764\ufe0f é 日本語"

@@ -296,6 +296,19 @@ def test_the_same_completion_of_two_labelers_has_one_id():
     assert one.ranks == other.ranks and one.prompt.id == other.prompt.id and other.labeler == "bob"
 
 
+def test_splits_go_by_the_names_that_people_use():
+    row = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    found = [rankings_from_rows([{**row, "split": name}])[0].prompt.split for name in ("validation", "dev", "test", "all")]
+    assert found == ["valid", "valid", "test", ""]
+
+
+def test_a_person_who_ranked_a_pair_again_is_asked_not_the_pair():
+    row = {"prompt": "p", "chosen": "a", "rejected": "b", "ranking.responses": [["rejected", "chosen"]]}
+    (found,) = rankings_from_rows([row])
+    texts = {c.id: c.text for c in found.completions}
+    assert [texts[i] for group in found.groups for i in group] == ["b", "a"]
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
@@ -305,6 +318,8 @@ def test_the_same_completion_of_two_labelers_has_one_id():
         ({"completions": ["a", "b"], "ranks": [1, 2]}, "Row 2 has no prompt"),
         ({"prompt": "p", "completions": ["a", 3], "ranks": [1, 2]}, "must be text"),
         ({"prompt": "p", "completions": ["a", "b"], "scores": [1, None]}, "needs a number"),
+        ({"prompt": "p", "completions": ["a", "b", "c"], "scores": [1, float("nan"), 2]}, "rank or score nan"),
+        ({"prompt": "p", "completions": ["a", "b", "c"], "ranks": ["10", "9", "2"]}, "rank or score '10'"),
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "field 'prompt' is 3"),
         ({"chosen": "a", "rejected": "b"}, "share no 'Assistant:' turn"),
         ({"prompt": {"id": "p"}, "completions": [], "groups": []}, "Row 2: This Prompt is not complete"),

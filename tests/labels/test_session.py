@@ -1,5 +1,7 @@
 """LabelSession: what a labeler does is kept, can be taken back, and stands again after a restart."""
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +11,8 @@ from labkit.labels.reports import against_scores, labels_of
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path, read_log, read_rankings
-from labkit.runs import read_jsonl
-from labkit.types import Rating
+from labkit.runs import read_jsonl, write_jsonl
+from labkit.types import Completion, Prompt, Ranking, Rating
 from tests.labels.helpers import Clock, draft, tasks
 
 
@@ -201,6 +203,29 @@ def test_revisit_brings_back_decided_cards_in_the_order_asked(path):
     assert session.current.prompt.id == "p3"
     assert [r.ranks["c1"] for r in session.rankings] == [1, 2, 1]
     assert [row.prompt_id for row in session.history()] == ["p0", "p2", "p1"]
+
+
+def test_a_card_that_somebody_is_at_work_on_stays_up_until_it_is_decided(path):
+    """As when a reward model has finished training while the next card is being ranked."""
+    session = LabelSession(tasks(3), "ann", path)
+    session.submit(draft("c0", "c1"))
+    session.save_draft(draft("c2"))
+    session.revisit([session.tasks[0].id])
+    assert session.current.prompt.id == "p1" and session.draft == draft("c2")
+    session.submit(draft("c2", "c1"))
+    assert session.current.prompt.id == "p0", "then it comes"
+
+
+def test_half_a_surrogate_pair_is_labeled_like_any_text(path):
+    """Tools that cut strings by their length leave such halves in JSONL."""
+    cut = "cut \ud83d"
+    given = [(Prompt(cut, cut), [Completion(f"{cut}{j}", cut, f"{cut} {j}") for j in range(2)])]
+    with contextlib.closing(LabelSession(given, "ann", path)) as session:
+        session.submit(Draft(groups=tuple((c.id,) for c in given[0][1])))
+    (ranking,) = read_rankings(path)
+    assert ranking.prompt.text == cut and [c.text for c in ranking.completions] == [f"{cut} 0", f"{cut} 1"]
+    write_jsonl(path.with_name("out.jsonl"), [ranking.to_json()])
+    assert Ranking.from_json(next(iter(read_jsonl(path.with_name("out.jsonl"))))) == ranking
 
 
 def test_new_completions_for_an_old_prompt_are_a_new_task(path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from labkit.knobs import Dial, PPOKnobs
+from labkit.types import Step
 from tests.widgets.cockpits import board_of, until
 from widgets.desk import Desk, describe
 from widgets.knobs import KnobPanel
@@ -81,6 +82,17 @@ def test_one_click_on_an_alert_takes_beta_from_the_controller_first() -> None:
     desk.apply({"clip": 0.1})
     dial(3)
     assert [r["knob"] for r in dial.ledger[3:]] == ["clip"], "what the controller does not hold needs no switch"
+
+
+def test_what_the_controller_asked_too_late_is_no_answer_to_the_hand() -> None:
+    dial = Dial(PPOKnobs(kl_coef=0.1), auto=True)
+    desk = Desk(dial)
+    dial(1)
+    desk.apply({"kl_coef": 0.5}, "mine")
+    dial.observe(Step("ppo", 1, {"kl_k1": 40.0}, dial.knobs.to_json()))
+    dial(2)
+    row = desk.state()["rows"]["kl_coef"]
+    assert row["value"] == 0.5 and (row["last"]["by"], row["last"]["outcome"]) == ("hand", "applied")
 
 
 def test_a_panel_alone_turns_a_dial_and_refuses_what_is_no_dial() -> None:

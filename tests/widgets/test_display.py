@@ -45,6 +45,7 @@ def test_tables_escape_and_align() -> None:
     )
     whole, broken = (display.table_html(["i"], [[word]]) for word in ("alpha_ordinal_places", "x" * 10_000))
     assert "overflow-wrap:normal" in whole and "overflow-wrap:anywhere" in broken
+    assert 'class="labkit-static mathjax_ignore"' in display.static_bundle("", "costs $5, not $10")["text/html"]
     lines = display.table_text(["rank", "text"], [[1, "short"], [22, "y" * 200]], width=20).splitlines()
     assert [line.index(c) for line, c in zip(lines, "tsy", strict=True)] == [6, 6, 6]
     assert lines[2].endswith("…") and len(lines[2]) == 26
@@ -64,8 +65,9 @@ def test_by_hand_the_page_draws_a_figure_as_wide_as_there_is_room(
 
 
 def test_what_stands_below_a_table_is_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
-    display.show_table([{"a": 1}], below=["<b>few</b>"])
-    assert capsys.readouterr().out.endswith("<b>few</b>\n")
+    display.show_table([{"a": "turned \u202e"}], below=["<b>few</b>"])
+    said = capsys.readouterr().out
+    assert said.endswith("<b>few</b>\n") and "turned ⟨RLO⟩" in said
     made = display._Table(["a"], [["1"]], "", ["<b>few</b>"])._repr_mimebundle_()
     assert "<p>&lt;b&gt;few&lt;/b&gt;</p>" in made["text/html"]
 

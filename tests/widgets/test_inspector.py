@@ -8,6 +8,7 @@ import pytest
 
 from labkit.errors import DataError
 from labkit.runs import StageFolder
+from labkit.types import Completion, Prompt, Ranking
 from tests.toy_inspector import explain, rankings, rows, scorer
 from tests.toy_job import toy_job
 from widgets.inspector import RewardInspector, rows_of
@@ -90,6 +91,38 @@ def test_the_report_shows_figures_and_worst_disagreements(board: RewardInspector
     assert margins and margins == sorted(margins, reverse=True) and min(margins) > 0
     worst = board.report["disagreements"][0]
     assert scorer([""], [worst["the RM prefers"]], [True])[0] > scorer([""], [worst["people prefer"]], [True])[0]
+
+
+def test_ids_that_come_again_under_another_prompt_are_not_mixed_up() -> None:
+    """Two prompts, each with answers a and b; a scorer that is right about both."""
+    cards = [
+        Ranking(Prompt(p, f"{p}?"), tuple(Completion(i, p, f"{p}{i}") for i in "ab"), ((best,), (other,)), "ann")
+        for p, best, other in (("p", "a", "b"), ("q", "b", "a"))
+    ]
+    right = {"pa", "qb"}
+    judge = lambda prompts, texts, finished: [float(t in right) for t in texts]  # noqa: E731
+    board = RewardInspector(rows(), scorer=judge, rankings=cards)
+    assert [p["margin"] for p in board.pairs()] == [1.0, 1.0] and board.disagreements() == []
+
+
+def test_of_rows_that_were_passed_by_only_the_last_is_explained() -> None:
+    """One press of the arrow key per row, while the first is still being computed."""
+    from queue import SimpleQueue
+
+    from widgets import inspector
+
+    class Board:
+        def obey(self, message):
+            asked.append(message)
+            if message["row"] == 9:
+                raise SystemExit  # ends the loop
+
+    asked, work, board = [], SimpleQueue(), Board()
+    for row in range(10):
+        work.put((board, {"kind": "explain", "row": row}))
+    with pytest.raises(SystemExit):
+        inspector._serve(work)
+    assert [m["row"] for m in asked] == [9]
 
 
 def test_without_functions_there_is_a_table_and_nothing_fails() -> None:

@@ -21,6 +21,11 @@ test("marks that turn or hide text are shown", () => {
   assert.equal(segments("a\u202eb")[1].name, "right-to-left override");
 });
 
+test("letters and marks that look like nothing are shown, a picture's selector is not", () => {
+  assert.deepEqual(codes("a\u034fb\u3164c\u180bd\ufe00e\u{e0101}f\u2800"), ["U+034F", "U+3164", "U+180B", "U+FE00", "U+E0101", "U+2800"]);
+  assert.deepEqual(codes("\u2764\ufe0f"), []);
+});
+
 test("ordinary text of any script is one piece", () => {
   for (const text of [
     "plain",

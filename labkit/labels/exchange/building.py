@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ class Options:
     buckets: tuple[str, ...] = ()
 
 
+#: What rows call a split -> what the lab calls it.
+SPLITS = {name: name for name in ("train", "valid", "test")} | dict.fromkeys(("validation", "val", "dev"), "valid")
+
+
 def build_prompt(text: str, row: Mapping[str, Any], source: str) -> Prompt:
     """A Prompt with the row's id (or one named after the text), use case, user and split where the row has them."""
     id = first_of(row, PROMPT_ID)
@@ -37,7 +42,7 @@ def build_prompt(text: str, row: Mapping[str, Any], source: str) -> Prompt:
         use_case=str(first_of(row, ("use_case", "category")) or "other"),
         source=str(row["source"]) if isinstance(row.get("source"), str) and row["source"] else source,
         user=str(first_of(row, ("user", "user_id", "customer")) or ""),
-        split=str(row["split"]) if row.get("split") in ("train", "valid", "test") else "",
+        split=SPLITS.get(str(row.get("split")), ""),
     )
 
 
@@ -81,6 +86,9 @@ def build_ranking(
     for n, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"completion {n + 1} of prompt {prompt.id!r} is {text!r:.60}; it must be text.")
+    bad = [r for r in ranks if r is not None and not (isinstance(r, (int, float)) and math.isfinite(r))]
+    if bad:
+        raise DataError(f"prompt {prompt.id!r} has the rank or score {bad[0]!r}; each must be a number, or null for none.")
     names = [str(i) for i in ids] if ids else _names(prompt.id, texts)
     models, origins = models or [""] * len(texts), origins or [{}] * len(texts)
     completions = tuple(

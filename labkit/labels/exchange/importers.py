@@ -74,7 +74,7 @@ def _recognise(row: Mapping[str, Any], where: str) -> str:
         return "lab"
     if is_label_studio(row):
         return "label_studio"
-    if row.get("chosen") is not None and row.get("rejected") is not None:
+    if row.get("chosen") is not None and row.get("rejected") is not None and not is_argilla(row):
         return "trl" if row.get("prompt") is not None else "hh"
     if "completions" in row or "responses" in row:
         if row.get("ranks") is not None:
