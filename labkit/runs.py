@@ -219,7 +219,8 @@ class StageFolder:
         if self.status == "running" and not _is_here(self.manifest):
             raise RunError(
                 f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "
-                "wait for it, or choose another run name."
+                "wait for it, or choose another run name. (If that process or that machine is gone for good, set \"status\" "
+                f"to \"failed\" in {self.path / 'run.json'}.)"
             )
         if self.path.exists() and any(self.path.iterdir()) and not resume:
             aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.old")

@@ -83,6 +83,8 @@ class Board {
     const [client, seq] = this.view.ack;
     const answered = client !== this.client || seq >= this.seq;
     if (answered && client === this.client) this.settled();
+    else if (client === this.client && seq !== this.acknowledged) this.patience(true); // slow, but alive
+    if (client === this.client) this.acknowledged = seq;
     if (fresh) this.noting = false;
     if (fresh || (answered && !this.view.refused)) this.takeDraft(); // what could not be stored stays on the screen
     if (fresh) this.newCard();
@@ -228,20 +230,26 @@ class Board {
       return;
     }
     this.saved("saving …");
-    clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => this.lock(message.do), PATIENCE);
+    this.waiting ??= setTimeout(() => this.lock(message.do), PATIENCE); // from the oldest move without an answer on
   }
 
   /** Moves made on a dead board would be lost unseen: until an answer comes none is taken. */
   lock(sent) {
     this.locked = true;
+    this.patience(false);
     this.saved(sent === "hello" ? "no answer" : "not stored", true);
     this.say(SILENT);
     this.draw();
   }
 
-  settled() {
+  /** Begin to wait anew, or no longer. */
+  patience(more) {
     clearTimeout(this.waiting);
+    this.waiting = more ? setTimeout(() => this.lock("draft"), PATIENCE) : null;
+  }
+
+  settled() {
+    this.patience(false);
     if (this.locked) {
       this.locked = false;
       this.say("The kernel answers again.");

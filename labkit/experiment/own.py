@@ -86,7 +86,15 @@ def own_splits(lab: Experiment) -> tuple[dict[str, list[Ranking]], list[str]]:
 
 
 def split_own(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
-    """Hold about a tenth out: whole users, as the paper does, or whole prompts where there are too few users for that."""
+    """Hold about a tenth out: whole users, as the paper does, or whole prompts where there are too few users for that.
+
+    Where rows say themselves that they are for validation, these and no others are.
+    """
+    told = [r for r in rankings if r.prompt.split == "valid"]
+    taken = {key for r in told for key in _keys(r.prompt, by_user=False)}
+    rest = [r for r in rankings if r.prompt.split != "valid" and not taken & _keys(r.prompt, by_user=False)]
+    if told and rest:
+        return {"train": rest, "valid": told}
     with contextlib.suppress(DataError):  # one user, or prompts that all hang together by their users
         made = split_rankings(rankings, SHARES, seed=seed)
         if len(made["valid"]) <= MOST_HELD * len(rankings):

@@ -302,6 +302,18 @@ def test_splits_go_by_the_names_that_people_use():
     assert found == ["valid", "valid", "test", ""]
 
 
+def test_pairs_keep_split_and_user():
+    asked = ranking(user="u7")
+    (row, *_), (back, *_) = (rows := pair_rows([asked])), rankings_from_rows(rows)
+    assert (row["split"], row["user"]) == ("valid", "u7") == (back.prompt.split, back.prompt.user)
+
+
+def test_an_answer_with_several_labels_is_no_ranking():
+    row = {"prompt": "p", "a": "x", "b": "y", "rank.responses": [["b", "a"]], "topics.responses": [["math", "code"]]}
+    (found,) = rankings_from_rows([row])
+    assert [found.completions[[c.id for c in found.completions].index(g[0])].text for g in found.groups] == ["y", "x"]
+
+
 def test_a_person_who_ranked_a_pair_again_is_asked_not_the_pair():
     row = {"prompt": "p", "chosen": "a", "rejected": "b", "ranking.responses": [["rejected", "chosen"]]}
     (found,) = rankings_from_rows([row])

@@ -7,6 +7,7 @@ import pytest
 
 from labkit.errors import DataError
 from labkit.experiment import Experiment
+from labkit.experiment.own import split_own
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
 from labkit.runs import Run, write_jsonl
@@ -150,3 +151,8 @@ def test_a_wrong_option_is_named(lab, folder, content, words):
     (folder / "comparisons.options.json").write_text(content)
     with pytest.raises(DataError, match=rf"comparisons.options.json.*{words}"):
         lab.source.rankings()
+
+
+def test_rows_that_say_they_are_for_validation_are_and_no_others():
+    made = split_own(rankings_of(20, split=lambda n: "valid" if n < 3 else ""), seed=0)
+    assert [r.prompt.id for r in made["valid"]] == ["p0", "p1", "p2"] and len(made["train"]) == 17

@@ -43,7 +43,7 @@ def argilla_rankings(row: Mapping[str, Any], where: str, options: Options) -> It
     fields = row["fields"] if isinstance(row.get("fields"), Mapping) else row
     for user, value in _answers(row):
         ranks = _ranks(value)
-        if ranks is None:
+        if ranks is None or (isinstance(value, list) and _labels_alone(value, fields)):
             continue  # an answer to some other kind of question
         names = {option: _field(option, fields, where) for option in ranks}
         text = _prompt_text(fields, set(names.values()), where, options)
@@ -91,6 +91,12 @@ def _ranks(value: Any) -> dict[str, int] | None:
     if all(isinstance(v, Mapping) and {"value", "rank"} <= set(v) for v in value):
         return {v["value"]: v["rank"] for v in value}
     return {v: n for n, v in enumerate(value, 1)} if all(isinstance(v, str) for v in value) else None
+
+
+def _labels_alone(value: list[Any], fields: Mapping[str, Any]) -> bool:
+    """Whether a bare list of words names no field at all: an answer to a question with several labels."""
+    plain = lambda name: re.sub(r"[\W_]", "", str(name)).lower()  # noqa: E731
+    return all(isinstance(v, str) for v in value) and not {plain(v) for v in value} & set(map(plain, fields))
 
 
 def _field(option: str, fields: Mapping[str, Any], where: str) -> str:

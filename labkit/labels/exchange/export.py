@@ -83,7 +83,8 @@ def pair_rows(rankings: Iterable[Ranking], *, margin: str | None = "rank") -> li
             row = {"prompt": ranking.prompt.text, "chosen": texts[chosen], "rejected": texts[rejected]}
             if margin is not None:
                 row["margin"] = _margin(ranking, chosen, rejected, margin)
-            rows.append({**row, "prompt_id": ranking.prompt.id, "labeler": ranking.labeler})
+            asked = ranking.prompt
+            rows.append({**row, "prompt_id": asked.id, "labeler": ranking.labeler, "user": asked.user, "split": asked.split})
     return rows
 
 
