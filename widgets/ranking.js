@@ -25,6 +25,7 @@ const ANYTIME = ["undo", "redo", "help"]; // commands that need no card on the s
 class Board {
   constructor(model, el) {
     this.model = model;
+    this.news = new Set(); // traits that have changed since they were taken in
     this.client = Math.random().toString(36).slice(2, 12);
     this.seq = 0;
     this.turn = null;
@@ -43,7 +44,7 @@ class Board {
       ...["pointerup", "pointercancel"].map((type) => listen(window, type, () => this.release(), true)),
     ];
     for (const name of ["change:view", "change:card", "change:jobs"]) {
-      const adopt = () => this.adoptSoon();
+      const adopt = () => this.adoptSoon(name);
       model.on(name, adopt);
       this.undo.push(() => model.off(name, adopt));
     }
@@ -67,10 +68,26 @@ class Board {
   // -- state from Python --------------------------------------------------------------------------------------------
 
   /** Several traits of one message come as several events: take them in together. */
-  adoptSoon() {
-    if (this.soon) return;
+  adoptSoon(name) {
+    this.news.add(name);
+    if (this.news.size > 1 || this.soon) return;
     this.soon = true;
-    queueMicrotask(() => ((this.soon = false), this.adopt()));
+    queueMicrotask(() => {
+      const jobsAlone = this.news.size === 1 && this.news.has("change:jobs");
+      this.soon = false;
+      this.news.clear();
+      jobsAlone ? this.showJobs() : this.adopt();
+    });
+  }
+
+  /** A line that a job reports takes no card, no text field and no focus from under a person. */
+  showJobs() {
+    this.jobs = this.model.get("jobs");
+    if (this.pressed) return this.draw();
+    const kept = this.parts.rest.contains(document.activeElement) ? remember(this.root) : null;
+    this.parts.rest.replaceChildren(...[jobs(this), history(this)].filter(Boolean));
+    markScrolling(this.root, this.letters);
+    if (kept) recall(this.root, kept, null, ["undo"]);
   }
 
   adopt() {

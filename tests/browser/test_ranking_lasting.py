@@ -32,6 +32,19 @@ def test_a_note_survives_an_update_that_comes_while_it_is_typed(lab: Lab) -> Non
     assert lab.python("session.draft.comment") == "the first is too long"
 
 
+def test_a_line_that_a_job_reports_leaves_cards_and_fields_as_they_are(lab: Lab) -> None:
+    """A screen reader would read a new card from the start, and a reason half typed would be gone."""
+    board = start(lab, "lines", more=SLOW_JOB)
+    card(board, 1).focus()
+    lab.page.evaluate("() => (document.activeElement.dataset.mine = 'yes')")
+    lab.python("board._start('Train')\nTrue")
+    board.locator(".rb-log", has_text="step 3").wait_for(timeout=30_000)
+    assert lab.page.evaluate("() => document.activeElement.dataset.mine") == "yes"
+    press(lab, "s", *"too long", "Tab")
+    board.locator(".rb-log", has_text="trained").wait_for(timeout=30_000)
+    assert board.locator('[data-key="reason"]').input_value() == "too long"
+
+
 def test_a_killed_kernel_loses_nothing(lab: Lab) -> None:
     board = start(lab, "killed", more=", rate=False")
     for number, rank in [(0, "3"), (1, "1"), (2, "1")]:
