@@ -3,7 +3,7 @@
  * and says what a person wants (start, pause, turn, branch, …); it never decides anything.
  */
 import { alertList } from "./alerts_view.mjs";
-import { h, fillText, keepKeys, reachWhenScrolling } from "./dom.mjs";
+import { h, fillText, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
 import { CurveStore } from "./curves.mjs";
 import { HUES, chart } from "./chart_view.mjs";
 import { knobPanel } from "./knobs_view.mjs";
@@ -13,7 +13,7 @@ const NOW = "now"; // a branch from where the run stands
 function render({ model, el }) {
   const spec = model.get("spec");
   const store = new CurveStore();
-  const ask = (message) => model.send(message);
+  const ask = speaker(model, el);
   const charts = spec.panels.map((panel) => chart(panel, store));
   const knobs = spec.knobs.length ? knobPanel(spec.knobs, ask) : null;
   const bar = controls(spec, ask);

@@ -74,3 +74,19 @@ function leave(root) {
   document.activeElement?.blur?.();
   root.closest(".jp-Cell")?.focus?.();
 }
+
+/** How a board speaks to Python. Where the channel is gone, as after a restart of the kernel, it says so above the board. */
+export function speaker(model, el) {
+  let told = null;
+  return (message) => {
+    try {
+      model.send(message);
+    } catch {
+      told ??= h("div", { class: "lk lk-gone", role: "alert" }, "The kernel behind this board is gone, so nothing was sent. Run its cell again.");
+      el.prepend(told);
+      return;
+    }
+    told?.remove();
+    told = null;
+  };
+}

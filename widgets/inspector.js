@@ -2,7 +2,7 @@
  * RewardInspector: a table of responses; the chosen one side by side with its siblings, token by token, and editable;
  * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
  */
-import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling } from "./dom.mjs";
+import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
 import { choices, columnsOf, filterRows, siblings, signed, sortRows, standing, toCSV, toJSONL } from "./inspector.mjs";
 import { tokenPane } from "./tokens_view.mjs";
 
@@ -11,7 +11,7 @@ const QUIET_EDIT = 500; // ms without typing before an edit is scored
 
 function render({ model, el }) {
   const spec = model.get("spec");
-  const ask = (message) => model.send(message);
+  const ask = speaker(model, el);
   const notice = h("div", { class: "lki-notice", role: "status", hidden: true });
   const detail = detailPane(model, spec, ask);
   const list = listPane(model, spec, (row) => detail.open(row));

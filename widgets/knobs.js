@@ -1,9 +1,9 @@
 /** KnobPanel: the sliders of a Dial by themselves. */
-import { h, keepKeys } from "./dom.mjs";
+import { h, keepKeys, speaker } from "./dom.mjs";
 import { knobPanel } from "./knobs_view.mjs";
 
 function render({ model, el }) {
-  const panel = knobPanel(model.get("spec").knobs, (message) => model.send(message));
+  const panel = knobPanel(model.get("spec").knobs, speaker(model, el));
   const error = h("div", { class: "lkk-error", role: "alert" });
   const root = h("div", { class: "lk lkk-alone" }, panel.root, error);
   const update = () => {

@@ -83,6 +83,7 @@ class Board {
   /** A line that a job reports takes no card, no text field and no focus from under a person. */
   showJobs() {
     this.jobs = this.model.get("jobs");
+    mentionProgress(this, false);
     if (this.pressed) return this.draw();
     const kept = this.parts.rest.contains(document.activeElement) ? remember(this.root) : null;
     this.parts.rest.replaceChildren(...[jobs(this), history(this)].filter(Boolean));

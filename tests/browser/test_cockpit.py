@@ -79,6 +79,17 @@ def test_beta_moved_in_mid_training_is_in_the_ledger_and_in_the_next_steps_metri
     assert lab.complaints() == []
 
 
+def test_a_cockpit_whose_kernel_was_restarted_says_so(cockpit) -> None:
+    lab = cockpit(total=4000, seconds=0.05)
+    press(lab, "start")
+    wait(lab, "len(job.steps) > 2")
+    lab.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    lab.wait_kernel()
+    press(lab, "pause")
+    lab.page.wait_for_selector(".lk-gone", timeout=5_000)
+    assert "Run its cell again" in lab.page.inner_text(".lk-gone")
+
+
 def test_pause_step_rollback_and_branch(cockpit, shots) -> None:
     lab = cockpit(total=4000, seconds=0.03)
     press(lab, "start")
