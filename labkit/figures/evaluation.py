@@ -232,10 +232,10 @@ def flag_bars(
     fig.update_layout(
         template=template(),
         barmode="group",
-        title=plain(title),
+        title={"text": plain(title), "y": 0.99, "yanchor": "top"},
         width=760,
-        height=150 + (16 + 13 * len(shares)) * len(flags),
-        margin={"t": 78, "l": 170},
+        height=180 + (16 + 13 * len(shares)) * len(flags),
+        margin={"t": 104, "l": 170},  # the title, and two rows of models below it
         xaxis={"tickformat": ".0%", "title": {"text": "share of responses"}, "rangemode": "tozero"},
         yaxis={"autorange": "reversed", "showgrid": False},
         showlegend=True,
