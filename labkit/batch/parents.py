@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labkit.batch.records import is_whole, pipeline_notebooks, record_of
 from labkit.errors import RunError
-from labkit.runs import Run, file_hash, write_json
+from labkit.runs import Run, StageFolder, file_hash, write_json
 
 __all__ = ["bring", "bring_parents"]
 
@@ -33,15 +33,11 @@ def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = Non
         raise RunError(f"{base.path} does not exist; run it first (labkit run {base.name}), or name another base run.")
     steps = pipeline_notebooks(notebook.parent)
     place = steps.index(notebook) if notebook in steps else len(steps)
-    own = {s for where in (base, run) for step in [notebook, *steps[place:]] for s in _made_by(where, step.stem)}
-    names = [p.name for p in sorted(base.path.iterdir()) if p.name not in _NOT_BROUGHT | own]
-    later = {stage for step in steps[place:] for stage in MADE_BY.get(step.stem, ())} | set(MADE_BY.get(notebook.stem, ()))
-    wanted = [
-        name
-        for name in names
-        if not name.endswith(".old") and not name.startswith(".") and name.split("@")[0] not in later
-        and (not _is_stage(base.path / name) or is_whole(base.stage(name)))
-    ]
+    later = [notebook, *steps[place:]]
+    own = {s for where in (base, run) for step in later for s in _made_by(where, step.stem)}
+    own |= {stage for step in later for stage in MADE_BY.get(step.stem, ())}
+    names = [p.name for p in sorted(base.path.iterdir()) if not {p.name, p.name.split("@")[0]} & (_NOT_BROUGHT | own)]
+    wanted = [n for n in names if not n.endswith(".old") and not n.startswith(".") and _is_finished(base.path / n)]
     wanted += [f"notebooks/{step.stem}" for step in steps[:place] if record_of(base, step.stem).path.exists()]
     note = run.path / ".brought.json"
     brought = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
@@ -91,6 +87,11 @@ def _restate_seed(run: Run, seed: int | None) -> None:
     facts = json.loads(statement.read_text(encoding="utf-8"))
     if facts.get("seed") != seed:
         write_json(statement, {**facts, "seed": seed, "data_seed": facts.get("data_seed", facts.get("seed"))})
+
+
+def _is_finished(path: Path) -> bool:
+    """Data, or a stage that is not under way."""
+    return not _is_stage(path) or is_whole(StageFolder(path))
 
 
 def _is_stage(path: Path) -> bool:

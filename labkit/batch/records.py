@@ -14,10 +14,10 @@ from typing import Any
 
 from labkit.runs import Run, StageFolder, file_hash
 
+__all__ = ["code_hash", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
+
 THE_LABS = ("world", "small", "medium", "large", "reader")  # data and models that are no folders of one's own
 LARGE = 1 << 22  # bytes
-
-__all__ = ["code_hash", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
 
 
 def record_of(run: Run, notebook: str) -> StageFolder:

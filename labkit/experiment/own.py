@@ -79,7 +79,9 @@ def own_splits(lab: Experiment) -> tuple[dict[str, list[Ranking]], list[str]]:
     prompts = {split: prepared(lab, split) for split in ("train", "valid", "test")}
     found, test = without_test(given, prompts["test"], by_user=users_apart(prompts))
     made = split_own(found, lab.seed)
-    told = [f"{test} of the {len(given)} comparisons are on prompts of the test split, and train nothing."] * bool(test)
+    told = []
+    if test:
+        told.append(f"{test} of the {len(given)} comparisons are on prompts of the test split, and train nothing.")
     if users_cross(made):
         told.append("The comparisons come from too few users to hold some out whole; they are split by prompt.")
     return made, told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 from labkit.data.prepare import Report, prepare
 from labkit.errors import DataError
 from labkit.experiment.amounts import Amounts
+from labkit.labels.exchange.rows import short_hash
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Demonstration, Prompt, Ranking
 
@@ -90,12 +90,7 @@ def by_text(prompts: Sequence[Prompt]) -> list[Prompt]:
         }
         found[prompt.text] = replace(first, **told)
     ids = Counter(p.id for p in found.values())
-    own = lambda p: p if ids[p.id] == 1 else replace(p, id=f"{p.id}-{text_hash(p.text)}")  # noqa: E731
-    return [own(p) for p in found.values()]
-
-
-def text_hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    return [p if ids[p.id] == 1 else replace(p, id=f"{p.id}-{short_hash(p.text)}") for p in found.values()]
 
 
 class FolderSource:

@@ -37,6 +37,15 @@ def test_groups_leave_the_seed_out_and_count_done_points_only(folder: Path) -> N
     assert set(low.numbers) == {"reward", "kl"}
 
 
+def test_a_seed_that_was_trained_twice_counts_once(folder: Path) -> None:
+    """As where a smaller grid, without a seed in its names, was made before."""
+    record = record_of(Run("kl_coef=0.01", folder), "05_x")
+    record.begin(settings={"run": "r", "seed": 0, "kl_coef": 0.01})
+    record.finish("done", summary={"reward": 5.0})
+    low, _ = compare.groups(compare.results(folder))
+    assert sorted(low.numbers["reward"]) == [1.01, 2.01, 5.0], "the newest of the two"
+
+
 def test_a_number_without_repetitions_has_no_spread() -> None:
     alone = compare.Group({}, {"reward": [1.0]})
     assert alone.mean("reward") == 1.0 and math.isnan(alone.spread("reward")) and math.isnan(alone.mean("other"))

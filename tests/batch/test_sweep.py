@@ -86,6 +86,37 @@ def test_a_sweep_never_clobbers(tmp_path: Path) -> None:
         sweep(other, {"seed": "0"}, name="s", root=tmp_path)
 
 
+def test_stages_under_way_and_later_ones_are_not_brought(tmp_path: Path) -> None:
+    """A base whose 05 is at work, or which the tour made: no record says which stages are later than the notebook."""
+    notebook, _ = (write_notebook(tmp_path / f"{name}.ipynb") for name in ("05_ppo_ptx", "06_evaluate"))
+    base, run = Run("base", tmp_path), Run("seed=0", tmp_path / "s")
+    for stage in ("reward", "evaluate", "ppo", "ppo_ptx@gentle", "sft"):
+        base.stage(stage).begin(settings={})
+        if stage != "sft":
+            base.stage(stage).finish()
+    bring_parents(base, run, notebook)
+    assert {s.path.name for s in run.stages()} == {"reward"}
+
+
+def test_another_epoch_chosen_after_the_end_is_noticed(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "05_x.ipynb")
+    base, run = Run("base", tmp_path), Run("seed=0", tmp_path / "s")
+    base.stage("sft").begin(settings={})
+    base.stage("sft").finish()
+    for epoch in (1, 3):
+        write_json(base.stage("sft").path / "epochs.json", {"chosen": epoch})
+        bring_parents(base, run, notebook)
+    assert json.loads((run.stage("sft").path / "epochs.json").read_text()) == {"chosen": 3}
+
+
+def test_a_worker_that_stands_elsewhere_is_given_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr("labkit.batch.sweep.ray_engine", lambda tasks, jobs, say: given.extend(tasks) or {})
+    monkeypatch.chdir(tmp_path)
+    sweep(write_notebook(tmp_path / "05_x.ipynb"), {"seed": "0,1"}, name="s", root=Path("runs"), ray=True)
+    assert len(given) == 2 and all(run.path.is_absolute() and tmp_path in run.path.parents for _, run, _ in given)
+
+
 def test_parents_are_brought_once_and_again_where_the_base_changed(tmp_path: Path) -> None:
     notebook = write_notebook(tmp_path / "05_x.ipynb")
     base, run = Run("base", tmp_path), Run("seed=0", tmp_path / "s")

@@ -11,7 +11,8 @@ import pytest
 
 from labkit.findings.execute import carry_out, done_records, is_done
 from labkit.findings.plan import plan_of
-from labkit.runs import read_jsonl
+from labkit.findings.records import Records
+from labkit.runs import read_jsonl, write_json
 from tests.findings import fakes
 from tests.widgets.cockpits import until
 
@@ -95,6 +96,17 @@ def _is_alive(process: int) -> bool:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_with_more_sizes_the_smallest_and_the_largest_are_compared_anew(tmp_path: Path) -> None:
+    """A set that began at two sizes: its comparison of these two is not the one of three."""
+    few, more = (plan_of("smoke", sizes, [11], judge="medium") for sizes in (["medium", "large"], ["small", "medium", "large"]))
+    (before,), (after,) = ([t for t in plan.tasks() if t.piece == "across"] for plan in (few, more))
+    assert before.key != after.key
+    rows = [{"against": "base", "rate": 0.9}]
+    write_json(few.across(11, tmp_path).path / "across" / "results.json", {"small": "medium", "large": "large", "rows": rows})
+    assert Records(tmp_path, few).across_rate("base") == {11: 0.9}
+    assert "not small with large" in Records(tmp_path, more).across_rate("base").lost[11]
 
 
 def test_an_error_of_a_piece_is_one_sentence_and_a_log(tmp_path: Path) -> None:

@@ -95,13 +95,16 @@ def _ranks(value: Any) -> dict[str, int] | None:
 
 def _labels_alone(value: list[Any], fields: Mapping[str, Any]) -> bool:
     """Whether a bare list of words names no field at all: an answer to a question with several labels."""
-    plain = lambda name: re.sub(r"[\W_]", "", str(name)).lower()  # noqa: E731
-    return all(isinstance(v, str) for v in value) and not {plain(v) for v in value} & set(map(plain, fields))
+    return all(isinstance(v, str) for v in value) and not set(map(_plain, value)) & set(map(_plain, fields))
+
+
+def _plain(name: Any) -> str:
+    """A name without case, blanks and punctuation: options are seldom spelt as their fields are."""
+    return re.sub(r"[\W_]", "", str(name)).lower()
 
 
 def _field(option: str, fields: Mapping[str, Any], where: str) -> str:
-    plain = lambda name: re.sub(r"[\W_]", "", str(name)).lower()  # noqa: E731
-    found = [name for name in fields if plain(name) == plain(option) and isinstance(fields[name], str)]
+    found = [name for name in fields if _plain(name) == _plain(option) and isinstance(fields[name], str)]
     if not found:
         names = ", ".join(k for k, v in fields.items() if isinstance(v, str))
         raise DataError(f"{where}: the ranked option {option!r} is no text field of the record; it has {names}.")

@@ -1,0 +1,87 @@
+"""A job after something went wrong: stopped, failed, half rolled back, killed; what it says, and from where it goes on."""
+
+import pytest
+
+from labkit.errors import RunError
+from labkit.ppo import loop
+from tests.test_jobs import SETTINGS, build, go, numbers  # noqa: F401  (build is a fixture)
+from tests.toy import even_share, toy_prompts
+
+
+def test_a_job_that_was_stopped_goes_on_and_one_that_has_ended_does_not_begin_anew(build):  # noqa: F811
+    job = build().start(paused=True)
+    go(job, 4)
+    job.stop()
+    job.result()
+    with pytest.raises(RunError, match="has ended, and its model is trained; build a new job"):
+        job.start()
+    job.start(resume=True).result()
+    assert job.status == "done" and [s.number for s in job.steps] == list(range(1, SETTINGS.steps + 1))
+
+
+def test_an_error_that_was_mended_is_not_told_again(build):  # noqa: F811
+    broken = [True]
+
+    def make(schedule):
+        for step in loop(job.state, toy_prompts(30), even_share, schedule, SETTINGS):
+            if broken[0] and step.number == 5:
+                raise ValueError("the reward is broken")
+            yield step
+
+    job = build(make=make)
+    job.start()
+    with pytest.raises(ValueError, match="broken"):
+        job.result()
+    broken[0] = False
+    assert job.start(resume=True).result() is job.state and job.error is None and job.status == "done"
+
+
+@pytest.mark.parametrize("fails", ["append_ledger", "ledger"])
+def test_a_rollback_that_fails_half_way_ends_the_job_and_can_be_asked_for_again(build, monkeypatch, fails):  # noqa: F811
+    """Whatever failed, no step is made of one step's weights under another one's number."""
+
+    def full(*_, **__):
+        raise RunError("No space left")
+
+    job = build().start(paused=True)
+    go(job, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(job.folder, fails, full)
+        waiting = job.rollback(2), job.snapshot()
+        for future in waiting:
+            with pytest.raises(RunError):
+                future.result(20)
+    job.wait()
+    assert job.status == job.folder.status == "failed" and "No space left" in job.error
+    assert job.rollback(2).result(20) == 2 and [s.number for s in job.folder.steps()] == [1, 2]
+    go(job, 4)
+    job.stop()
+    job.result()
+    whole = build("whole").start(paused=True)
+    go(whole, 4)
+    assert numbers(job.steps) == numbers(whole.steps)
+    whole.stop()
+    whole.result()
+
+
+def test_a_rollback_that_is_killed_is_resumed_from_where_it_was_going(build, monkeypatch):  # noqa: F811
+    """The snapshots of what is superseded are out of the way before the ledger says so."""
+    job = build().start(paused=True)
+    go(job, 5)
+    seen, append = [], job.folder.append_ledger
+    monkeypatch.setattr(job.folder, "append_ledger", lambda row: (seen.append(job.folder.snapshots()), append(row)))
+    job.rollback(2).result(20)
+    assert seen == [[2]]
+    job.stop()
+    job.result()
+
+
+def test_half_a_line_of_a_killed_writer_does_not_spoil_the_record_of_the_resumed_run(build):  # noqa: F811
+    job = build().start(paused=True)
+    go(job, 4)
+    job.stop()
+    job.result()
+    with open(job.folder.path / "metrics.jsonl", "a") as out:
+        out.write('{"stage": "ppo", "num')
+    build().start(resume=True).result()
+    assert [s.number for s in job.folder.steps()] == list(range(1, SETTINGS.steps + 1))
