@@ -120,9 +120,13 @@ def sweep(
     title = sweep_name or f"{path.stem}-sweep"
     source = Run(base, root) if base else None
     outcomes = run_sweep(path, parse_assignments(p), name=title, root=root, base=source, jobs=jobs, ray=ray, say=_say)
-    page = compare.write_comparison(Path(root) / title)
-    header, rows = compare.comparison_table(compare.groups(compare.results(Path(root) / title)))
+    page = compare.write_comparison(Path(root) / title, path)
+    points = compare.results(Path(root) / title, path)
+    header, rows = compare.comparison_table(compare.groups(points))
     print("\n" + tabulate(rows, header, disable_numparse=True))
+    for point in points:
+        if point["outdated"]:
+            print(f"Left out, outdated: {point['point']} ({point['outdated']}).")
     print(f"\nComparison: {page}")
     _fail_unless_done([f"{point}: {o.error}" for point, o in outcomes.items() if o.status != "done"])
 

@@ -3,6 +3,7 @@
     runs/<name>/rounds/<k>/                 one run folder per round: rankings, reward, ppo_ptx
     runs/<name>/rounds/control-<rounds>/    the same, but every further ranking is of the SFT model's answers
     runs/<name>/rounds/results.json
+    runs/<name>/rounds/of.json              content hashes of the run that they go on from
 
 Round 1 is the run itself. From round 2 on the labelers rank answers of the newest policy (with one of the SFT model
 among them); the reward model learns from the rankings of all rounds so far, and PPO-ptx starts again from the PPO init
@@ -12,13 +13,16 @@ than the first's; the control has seen as many, none of them of a newer policy.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.batch.parents import bring
+from labkit.disk import put_aside, write_json, write_jsonl
 from labkit.errors import SettingsError
 from labkit.experiment import Experiment, answers, evaluate
-from labkit.runs import Run, write_json, write_jsonl
+from labkit.experiment.needs import fingerprints
+from labkit.runs import Run
 from labkit.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ def iterate(
     if rounds < 1:
         raise SettingsError(f"rounds is {rounds}; iterate at least once.")
     lab.ensure(POLICY, say=say)
+    _claim(lab, say)
     labs = [lab]
     for number in range(2, rounds + 1):
         labs.append(_round(labs, number, rankings, say))
@@ -73,6 +78,18 @@ def against_control(rows: Sequence[dict[str, Any]]) -> str:
     if not said:
         return "One round without control: nothing to compare it with."
     return f"Gold utility after round {last['round']}, {'; '.join(said)}. One seed, so no interval."
+
+
+def _claim(first: Experiment, say: Callable[[str], None]) -> None:
+    """Move rounds aside that went on from something else than what the run holds now: one round would mix two runs."""
+    home = first.run.path / "rounds"
+    now = fingerprints(first.run, *SHARED, "rankings", "reward", POLICY)
+    told = json.loads((home / "of.json").read_text(encoding="utf-8")) if (home / "of.json").is_file() else now
+    if told != now:
+        aside = put_aside(home)
+        changed = ", ".join(name for name in now if told.get(name) != now[name])
+        say(f"{home} went on from other {changed} than the run holds now; it lies in {aside.name}, and rounds begin anew.")
+    write_json(home / "of.json", now)
 
 
 def _round(labs: list[Experiment], number: int, new: int | None, say: Callable[[str], None]) -> Experiment:

@@ -12,8 +12,6 @@ Standard library only. Files are replaced atomically or appended to; nothing her
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
 import math
 import os
@@ -22,15 +20,16 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import DataError, RunError, SettingsError
+from labkit.disk import append_jsonl, put_aside, read_jsonl, write_json
+from labkit.errors import RunError, SettingsError
 from labkit.types import Step
 
-__all__ = ["Run", "StageFolder", "append_jsonl", "as_line", "check_name", "read_all", "read_jsonl", "write_json", "write_jsonl"]
+__all__ = ["Run", "StageFolder", "check_name"]
 
 KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
@@ -43,133 +42,6 @@ def check_name(name: str, what: str = "run") -> str:
             f"{name!r} cannot name a {what}: use letters, digits and . _ @ + = , - and begin with a letter or digit."
         )
     return name
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace `path` with `value` as JSON, atomically: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(scratch, "w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1, ensure_ascii=False, default=_plain)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise RunError(
-            f"Could not write {path}: {error.strerror}. Free some space or choose another folder; the old file is untouched."
-        ) from error
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace `path` with one JSON object per line, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(scratch, "w", encoding="utf-8") as out:
-            for row in rows:
-                out.write(as_line(row) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise RunError(
-            f"Could not write {path}: {error.strerror}. Free some space or choose another folder; the old file is untouched."
-        ) from error
-
-
-def as_line(row: Mapping[str, Any]) -> str:
-    """A row as JSON on one line; half of a surrogate pair, which no file can hold as it is, is written as an escape."""
-    line = json.dumps(row, ensure_ascii=False, default=_plain)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(row, default=_plain)
-    return line
-
-
-def append_jsonl(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
-    """Append one line and flush it; with `sync` it is on the disk when this returns.
-
-    A torn last line, of a writer that was killed, gives way: it would be an unreadable line amid others.
-    """
-    line = as_line(row) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab+", buffering=0) as out:
-            size = _mend_end(out)
-            try:
-                if out.write(line.encode()) != len(line.encode()):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                if sync:
-                    os.fsync(out.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    out.truncate(size)  # half a line is none
-                raise
-    except OSError as error:
-        raise RunError(
-            f"Could not append to {path}: {error.strerror}. Free some space and try again; what was there is untouched."
-        ) from error
-
-
-def _mend_end(out: Any) -> int:
-    """Let a file of lines end with a whole one; returns its size. A last line that only lacks its end is kept."""
-    size = out.seek(0, os.SEEK_END)
-    back = min(size, 1)
-    out.seek(size - back)
-    if not size or out.read(1) == b"\n":
-        return size
-    out.seek(0)
-    data = out.read()
-    start = data.rfind(b"\n") + 1
-    try:
-        json.loads(data[start:])
-    except ValueError:
-        out.truncate(start)
-        return start
-    out.write(b"\n")
-    return size + 1
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file; a torn last line (a killed writer) is skipped, any other bad line is an error."""
-    return (row for _, row in _numbered(path))
-
-
-def read_all(kind: type, path: Path) -> list[Any]:
-    """The lines of a JSONL file as Prompts, Demonstrations or Rankings; one that cannot be used is named by file and line."""
-    found = []
-    for number, row in _numbered(path):
-        try:
-            found.append(kind.from_json(row))
-        except DataError as error:
-            raise DataError(f"{path}, line {number}: {error}") from None
-    return found
-
-
-def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
-        raise RunError(f"{path} does not exist; check the name, or run the stage that writes it.") from None
-    last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == last:
-                return
-            raise RunError(
-                f"{path}, line {number + 1} is not JSON ({error.msg}); repair or remove that line."
-            ) from None
-        yield number + 1, row
 
 
 class StageFolder:
@@ -223,12 +95,7 @@ class StageFolder:
                 f"to \"failed\" in {self.path / 'run.json'}.)"
             )
         if self.path.exists() and any(self.path.iterdir()) and not resume:
-            aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.old")
-            number = 0
-            while aside.exists():
-                number += 1
-                aside = aside.with_name(f"{aside.name}{number}")
-            self.path.rename(aside)
+            put_aside(self.path)
         write_json(
             self.path / "run.json",
             {
@@ -321,27 +188,6 @@ class Run:
         """The stages on disk, oldest first."""
         found = [StageFolder(p.parent) for p in self.path.glob("*/run.json") if not p.parent.name.endswith(".old")]
         return sorted(found, key=lambda s: s.manifest.get("started", 0))
-
-
-def file_hash(path: Path) -> str:
-    """Short content hash of a file or of all files under a folder: names weights and data in manifests."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        return value.item()
-    if isinstance(value, (set, frozenset, tuple)):
-        return list(value)
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
 def _is_here(manifest: Mapping[str, Any]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labkit.disk import write_jsonl
 from labkit.experiment import Experiment
-from labkit.runs import write_jsonl
 
 
 def own_files(lab: Experiment, folder: Path) -> Path:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from labkit.cli import main
+from labkit.disk import write_jsonl
 from labkit.errors import RunError
-from labkit.runs import Run, write_jsonl
+from labkit.runs import Run
 from tests.batch.tiny import train, write_notebook
 
 

@@ -14,6 +14,7 @@ import pytest
 from labkit import reward
 from labkit.batch.parents import bring
 from labkit.batch.records import is_whole
+from labkit.disk import read_jsonl, write_json
 from labkit.errors import DataError, RunError
 from labkit.experiment import (
     Experiment,
@@ -36,7 +37,7 @@ from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path
 from labkit.models import decode, encode_prompt, encode_response, load_policy, load_reward_model, score
-from labkit.runs import Run, read_jsonl
+from labkit.runs import Run
 
 pytestmark = pytest.mark.slow
 
@@ -254,6 +255,21 @@ def test_the_sft_epoch_was_chosen_by_the_reward_model(lab):
     facts = json.loads((lab.run.path / "sft" / "epochs.json").read_text())
     assert facts["chosen"]["by"] == "rm_score"
     assert facts["chosen"]["rm_score"] == max(e["rm_score"] for e in facts["epochs"])
+
+
+def test_a_process_that_ended_before_the_epoch_was_chosen_leaves_the_choice_to_the_next(lab, tmp_path):
+    run = Run("whole", tmp_path)
+    shutil.copytree(lab.run.path, run.path)
+    file = run.path / "sft" / "epochs.json"
+    chosen = json.loads(file.read_text())
+    by_loss = min(chosen["epochs"], key=lambda e: e["valid_loss"])
+    write_json(file, {"epochs": chosen["epochs"], "chosen": {**by_loss, "by": "valid_loss"}})
+    said: list[str] = []
+    again = Experiment(run, scale="smoke")
+    again.ensure("reward", "ppo_init", say=said.append)
+    assert json.loads(file.read_text())["chosen"]["by"] == "rm_score" and len(said) == 1 and "Choosing the epoch" in said[0]
+    again.ensure("reward", say=said.append)
+    assert len(said) == 1, "once is enough"
 
 
 def test_evaluation_judges_every_model_and_is_kept(lab):

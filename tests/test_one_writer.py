@@ -9,10 +9,11 @@ import weakref
 
 import pytest
 
+from labkit.disk import read_jsonl, write_json
 from labkit.errors import RunError
 from labkit.jobs import running
 from labkit.knobs import PPOKnobs, replay
-from labkit.runs import StageFolder, read_jsonl, write_json
+from labkit.runs import StageFolder
 from tests.toy_job import toy_job
 
 REFUSED = r"ppo is being written by another job .*\(running|ppo is being written by another job .*\(paused"

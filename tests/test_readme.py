@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from labkit.disk import read_jsonl, write_jsonl
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
-from labkit.runs import read_jsonl, write_jsonl
 from tests.conftest import REPOSITORY
 from tests.labels.helpers import draft, tasks
 from tests.readme import command, commands

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from labkit.disk import append_jsonl, read_all, read_jsonl, write_json, write_jsonl
 from labkit.errors import DataError, RunError, SettingsError
-from labkit.runs import Run, StageFolder, append_jsonl, check_name, read_all, read_jsonl, write_json, write_jsonl
+from labkit.runs import Run, StageFolder, check_name
 from labkit.types import Completion, Prompt, Ranking, Step
 
 

@@ -20,7 +20,7 @@ HEAVY = {
     "ipywidgets",
 }
 WORDS = (
-    "labkit labkit.types labkit.knobs labkit.runs labkit.seeds labkit.errors labkit.settings labkit.batch labkit.cli"
+    "labkit labkit.types labkit.knobs labkit.runs labkit.disk labkit.seeds labkit.errors labkit.settings labkit.batch labkit.cli"
 )
 
 

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import knobs
 from labkit.batch.pages import duration, short, write_page
+from labkit.batch.parents import changed_since
+from labkit.batch.records import stale
+from labkit.disk import write_jsonl
 from labkit.errors import RunError
-from labkit.runs import Run, StageFolder, write_jsonl
+from labkit.runs import Run, StageFolder
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -41,30 +44,46 @@ class Group:
         return statistics.stdev(self.numbers[name]) if len(self.numbers.get(name, ())) > 1 else math.nan
 
 
-def results(folder: Path) -> list[dict[str, Any]]:
-    """One row per point of the sweep in `folder`: name, status, error, parameters, summary, minutes, log."""
+def results(folder: Path, notebook: Path | None = None) -> list[dict[str, Any]]:
+    """One row per point of the sweep in `folder`: name, status, error, parameters, summary, minutes, log, outdated.
+
+    outdated says why a done point no longer holds, as where the base run has changed since a smaller grid was made of
+    it; `notebook`, the file itself, lets a change of its code be seen as well.
+    """
     file = folder / "sweep.json"
     if not file.is_file():
         raise RunError(f"{folder} is no sweep; start one with labkit sweep, or check the name.")
-    notebook = json.loads(file.read_text(encoding="utf-8"))["notebook"]
+    told = json.loads(file.read_text(encoding="utf-8"))
+    base = Run(told["base"], folder.parent) if told.get("base") else None
     rows = []
-    for path in sorted(folder.glob(f"*/notebooks/{notebook}/run.json")):
+    for path in sorted(folder.glob(f"*/notebooks/{told['notebook']}/run.json")):
         record = StageFolder(path.parent)
+        point = Run(path.parents[2].name, folder)
         manifest = record.manifest
         rows.append(
             {
-                "point": path.parents[2].name,
+                "point": point.name,
                 "status": record.status,
                 "error": manifest.get("error"),
+                "outdated": _outdated(record, point, base, notebook),
                 "parameters": {k: v for k, v in manifest["settings"].items() if k != "run"},
                 "ended": manifest.get("ended") or 0.0,
                 "summary": manifest.get("summary") or {},
                 "minutes": duration(manifest),
-                "notebook": f"{path.parents[2].name}/notebooks/{notebook}.ipynb",
-                "log": f"{path.parents[2].name}/notebooks/{notebook}/log.txt",
+                "notebook": f"{point.name}/notebooks/{told['notebook']}.ipynb",
+                "log": f"{point.name}/notebooks/{told['notebook']}/log.txt",
             }
         )
     return rows
+
+
+def _outdated(record: StageFolder, point: Run, base: Run | None, notebook: Path | None) -> str:
+    """Why a done point's numbers are of something that is there no more; empty where they hold."""
+    if record.status != "done":
+        return ""
+    if base is not None and (changed := changed_since(base, point)):
+        return f"{', '.join(changed)} of {base.name} changed"
+    return stale(point, notebook, record.manifest["settings"]) if notebook is not None else ""
 
 
 def swept(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -74,10 +93,11 @@ def swept(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[Group]:
-    """The done points, gathered over seeds, in the order of their parameters; of points that are alike the newest."""
+    """The done points that still hold, gathered over seeds, in the order of their parameters; of points alike the newest."""
     names = swept(rows)
     found: dict[tuple, dict[str, list[float]]] = {}
-    done = sorted((row for row in rows if row["status"] == "done"), key=lambda row: row.get("ended", 0.0))
+    holding = (row for row in rows if row["status"] == "done" and not row.get("outdated"))
+    done = sorted(holding, key=lambda row: row.get("ended", 0.0))
     for row in {repr(sorted(row["parameters"].items())): row for row in done}.values():
         numbers = found.setdefault(tuple(row["parameters"].get(n) for n in names), {})
         for name, value in row["summary"].items():
@@ -130,11 +150,14 @@ def comparison_figure(found: Sequence[Group], *, columns: int = 3) -> go.Figure 
     return fig
 
 
-def write_comparison(folder: Path) -> Path:
-    """Write index.html and results.jsonl of the sweep in `folder`, and a model sheet per point; return the page."""
+def write_comparison(folder: Path, notebook: Path | None = None) -> Path:
+    """Write index.html and results.jsonl of the sweep in `folder`, and a model sheet per point; return the page.
+
+    notebook: as for `results`.
+    """
     from labkit.figures import bundle
 
-    rows = [{**row, "sheet": _sheet(folder, row["point"])} for row in results(folder)]
+    rows = [{**row, "sheet": _sheet(folder, row["point"])} for row in results(folder, notebook)]
     write_jsonl(folder / "results.jsonl", rows)
     found = groups(rows)
     header, body = comparison_table(found)

@@ -18,8 +18,9 @@ from typing import Any
 
 from labkit.batch import records
 from labkit.batch.parameters import check_parameters, read_parameters
+from labkit.disk import write_json
 from labkit.errors import RunError
-from labkit.runs import Run, write_json
+from labkit.runs import Run
 
 __all__ = ["Outcome", "execute", "resolve_parameters"]
 

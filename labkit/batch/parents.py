@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 from labkit.batch.records import is_whole, pipeline_notebooks, record_of
+from labkit.disk import file_hash, put_aside, write_json
 from labkit.errors import RunError
-from labkit.runs import Run, StageFolder, file_hash, write_json
+from labkit.runs import Run, StageFolder
 
-__all__ = ["bring", "bring_parents"]
+__all__ = ["bring", "bring_parents", "changed_since"]
 
+NOTE = ".brought.json"  # in a point's folder: what it was brought, and in which state
 _NOT_BROUGHT = {"notebooks", "report"}
 #: Stages by the notebook that makes them: a base whose own notebooks made them otherwise (the tour) says nothing of it.
 MADE_BY = {"05_ppo_ptx": ("ppo", "ppo_ptx"), "06_evaluate": ("evaluate",)}
@@ -39,15 +40,25 @@ def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = Non
     names = [p.name for p in sorted(base.path.iterdir()) if not {p.name, p.name.split("@")[0]} & (_NOT_BROUGHT | own)]
     wanted = [n for n in names if not n.endswith(".old") and not n.startswith(".") and _is_finished(base.path / n)]
     wanted += [f"notebooks/{step.stem}" for step in steps[:place] if record_of(base, step.stem).path.exists()]
-    note = run.path / ".brought.json"
-    brought = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    brought = _brought(run)
     for name in wanted:
         state = _state(base.path / name)
         if brought.get(name) != state:
             bring(base.path / name, run.path / name)
             brought[name] = state
-    write_json(note, brought)
+    write_json(run.path / NOTE, brought)
     _restate_seed(run, seed)
+
+
+def changed_since(base: Run, run: Run) -> list[str]:
+    """What was brought from `base` to `run` and is another there by now; what the base has lost says nothing."""
+    brought = _brought(run)
+    return [name for name, state in brought.items() if (base.path / name).exists() and _state(base.path / name) != state]
+
+
+def _brought(run: Run) -> dict[str, str]:
+    note = run.path / NOTE
+    return json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
 
 
 def _made_by(run: Run, notebook: str) -> set[str]:
@@ -69,7 +80,7 @@ def _state(path: Path) -> str:
 def bring(source: Path, target: Path) -> None:
     """Put `source` at `target`; what stood there is moved aside."""
     if target.exists():
-        target.rename(target.with_name(f"{target.name}.{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6}.old"))
+        put_aside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_file():
         shutil.copy2(source, target)

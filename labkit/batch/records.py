@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labkit.runs import Run, StageFolder, file_hash
+from labkit.disk import file_hash
+from labkit.runs import Run, StageFolder
 
 __all__ = ["code_hash", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch.pages import duration, moment, short, write_page
+from labkit.disk import read_jsonl
 from labkit.errors import RunError
-from labkit.runs import Run, StageFolder, read_jsonl
+from labkit.runs import Run, StageFolder
 from labkit.types import Step
 
 __all__ = ["write_sheet"]

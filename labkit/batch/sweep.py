@@ -23,8 +23,9 @@ from labkit.batch import records
 from labkit.batch.engines import local_engine, ray_engine
 from labkit.batch.notebooks import Outcome, resolve_parameters
 from labkit.batch.parents import bring_parents
+from labkit.disk import write_json
 from labkit.errors import RunError, SettingsError
-from labkit.runs import Run, write_json
+from labkit.runs import Run
 
 __all__ = ["Point", "grid", "sweep"]
 

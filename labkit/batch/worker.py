@@ -17,8 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from labkit.disk import write_json
 from labkit.errors import LabError
-from labkit.runs import write_json
 
 __all__ = ["main", "strip_widget_state"]
 

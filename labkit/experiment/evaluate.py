@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from labkit.disk import write_json, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, Preference, compare, compare_by_score
 from labkit.evaluation.winrate import Judgment, judgments_of
 from labkit.experiment.look import JudgedRankings, answers
 from labkit.models import encode_prompt, load_reward_model, score
 from labkit.reward.data import response_ids
-from labkit.runs import Run, StageFolder, write_json, write_jsonl
+from labkit.runs import Run, StageFolder
 from labkit.types import Completion, Prompt
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import ppo, reward, sft
 from labkit.data.prepare import drop_long
+from labkit.disk import read_all, write_json, write_jsonl
 from labkit.errors import DataError, RunError
+from labkit.experiment import needs
 from labkit.experiment.amounts import amounts
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
@@ -24,7 +26,7 @@ from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
 from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, load_tokenizer, save_model
 from labkit.presets import preset
-from labkit.runs import Run, StageFolder, file_hash, read_all, write_json, write_jsonl
+from labkit.runs import Run, StageFolder
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
 
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment"]
 
-#: What preparing and ranking leave, the last file last.
-DATA = {
-    "prompts": ("prompts/train.jsonl", "prompts/valid.jsonl", "prompts/test.jsonl", "demonstrations/train.jsonl", "demonstrations/valid.jsonl"),
-    "rankings": ("rankings/train.jsonl", "rankings/valid.jsonl"),
-}  # fmt: skip
 USES = ("sft", "reward", "ppo")  # the paper's three sets of training prompts
 SIZES = ("small", "medium", "large")  # of the world's pretrained bases
 
@@ -190,7 +187,7 @@ class Experiment:
 
         job = Job(
             steps, folder=folder, schedule=schedule or Dial(SFTKnobs()), total=total, snapshot_every=by_hand_every(total),
-            settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations"), state=state, finish=finish,
+            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations"), state=state, finish=finish,
         )  # fmt: skip
         return job
 
@@ -251,7 +248,7 @@ class Experiment:
         return Job(
             lambda knobs: reward.loop(state, train, knobs, settings, valid=valid, demonstrations=written),
             folder=folder, schedule=schedule or Dial(RewardKnobs()), total=total, snapshot_every=by_hand_every(total),
-            settings=settings.to_json(), seed=self.seed, parents=self._parents("demonstrations", "rankings"), state=state, finish=finish,
+            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations", "rankings"), state=state, finish=finish,
         )  # fmt: skip
 
     def ppo_job(
@@ -296,39 +293,21 @@ class Experiment:
         return Job(
             lambda knobs: ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo"),
             folder=folder, schedule=schedule or Dial(start), total=settings.steps, settings=settings.to_json(), seed=self.seed,
-            parents=self._parents("prompts", init, "reward"), state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
+            parents=needs.fingerprints(self.run, "prompts", init, "reward"), state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
         )  # fmt: skip
 
     def ensure(self, *wanted: str, say: Callable[[str], None] = print) -> None:
-        """Make what is missing of these, and of what they need: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx."""
-        needs = {
-            "sft": ["prompts"],
-            "ppo_init": ["prompts"],
-            "rankings": ["sft"],
-            "reward": ["rankings"],
-            "ppo": ["ppo_init", "reward"],
-            "ppo_ptx": ["ppo_init", "reward"],
-        }
-        make: dict[str, Callable[[], Any]] = {
-            "prompts": self.prepare,
-            "sft": lambda: self.sft_job().start().result(block=True),
-            "ppo_init": lambda: self.sft_job(init=True).start().result(block=True),
-            "rankings": self.rank,
-            "reward": lambda: (self.reward_job().start().result(block=True), self.choose_sft_epoch()),
-            "ppo": lambda: self.ppo_job(ptx=False).start().result(block=True),
-            "ppo_ptx": lambda: self.ppo_job().start().result(block=True),
-        }
-        for name in wanted:
-            if not self._is_there(name):
-                self.ensure(*needs.get(name, []), say=say)
-                say(f"{self.run.path / name} is not there yet: making it first, at scale {self.scale}.")
-                make[name]()
+        """Make what is missing of these, and of what they need: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx.
+
+        What is there stays; where it was made from something that has changed since, a line says so.
+        """
+        needs.ensure(self, *wanted, say=say)
 
     def policy(self, stage: str) -> PreTrainedModel:
         """The model a stage left behind, or the untrained base."""
         if stage == "base":
             return load_policy(self.model, tokenizer=self.tokenizer)
-        if not self._is_there(stage):
+        if not needs.is_there(self.run, stage):
             raise RunError(f"{self.run.path / stage} has no finished model; run that stage first.")
         return load_policy(self.run.stage(stage).model)
 
@@ -353,20 +332,6 @@ class Experiment:
         if not file.exists():
             raise RunError(f"{file} does not exist: the prompts of this run were not prepared. Run 01_prompts first.")
         return file
-
-    def _is_there(self, name: str) -> bool:
-        if name in DATA:  # a killed process may have left some of them
-            return all((self.run.path / file).exists() for file in DATA[name])
-        return self.run.stage(name).status in ("done", "stopped") and StageFolder(self.run.path / name).model.is_dir()
-
-    def _parents(self, *names: str) -> dict[str, str]:
-        """Content hashes of what a stage is made from, for its manifest."""
-        return {
-            n: file_hash(
-                self.run.path / n if n in ("prompts", "demonstrations", "rankings") else self.run.stage(n).model
-            )
-            for n in names
-        }
 
     def _has_pretraining(self, needed: bool) -> bool:
         return needed or isinstance(self.source, WorldSource) or self.source.has_pretraining

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from labkit.disk import write_json
 from labkit.models import encode_prompt, load_reward_model, model_hash, score
 from labkit.reward.data import response_ids
-from labkit.runs import write_json
 from labkit.sampling import complete
 from labkit.sampling.engine import context_of_model
 from labkit.seeds import derive_seed

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from labkit.disk import read_jsonl
 from labkit.evaluation.winrate import Judgment, judgments_of, win_rate
 from labkit.experiment import WorldSource
 from labkit.findings.plan import Plan
-from labkit.runs import Run, read_jsonl
+from labkit.runs import Run
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Prompt
 

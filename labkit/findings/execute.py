@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch.engines import cores, gpus
+from labkit.disk import write_json
 from labkit.errors import LabError
 from labkit.findings.plan import Plan, Task
-from labkit.runs import write_json
 
 __all__ = ["carry_out", "done_records", "is_done", "wall_seconds"]
 

@@ -9,7 +9,8 @@ import json
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labkit.runs import Run, write_json
+from labkit.disk import write_json
+from labkit.runs import Run
 from labkit.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch.parents import bring
+from labkit.disk import write_json
 from labkit.errors import InvariantError
 from labkit.experiment import Experiment, evaluate
 from labkit.findings.curve import BY_STEP, Curve
@@ -23,7 +24,7 @@ from labkit.findings.plan import MEMBERS, METHODS, MODELS, NEW_RANKINGS, ROUNDS,
 from labkit.findings.records import EVALUATION_OF_METHODS
 from labkit.findings.scales import lab_at
 from labkit.jobs import Job
-from labkit.runs import Run, write_json
+from labkit.runs import Run
 from labkit.types import Step
 from labkit.world.benchmarks import TAX_BENCHMARKS
 

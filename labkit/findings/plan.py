@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from labkit.disk import write_json
 from labkit.errors import SettingsError
 from labkit.findings.scales import SCALES, amounts_of, preset_of
 from labkit.presets import STAGES
-from labkit.runs import Run, check_name, write_json
+from labkit.runs import Run, check_name
 
 __all__ = [
     "DEVELOPMENT_SEEDS",

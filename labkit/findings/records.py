@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from labkit.disk import read_jsonl
 from labkit.errors import DataError, RunError
 from labkit.evaluation.winrate import Judgment, WinRate, judgments_of, win_rate
 from labkit.experiment.evaluate import GROUPS
 from labkit.findings.evidence import BySeed
 from labkit.findings.measure import measured
 from labkit.findings.plan import Plan
-from labkit.runs import Run, read_jsonl
+from labkit.runs import Run
 from labkit.types import Ranking, Step
 from labkit.world.labelers import hire_labelers
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch.pages import moment, write_page, write_text
+from labkit.disk import write_json
 from labkit.findings.by_size import sweeps_by_size
 from labkit.findings.evidence import FEWEST_SEEDS
 from labkit.findings.execute import done_records, wall_seconds
@@ -17,7 +18,6 @@ from labkit.findings.finding import Outcome, measure_finding
 from labkit.findings.plan import DEVELOPMENT_SEEDS, Plan, load_plan
 from labkit.findings.records import Records
 from labkit.findings.table import FINDINGS
-from labkit.runs import write_json
 
 __all__ = [
     "about",

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.disk import append_jsonl, write_jsonl
 from labkit.errors import RunError
 from labkit.jobs.owners import claimed
 from labkit.knobs import Dial, Replay, standing
-from labkit.runs import StageFolder, append_jsonl, write_jsonl
+from labkit.runs import StageFolder
 
 if TYPE_CHECKING:
     from labkit.jobs.job import Job

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit.disk import read_all, read_jsonl, write_jsonl
 from labkit.errors import DataError
 from labkit.labels.store import read_log
 from labkit.labels.tasks import task_id
-from labkit.runs import read_all, read_jsonl, write_jsonl
 from labkit.types import Completion, Prompt, Ranking
 
 __all__ = ["Given", "cards_of_logs", "cards_path", "cards_shown", "keep_cards", "kept_cards"]

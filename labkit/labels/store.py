@@ -29,9 +29,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from labkit.disk import as_line, read_jsonl
 from labkit.errors import RunError
 from labkit.labels.state import IDLE_SECONDS, Draft, LabelState, fold
-from labkit.runs import as_line, check_name, read_jsonl
+from labkit.runs import check_name
 from labkit.types import Ranking
 
 try:

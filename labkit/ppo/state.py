@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
+from labkit.disk import write_json
 from labkit.errors import RunError, SettingsError
 from labkit.models import choose_device
 from labkit.models.adapters import merged, with_adapters
@@ -25,7 +26,6 @@ from labkit.models.packed import reads_as_they_lie
 from labkit.models.stepping import unhindered
 from labkit.ppo.graphed import GradientGraphs
 from labkit.ppo.sharding import accelerator_on, copy_whole, is_sharded, whole, whole_weights
-from labkit.runs import write_json
 from labkit.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
+from labkit.disk import write_json
 from labkit.errors import RunError
 from labkit.models import save_model
 from labkit.models.files import new_folder, read_snapshot
-from labkit.runs import write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

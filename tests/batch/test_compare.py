@@ -2,14 +2,18 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 
 from labkit.batch import compare
+from labkit.batch.parents import bring_parents
 from labkit.batch.records import record_of
+from labkit.disk import write_json
 from labkit.errors import RunError
-from labkit.runs import Run, write_json
+from labkit.runs import Run
+from tests.batch.tiny import write_notebook
 
 
 @pytest.fixture
@@ -44,6 +48,27 @@ def test_a_seed_that_was_trained_twice_counts_once(folder: Path) -> None:
     record.finish("done", summary={"reward": 5.0})
     low, _ = compare.groups(compare.results(folder))
     assert sorted(low.numbers["reward"]) == [1.01, 2.01, 5.0], "the newest of the two"
+
+
+def test_a_point_whose_base_has_changed_is_shown_and_not_counted(folder: Path) -> None:
+    """A smaller grid was made, the base trained anew, and a larger grid left this point out."""
+    base = Run("base", folder.parent)
+    write_json(folder / "sweep.json", {"notebook": "05_x", "base": "base"})
+    write_json(base.path / "labels.json", {"rankings": 10})
+    notebook = write_notebook(folder.parent / "05_x.ipynb")
+    for point in sorted(p for p in folder.iterdir() if p.is_dir()):
+        bring_parents(base, Run(point.name, folder), notebook)
+    assert not any(row["outdated"] for row in compare.results(folder))
+
+    write_json(base.path / "labels.json", {"rankings": 11})
+    for beta in (0.01, 0.1):
+        for seed in (0, 1):
+            bring_parents(base, Run(f"kl_coef={beta},seed={seed}", folder), notebook)
+    low, high = compare.groups(compare.results(folder))
+    assert sorted(low.numbers["reward"]) == [0.01, 1.01] and sorted(high.numbers["reward"]) == [0.1, 1.1]
+    assert "outdated: labels.json of base changed" in compare.write_comparison(folder).read_text()
+    shutil.rmtree(base.path)
+    assert not any(row["outdated"] for row in compare.results(folder)), "of a base that is gone nothing can be said"
 
 
 def test_a_number_without_repetitions_has_no_spread() -> None:

@@ -9,10 +9,11 @@ import pytest
 from labkit.batch.notebooks import resolve_parameters
 from labkit.batch.pipeline import pipeline, plan
 from labkit.batch.records import inputs_of, is_whole, record_of, stale
+from labkit.disk import write_json
 from labkit.errors import SettingsError
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
-from labkit.runs import Run, write_json
+from labkit.runs import Run
 from tests.batch.tiny import PARAMETERS, write_notebook
 from tests.labels.helpers import draft, tasks
 
@@ -122,7 +123,7 @@ def test_a_record_whose_process_is_gone_runs_again(steps: list[Path], run: Run) 
     record = record_of(run, steps[0].stem)
     record.begin(settings={})
     manifest = record.manifest
-    from labkit.runs import write_json
+    from labkit.disk import write_json
 
     write_json(record.path / "run.json", {**manifest, "pid": 2**22 + 1})
     assert why(run, steps[0]) == "its last run was killed"

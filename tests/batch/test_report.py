@@ -10,8 +10,9 @@ import pytest
 from labkit.batch.records import record_of
 from labkit.batch.report import notebook_page, summary_table, write_report
 from labkit.batch.sheet import write_sheet
+from labkit.disk import write_json, write_jsonl
 from labkit.errors import RunError
-from labkit.runs import Run, write_json, write_jsonl
+from labkit.runs import Run
 from labkit.types import Step
 
 HOSTILE = "<script>alert(1)</script>\u202e"

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from labkit.batch import compare
 from labkit.batch.engines import gpus
 from labkit.batch.parents import bring_parents
 from labkit.batch.records import record_of
 from labkit.batch.sweep import grid, sweep
+from labkit.disk import append_jsonl, read_jsonl, write_json, write_jsonl
 from labkit.errors import RunError, SettingsError
-from labkit.runs import Run, append_jsonl, read_jsonl, write_json, write_jsonl
+from labkit.runs import Run
 from labkit.types import Prompt
 from tests.batch.tiny import write_notebook
 
@@ -194,6 +196,9 @@ def test_a_killed_point_runs_once_more_a_raising_one_does_not_and_the_rest_goes_
     again = sweep(notebook, {"seed": "0,1,2"}, name="s", root=tmp_path / "runs", jobs=2, say=said.append)
     assert list(again) == ["seed=2"], "what is done is not run again"
     assert "2 done, 1 to run" in "".join(said)
+    assert len(compare.groups(compare.results(home, notebook))[0].numbers["reward"]) == 2
+    write_notebook(notebook, ["pass"], finish=NUMBERS)
+    assert [row["outdated"] for row in compare.results(home, notebook)] == ["its code changed", "its code changed", ""]
 
 
 @pytest.mark.kernel

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
 from labkit.experiment import Experiment, evaluate, load_evaluation
 from labkit.experiment.sources import WorldSource
-from labkit.runs import Run, read_jsonl, write_jsonl
+from labkit.runs import Run
 from labkit.types import Completion, Demonstration, Prompt
 from labkit.world.prompts import sample_prompts
 

@@ -4,9 +4,9 @@ import os
 import time
 from pathlib import Path
 
+from labkit.disk import append_jsonl, write_json
 from labkit.findings.execute import record_of
 from labkit.findings.plan import Plan, Task
-from labkit.runs import append_jsonl, write_json
 
 
 def note(plan: Plan, home: Path, task: Task) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+from labkit.disk import append_jsonl, write_json, write_jsonl
 from labkit.findings.curve import BY_STEP
 from labkit.findings.plan import METHODS, MODELS, Plan, variants
-from labkit.runs import Run, append_jsonl, write_json, write_jsonl
+from labkit.runs import Run
 from labkit.types import Completion, Prompt, Ranking, Rating, Step
 from labkit.world.benchmarks import TAX_BENCHMARKS
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from labkit.disk import read_jsonl, write_json
 from labkit.findings.execute import carry_out, done_records, is_done
 from labkit.findings.plan import plan_of
 from labkit.findings.records import Records
-from labkit.runs import read_jsonl, write_json
 from tests.findings import fakes
 from tests.widgets.cockpits import until
 

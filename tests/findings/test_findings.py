@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from labkit.disk import write_json
 from labkit.errors import SettingsError
 from labkit.evaluation.winrate import WinRate
 from labkit.findings import FINDINGS, claim_rows, find, summary_line, table_rows, table_text, write_reports
@@ -15,7 +16,6 @@ from labkit.findings.figures import figure_of
 from labkit.findings.plan import Plan, plan_of
 from labkit.findings.records import Records
 from labkit.findings.report import measure_all
-from labkit.runs import write_json
 from labkit.world.benchmarks import TAX_BENCHMARKS
 from tests.findings.recorded import record_all
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from labkit.disk import write_json
 from labkit.errors import DataError, SettingsError
 from labkit.findings import load_plan, measure_all, plan_of
 from labkit.findings.by_size import sweeps_by_size
@@ -16,7 +17,6 @@ from labkit.findings.merge import joined
 from labkit.findings.plan import Plan
 from labkit.findings.records import Records
 from labkit.findings.report import seeds_shown, to_json
-from labkit.runs import write_json
 from tests.findings.recorded import record_all
 
 SIZES = ["small", "medium"]

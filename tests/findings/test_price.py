@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from labkit.disk import write_json
 from labkit.findings.execute import record_of
 from labkit.findings.plan import METHODS, plan_of, variants
 from labkit.findings.price import PRICES, bill, price, price_list, total_minutes
-from labkit.runs import write_json
 
 FULL = plan_of("findings", ["small", "medium", "large"], [11, 12, 13, 14, 15])
 MOST_MINUTES = 350  # of one thread: two cores for a little less than three hours

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from labkit.disk import write_json
 from labkit.errors import RunError, SettingsError
 from labkit.experiment import amounts
 from labkit.findings.scales import FINDINGS_SCALE, SCALES, amounts_of, departures, lab_at, preset_of
 from labkit.presets import paper_table, preset
-from labkit.runs import Run, write_json
+from labkit.runs import Run
 
 
 def test_it_differs_from_the_tour_in_how_much_and_in_nothing_else() -> None:

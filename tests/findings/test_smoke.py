@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from labkit.baselines import METHODS
 from labkit.cli import app
+from labkit.disk import read_jsonl
 from labkit.findings.curve import BY_STEP, marks
 from labkit.findings.evidence import OPEN
 from labkit.findings.execute import carry_out, done_records
 from labkit.findings.plan import ROUNDS, Plan, load_plan, plan_of, variants
 from labkit.findings.records import Records
 from labkit.findings.report import measure_all
-from labkit.runs import read_jsonl
 from labkit.world.benchmarks import TAX_BENCHMARKS
 from tests.readme import command
 

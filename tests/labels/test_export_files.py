@@ -6,13 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from labkit.cli import app
+from labkit.disk import read_jsonl
 from labkit.errors import DataError
 from labkit.labels.exchange import kwise_rows, pair_rows, read_rankings_from
 from labkit.labels.exchange.files import export
 from labkit.labels.reports import position_bias
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path, read_rankings
-from labkit.runs import read_jsonl
 from labkit.types import Rating
 from tests.labels.helpers import draft, tasks
 

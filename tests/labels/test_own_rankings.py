@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from labkit.disk import write_jsonl
 from labkit.errors import DataError
 from labkit.experiment import Experiment
 from labkit.experiment.own import split_own
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
-from labkit.runs import Run, write_jsonl
+from labkit.runs import Run
 from labkit.types import Ranking
 from tests.labels.helpers import draft, tasks
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, SettingsError
 from labkit.labels.reports import against_scores, labels_of
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path, read_log, read_rankings
-from labkit.runs import read_jsonl, write_jsonl
 from labkit.types import Completion, Prompt, Ranking, Rating
 from tests.labels.helpers import Clock, draft, tasks
 

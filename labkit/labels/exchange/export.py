@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.disk import write_jsonl
 from labkit.errors import DataError
-from labkit.runs import write_jsonl
 from labkit.types import Ranking
 
 if TYPE_CHECKING:

@@ -1,0 +1,114 @@
+"""What each stage of a run needs, what of it is missing, and what is there but was made from something that is there no more.
+
+`ensure` makes what is missing. It trains nothing anew that is there: where its parents have changed it says so, since
+whoever trained a new reward model may still want to look at the old policy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from labkit.disk import file_hash
+from labkit.runs import Run, StageFolder
+
+if TYPE_CHECKING:
+    from labkit.experiment.lab import Experiment
+
+__all__ = ["NEEDS", "ensure", "fingerprints", "is_there", "parents_that_changed"]
+
+#: What preparing and ranking leave, the last file last.
+DATA = {
+    "prompts": ("prompts/train.jsonl", "prompts/valid.jsonl", "prompts/test.jsonl", "demonstrations/train.jsonl", "demonstrations/valid.jsonl"),
+    "rankings": ("rankings/train.jsonl", "rankings/valid.jsonl"),
+}  # fmt: skip
+FOLDERS = ("prompts", "demonstrations", "rankings")  # parents that are data; all others are models
+NEEDS = {
+    "sft": ("prompts",),
+    "ppo_init": ("prompts",),
+    "rankings": ("sft",),
+    "reward": ("rankings",),
+    "ppo": ("ppo_init", "reward"),
+    "ppo_ptx": ("ppo_init", "reward"),
+}
+MADE_IN = {"ppo_init": "02_sft", "sft": "02_sft", "reward": "04_reward", "ppo": "05_ppo_ptx", "ppo_ptx": "05_ppo_ptx"}
+
+
+def ensure(lab: Experiment, *wanted: str, say: Callable[[str], None] = print) -> None:
+    """Make what is missing of these and of what they need; say of what is there whether it still fits together.
+
+    wanted: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx.
+    """
+    make: dict[str, Callable[[], object]] = {
+        "prompts": lab.prepare,
+        "sft": lambda: lab.sft_job().start().result(block=True),
+        "ppo_init": lambda: lab.sft_job(init=True).start().result(block=True),
+        "rankings": lab.rank,
+        "reward": lambda: lab.reward_job().start().result(block=True),
+        "ppo": lambda: lab.ppo_job(ptx=False).start().result(block=True),
+        "ppo_ptx": lambda: lab.ppo_job().start().result(block=True),
+    }
+    for name in wanted:
+        if not is_there(lab.run, name):
+            ensure(lab, *NEEDS.get(name, ()), say=say)
+            say(f"{lab.run.path / name} is not there yet: making it first, at scale {lab.scale}.")
+            make[name]()
+        else:
+            for line in _that_changed(lab.run, name):
+                say(line)
+        if name == "reward" and _epoch_is_open(lab.run):  # also where a process ended between the two
+            say(f"Choosing the epoch of {lab.run.path / 'sft'} by the score of that reward model.")
+            lab.choose_sft_epoch()
+
+
+def is_there(run: Run, name: str) -> bool:
+    """Whether a stage left a model, or data are whole: a killed process may have left some of the files."""
+    if name in DATA:
+        return all((run.path / file).exists() for file in DATA[name])
+    return run.stage(name).status in ("done", "stopped") and StageFolder(run.path / name).model.is_dir()
+
+
+def fingerprints(run: Run, *names: str) -> dict[str, str]:
+    """Content hashes of what a stage is made from, for its manifest."""
+    return {name: file_hash(run.path / name if name in FOLDERS else run.stage(name).model) for name in names}
+
+
+def parents_that_changed(run: Run, stage: str) -> list[str]:
+    """Of what a trained stage says that it was made from, what is something else in the run by now.
+
+    What is gone says nothing, nor do prompts that a sweep brought from a run with another seed.
+    """
+    recorded = run.stage(stage).manifest.get("parents") or {}
+    facts = run.path / "prompts" / "experiment.json"
+    brought = facts.is_file() and "data_seed" in json.loads(facts.read_text(encoding="utf-8"))
+    there = [
+        name
+        for name in recorded
+        if not (name == "prompts" and brought)
+        and ((run.path / name) if name in FOLDERS else run.stage(name).model).is_dir()
+    ]
+    now = fingerprints(run, *there)
+    return [name for name in there if recorded[name] != now[name]]
+
+
+def _that_changed(run: Run, name: str) -> list[str]:
+    """A sentence for the stage and for each that it needs, where its parents have changed; the first ones first."""
+    told = [line for before in NEEDS.get(name, ()) if is_there(run, before) for line in _that_changed(run, before)]
+    if name not in MADE_IN or not (changed := parents_that_changed(run, name)):
+        return told
+    others = " and ".join(changed)
+    return [
+        *told,
+        f"{run.path / name} was made from other {others} than lie there now; it stays as it is. "
+        f"{MADE_IN[name]} trains it again.",
+    ]
+
+
+def _epoch_is_open(run: Run) -> bool:
+    """Whether the SFT epochs were kept to be chosen from by a reward model, and none has chosen yet."""
+    told = run.stage("sft").path / "epochs.json"
+    kept = any((run.stage("sft").path / "epochs").glob("[0-9]*"))
+    if not (kept and told.is_file() and run.stage("sft").status in ("done", "stopped")):
+        return False
+    return (json.loads(told.read_text(encoding="utf-8"))["chosen"] or {}).get("by") != "rm_score"
