@@ -13,18 +13,25 @@ __all__ = ["pairs_of", "prompts_of", "single_answers"]
 
 
 def pairs_of(rankings: Sequence[Ranking], per_prompt: int, seed: int = 0) -> list[dict[str, str]]:
-    """Rows prompt, chosen, rejected: at most `per_prompt` strictly ordered pairs of each ranking, drawn by chance."""
+    """Rows prompt, chosen, rejected: at most `per_prompt` strictly ordered pairs of each ranking, drawn by chance.
+
+    Pairs with an answer that was cut at the length limit are left out: TRL's trainers put an end token behind every
+    text, and would teach that such an answer ends there.
+    """
     rows = []
     for ranking in rankings:
-        pairs = sorted(ranking.pairs())
+        texts = {c.id: c.text for c in ranking.completions if c.finished is not False}
+        pairs = sorted(pair for pair in ranking.pairs() if texts.keys() >= set(pair))
         Random(derive_seed(seed, "pairs", ranking.prompt.id)).shuffle(pairs)
-        texts = {c.id: c.text for c in ranking.completions}
         rows += [
             {"prompt": ranking.prompt.text, "chosen": texts[better], "rejected": texts[worse]}
             for better, worse in pairs[:per_prompt]
         ]
     if not rows:
-        raise DataError("No ranking orders two completions strictly, so there is nothing to prefer; rank more prompts.")
+        raise DataError(
+            "No ranking orders two completions strictly (answers cut at the length limit left out), so there is nothing "
+            "to prefer; rank more prompts."
+        )
     return rows
 
 

@@ -233,11 +233,22 @@ class Experiment:
             write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in made[split]))
         return made
 
-    def reward_job(self, *, name: str = "reward", schedule: Schedule | None = None, **changes: Any) -> Job:
-        """The reward model: learnt from whole rankings, centred on the demonstrations. name, changes: as for `sft_job`."""
+    def reward_job(
+        self,
+        *,
+        name: str = "reward",
+        schedule: Schedule | None = None,
+        rankings: Sequence[Ranking] | None = None,
+        **changes: Any,
+    ) -> Job:
+        """The reward model: learnt from whole rankings, centred on the demonstrations. name, changes: as for `sft_job`.
+
+        rankings: to learn from in place of the run's training rankings, as where members of an ensemble are to differ.
+        """
         settings, folder = self.preset.reward.but(**{"seed": self.seed, **changes}), self.run.stage(name)
         state = reward.start(self.reward_base, seed=settings.seed)
-        train, valid, written = self.rankings("train"), self.rankings("valid"), self.demonstrations("train")
+        train = list(rankings) if rankings is not None else self.rankings("train")
+        valid, written = self.rankings("valid"), self.demonstrations("train")
         total = reward.total_steps(state, train, settings)
 
         def finish(to: StageFolder) -> reward.RewardState:

@@ -145,7 +145,7 @@ BEYOND = (
         "Several reward models are harder to fool than one",
         "Coste et al. 2023",
         "the worst case of an ensemble delays over-optimisation",
-        "members that make the same mistakes, because they learnt from the same rankings",
+        "members that make the same mistakes, because they learnt from draws of the same rankings",
         _ensemble,
         beyond=True,
     ),

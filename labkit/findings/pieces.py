@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from labkit.batch.parents import bring
@@ -25,6 +26,7 @@ from labkit.findings.records import EVALUATION_OF_METHODS
 from labkit.findings.scales import lab_at
 from labkit.jobs import Job
 from labkit.runs import Run
+from labkit.seeds import derive_seed
 from labkit.types import Step
 from labkit.world.benchmarks import TAX_BENCHMARKS
 
@@ -138,10 +140,15 @@ def member_name(number: int) -> str:
 
 
 def members(cell: Cell) -> None:
-    """More reward models from the same rankings; their heads and the order of the prompts differ."""
+    """More reward models, each from as many rankings drawn with replacement, so that they err on different ones.
+
+    A seed of their own would not do: the head is fitted, not drawn, and the rest begins from one reader.
+    """
+    rankings = cell.lab.rankings("train")
     for number in range(1, MEMBERS):
         seed = cell.task.seed + 1000 * number
-        cell.lab.reward_job(name=member_name(number), seed=seed).start().result(block=True)
+        drawn = Random(derive_seed(seed, "member")).choices(rankings, k=len(rankings))
+        cell.lab.reward_job(name=member_name(number), seed=seed, rankings=drawn).start().result(block=True)
 
 
 def init_without_mix(cell: Cell) -> None:

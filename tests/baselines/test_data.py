@@ -1,5 +1,7 @@
 """Other methods learn from what labelers said: never more pairs than asked for, never the wrong way round."""
 
+from dataclasses import replace
+
 import pytest
 
 from labkit.baselines import OnlineSettings
@@ -34,6 +36,17 @@ def test_single_answers_say_once_what_was_good_and_bad() -> None:
     rows = single_answers(pairs_of([ranking(1, "a", "b", "c")], per_prompt=99))
     labels = {(r["completion"][-1], r["label"]) for r in rows}
     assert labels == {("a", True), ("b", True), ("b", False), ("c", False)} and len(rows) == 4
+
+
+def test_an_answer_that_was_cut_off_is_in_no_pair() -> None:
+    """TRL ends every text by the end token: a cut answer would be learnt as one that ends there."""
+    whole = ranking(1, "a", "b", "c", "d")
+    cut = replace(whole, completions=tuple(replace(c, finished=c.id != "1b") for c in whole.completions))
+    found = {(r["chosen"][-1], r["rejected"][-1]) for r in pairs_of([cut], per_prompt=99)}
+    assert found == {("a", "c"), ("a", "d"), ("c", "d")}
+    all_cut = replace(whole, completions=tuple(replace(c, finished=False) for c in whole.completions))
+    with pytest.raises(DataError, match="cut at the length limit"):
+        pairs_of([all_cut], per_prompt=4)
 
 
 def test_nothing_but_ties_teaches_nothing() -> None:
