@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import itertools
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,9 +141,12 @@ def read_all(kind: type, path: Path) -> list[Any]:
 
 def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", errors="replace") as stream:
+            lines = stream.read().split("\n")
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; check the name, or run the stage that writes it.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise RunError(f"{path} is packed, but damaged or cut off; fetch or pack it again.") from None
     last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
     for number, line in enumerate(lines):
         if not line.strip():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.batch.parents import bring
 from labkit.disk import put_aside, write_json, write_jsonl
-from labkit.errors import SettingsError
+from labkit.errors import DataError, SettingsError
 from labkit.experiment import Experiment, answers, evaluate
 from labkit.experiment.needs import fingerprints
 from labkit.runs import Run
@@ -56,6 +56,11 @@ def iterate(
     """
     if rounds < 1:
         raise SettingsError(f"rounds is {rounds}; iterate at least once.")
+    if lab.source.gold is None:
+        raise DataError(
+            f"{lab.data} has no labelers who could rank the newest policy's answers, nor a judge of the rounds: labkit "
+            "iterate needs the world. Rank the new answers by hand (03_rank), and train the reward model on them (04_reward)."
+        )
     lab.ensure(POLICY, say=say)
     _claim(lab, say)
     labs = [lab]

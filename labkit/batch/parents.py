@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from labkit.batch.records import is_whole, pipeline_notebooks, record_of
+from labkit.batch.records import content_of, is_whole, pipeline_notebooks, record_of
 from labkit.disk import file_hash, put_aside, write_json
 from labkit.errors import RunError
 from labkit.runs import Run, StageFolder
@@ -19,7 +19,7 @@ from labkit.runs import Run, StageFolder
 __all__ = ["bring", "bring_parents", "changed_since"]
 
 NOTE = ".brought.json"  # in a point's folder: what it was brought, and in which state
-_NOT_BROUGHT = {"notebooks", "report"}
+_NOT_BROUGHT = {"notebooks", "report", "rounds"}
 #: Stages by the notebook that makes them: a base whose own notebooks made them otherwise (the tour) says nothing of it.
 MADE_BY = {"05_ppo_ptx": ("ppo", "ppo_ptx"), "06_evaluate": ("evaluate",)}
 
@@ -72,7 +72,7 @@ def _made_by(run: Run, notebook: str) -> set[str]:
 def _state(path: Path) -> str:
     """What tells two versions of a folder or file apart; run.json names the moment its stage was started."""
     if not _is_stage(path):
-        return file_hash(path)
+        return content_of(path)
     chosen = path / "epochs.json"  # another epoch may be chosen after the end
     return file_hash(path / "run.json") + (file_hash(chosen) if chosen.exists() else "")
 
@@ -82,12 +82,14 @@ def bring(source: Path, target: Path) -> None:
     if target.exists():
         put_aside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}.brought")  # a killed process leaves no half at `target`
     if source.is_file():
-        shutil.copy2(source, target)
-    elif _is_stage(source):
-        shutil.copytree(source, target, copy_function=_link, ignore=shutil.ignore_patterns("state"))
+        shutil.copy2(source, scratch)
     else:
-        shutil.copytree(source, target)
+        shutil.rmtree(scratch, ignore_errors=True)
+        how = {"copy_function": _link, "ignore": shutil.ignore_patterns("state")} if _is_stage(source) else {}
+        shutil.copytree(source, scratch, **how)
+    scratch.rename(target)
 
 
 def _restate_seed(run: Run, seed: int | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from labkit.disk import file_hash
 from labkit.runs import Run, StageFolder
 
-__all__ = ["code_hash", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
+__all__ = ["code_hash", "content_of", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
 
 THE_LABS = ("world", "small", "medium", "large", "reader")  # data and models that are no folders of one's own
 LARGE = 1 << 22  # bytes
@@ -70,11 +70,11 @@ def outputs_of(run: Run, notebook: str) -> str | None:
         parts.append([name, stage.status, stage.manifest["started"] if stage.status != "missing" else None])
     for name in made.get("files", []):
         path = run.path / name
-        parts.append([name, _content(path) if path.exists() else None])
+        parts.append([name, content_of(path) if path.exists() else None])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-def _content(path: Path) -> str:
+def content_of(path: Path) -> str:
     """Short hash of data; of label logs the rankings in force, so that looking at the board changes nothing."""
     if path.name != "labels" or not path.is_dir():
         return file_hash(path)

@@ -66,6 +66,8 @@ class Preference:
         rates = [[m, j, r, r.n, r.prompts] for (m, j), r in self.win_rates.items()]
         rates += [[m, f"{j}, {u}", r, r.n, r.prompts] for (m, j, u), r in self.by_users.items()]
         head = ["model", "judge", f"preferred to {self.baseline} [{LEVEL:.0%}]", "judgments", "prompts"]
+        if not self.utility:  # judged by scores alone
+            return tabulate(rates, head)
         judges = list(next(iter(self.likert.values())))
         quality = [[m, f"{self.utility[m]:.3f}", *(f"{own[j]:.2f}" for j in judges)] for m, own in self.likert.items()]
         heads = ["model", "gold utility", *(f"Likert, {j}" for j in judges)]

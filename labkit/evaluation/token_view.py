@@ -68,11 +68,14 @@ def token_view(
     kl_coef: float = 0.02,
     gae_lambda: float = 0.95,
     temperature: float = 1.0,
+    missing_end_penalty: float = 0.0,
     attribute: bool = True,
 ) -> TokenView:
     """Look at `response` (text, or its sampled ids, which are better) with whatever models there are.
 
     reward, value: token-classification models with one label. kl_coef, gae_lambda, temperature: those of the step.
+    missing_end_penalty: what PPO takes off the score of a response without end token; it shows in the reward of the last
+    token and in the advantages.
     attribute: also gradient x input and occlusion of the reward model's score.
     """
     head = encode_prompt(tokenizer, prompt)
@@ -91,7 +94,8 @@ def token_view(
     if value is not None:
         columns["value"] = response_values(value, [head], [ids])
     if value is not None and final is not None and "KL (k1)" in columns:
-        _advantage_columns(columns, final, kl_coef, gae_lambda)
+        paid = final - missing_end_penalty * (ids[-1] != tokenizer.eos_token_id)
+        _advantage_columns(columns, paid, kl_coef, gae_lambda)
     if reward is not None and attribute:
         columns["gradient × input"] = torch.tensor(gradient_x_input(reward, head, ids)[len(head) :])
         columns["occlusion"] = torch.tensor(occlusion(reward, head, ids)[len(head) :])

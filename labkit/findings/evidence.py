@@ -106,7 +106,8 @@ class Claim:
         found = self.measured
         if found.low is None or found.high is None or found.seeds < FEWEST_SEEDS:
             return OPEN
-        if found.low == found.high and found.seeds < FEWEST_ALIKE:
+        alike = math.isclose(found.low, found.high, rel_tol=1e-9, abs_tol=1e-12)  # equal but for the last bit
+        if alike and found.seeds < FEWEST_ALIKE:
             return OPEN  # an interval without width is no certainty, as with shares of few questions
         if self.above < found.low and found.high < self.below:
             return HOLDS

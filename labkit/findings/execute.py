@@ -145,13 +145,13 @@ class _Crew:
         self.waiting = dict(todo)
         self.flying: dict[Future[str], str] = {}
         self.errors: dict[str, str] = {}
-        self.lost: set[str] = set()
+        self.suspects: list[str] = []  # what a killed worker, and those beside it, were at: once more, one at a time
 
     def work(self) -> dict[str, str]:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.count)))  # the workers inherit it
         pool = self._pool()
         try:
-            while self.waiting or self.flying:
+            while self.waiting or self.flying or self.suspects:
                 pool = self._hand_out(pool)
                 if not self.flying:
                     continue
@@ -171,7 +171,11 @@ class _Crew:
         return ProcessPoolExecutor(self.count, mp_context=context, initializer=_begin, initargs=(free,))
 
     def _hand_out(self, pool: ProcessPoolExecutor) -> ProcessPoolExecutor:
-        """Submit pieces whose needs are met, no more than there are processes."""
+        """Submit pieces whose needs are met, no more than there are processes; a suspect by itself."""
+        if self.suspects:
+            if not self.flying:
+                self._submit(pool, self.suspects[0])
+            return pool
         open_keys = {*self.waiting, *self.flying.values()}
         for key, task in list(self.waiting.items()):
             failed = [n for n in task.needs if n in self.errors]
@@ -179,9 +183,12 @@ class _Crew:
                 self.errors[key] = f"needs {failed[0]}, which failed"
                 del self.waiting[key]
             elif len(self.flying) < self.count and not open_keys & set(task.needs):
-                self.flying[pool.submit(self.do, self.plan, self.home, task)] = key
+                self._submit(pool, key)
                 del self.waiting[key]
         return pool
+
+    def _submit(self, pool: ProcessPoolExecutor, key: str) -> None:
+        self.flying[pool.submit(self.do, self.plan, self.home, self.todo[key])] = key
 
     def _collect(self, ended: set[Future[str]]) -> bool:
         """Take in what has ended; True where a worker was killed, which breaks the whole pool."""
@@ -190,16 +197,18 @@ class _Crew:
             key = self.flying.pop(future)
             if future.done() and future.exception() is None:
                 error = future.result()
-            elif key in self.lost:
-                error = "its worker was killed twice, most often because memory ran out; use fewer --jobs"
+            elif key in self.suspects:  # it ran alone
+                error = "its worker was killed twice, the second time with nothing beside it; most often memory ran out"
             else:
-                self.lost.add(key)
-                self.waiting = {key: self.todo[key], **self.waiting}
-                self.say(f"{key}: a worker was killed; once more.")
+                self.suspects.append(key)
+                self.say(f"{key}: a worker was killed; once more, by itself.")
                 continue
+            if key in self.suspects:
+                self.suspects.remove(key)
             if error:
                 self.errors[key] = error
-            self.say(_line(key, error, len(self.todo) - len(self.waiting) - len(self.flying), len(self.todo)))
+            left = {*self.waiting, *self.flying.values(), *self.suspects}
+            self.say(_line(key, error, len(self.todo) - len(left), len(self.todo)))
         return broken
 
 

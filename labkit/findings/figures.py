@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -222,18 +223,23 @@ def epochs_figure(records: Records) -> go.Figure:
     for place, kind in enumerate(kinds, 1):
         by_epoch: dict[int, list[float]] = {}
         for seed in records.plan.seeds:
-            for size in records.plan.sweep:
-                try:
-                    rows = records.cells[size, seed].results("sft-long")["epochs"]
-                except Missing:
-                    continue
-                for row in rows:
-                    by_epoch.setdefault(row["epoch"], []).append(row[kind])
+            for epoch, values in _epochs_of(records, seed, kind).items():
+                by_epoch.setdefault(epoch, []).append(sum(values) / len(values))  # sizes of a seed are no repetitions
         _upright(fig, list(by_epoch), [interval(v) for v in by_epoch.values()], colour(place - 1), place)
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(title={"text": "epoch"})
     title = plain("A long SFT, epoch by epoch")
     fig.update_layout(template=template(), title=title, width=980, height=360, margin={"t": 84}, showlegend=False)
     return checked(fig)
+
+
+def _epochs_of(records: Records, seed: int, kind: str) -> dict[int, list[float]]:
+    """One value per size at each epoch of a seed's long SFT, where it was measured."""
+    found: dict[int, list[float]] = {}
+    for size in records.plan.sweep:
+        with contextlib.suppress(Missing):
+            for row in records.cells[size, seed].results("sft-long")["epochs"]:
+                found.setdefault(row["epoch"], []).append(row[kind])
+    return found
 
 
 def _swept(records: Records, stage: str, name: str) -> dict[int, float]:

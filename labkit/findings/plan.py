@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from labkit.disk import write_json
@@ -101,6 +101,7 @@ class Plan:
     seeds: tuple[int, ...]
     judge: str
     sweep: tuple[str, ...]
+    made_with: str = ""  # hash of the settings that its records were made with, where it is not today's
 
     @property
     def further(self) -> str:
@@ -110,6 +111,8 @@ class Plan:
     @property
     def settings(self) -> str:
         """Short hash of all that the scale, the sweeps, the contest of prompts and the world set: what was made with others is another set."""
+        if self.made_with:
+            return self.made_with
         from labkit.experiment.prompted import RULES
 
         stages = {stage: preset_of(self.scale).stage(stage) for stage in STAGES}  # not the reasons given for them
@@ -163,7 +166,8 @@ class Plan:
         return [*found, task("sheet", *(t.key for t in found))]
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "settings": self.settings}
+        told = {name: value for name, value in asdict(self).items() if name != "made_with"}
+        return {**told, "settings": self.settings}
 
 
 def _world() -> list[object]:
@@ -234,7 +238,8 @@ def load_plan(home: Path, wanted: Plan | None = None) -> Plan:
     if wanted is None:
         if found is None:
             raise SettingsError(f"{home} holds no findings; make them first: labkit findings {home.name}.")
-        return found
+        told = row.get("settings", found.settings)  # older plans did not say
+        return found if told == found.settings else replace(found, made_with=told)
     if found and (found.scale, found.judge) != (wanted.scale, wanted.judge):
         raise SettingsError(
             f"{home} was made at scale {found.scale} with a {found.judge} judge, now it is {wanted.scale} with "

@@ -160,6 +160,11 @@ def about(home: Path, plan: Plan, elsewhere: str = "") -> str:
     """With which seeds, when and on what it was measured, and what the intervals do not cover."""
     seen = [s for s in plan.seeds if s in DEVELOPMENT_SEEDS]
     caution = f" Seeds {', '.join(map(str, seen))} were used while the lab was built." if seen else ""
+    if plan.made_with:
+        caution += (
+            f" All of it was made with other settings ({plan.made_with}) than those of this version: the names of β, γ and "
+            "learning rates may be wrong by what has changed since."
+        )
     return (
         f"Scale {plan.scale}; sizes {', '.join(plan.sizes)}; seeds {', '.join(map(str, plan.seeds))}; one reward model "
         f"per seed, from rankings of the {plan.judge} SFT model's answers, serves all sizes; sweeps (γ, β, learning rate, "

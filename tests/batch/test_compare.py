@@ -12,8 +12,11 @@ from labkit.batch.parents import bring_parents
 from labkit.batch.records import record_of
 from labkit.disk import write_json
 from labkit.errors import RunError
+from labkit.labels.session import LabelSession
+from labkit.labels.store import labels_path
 from labkit.runs import Run
 from tests.batch.tiny import write_notebook
+from tests.labels.helpers import draft, tasks
 
 
 @pytest.fixture
@@ -69,6 +72,19 @@ def test_a_point_whose_base_has_changed_is_shown_and_not_counted(folder: Path) -
     assert "outdated: labels.json of base changed" in compare.write_comparison(folder).read_text()
     shutil.rmtree(base.path)
     assert not any(row["outdated"] for row in compare.results(folder)), "of a base that is gone nothing can be said"
+
+
+def test_looking_at_the_board_of_the_base_changes_no_point(folder: Path) -> None:
+    """An opened session writes to its log; what counts is the rankings in force."""
+    base, run = Run("base", folder.parent), Run("kl_coef=0.1,seed=0", folder)
+    write_json(folder / "sweep.json", {"notebook": "05_x", "base": "base"})
+    session = LabelSession(tasks(3), "ann", labels_path(base.path, "ann"))
+    session.submit(draft("c1", "c0 c2"))
+    bring_parents(base, run, write_notebook(folder.parent / "05_x.ipynb"))
+    LabelSession(tasks(3), "ann", labels_path(base.path, "ann"))
+    assert not any(row["outdated"] for row in compare.results(folder))
+    LabelSession(tasks(3), "ann", labels_path(base.path, "ann")).submit(draft("c1", "c0 c2"))
+    assert [row["point"] for row in compare.results(folder) if row["outdated"]] == [run.name]
 
 
 def test_a_number_without_repetitions_has_no_spread() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from labkit.batch import compare
 from labkit.batch.engines import gpus
-from labkit.batch.parents import bring_parents
+from labkit.batch.parents import bring, bring_parents
 from labkit.batch.records import record_of
 from labkit.batch.sweep import grid, sweep
 from labkit.disk import append_jsonl, read_jsonl, write_json, write_jsonl
@@ -150,6 +150,32 @@ def test_parents_are_brought_once_and_again_where_the_base_changed(tmp_path: Pat
     assert len(list(run.path.glob("reward*.old"))) == 1
     with pytest.raises(RunError, match="does not exist"):
         bring_parents(Run("nobody", tmp_path), run, notebook)
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_brought_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = tmp_path / "demonstrations", tmp_path / "round" / "demonstrations"
+    write_jsonl(source / "train.jsonl", [{"n": i} for i in range(3)])
+    write_jsonl(source / "valid.jsonl", [{"n": 4}])
+    with monkeypatch.context() as patched:  # killed before all of it was there
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bring(source, target)
+    assert not target.exists()
+    bring(source, target)
+    assert sorted(p.name for p in target.iterdir()) == ["train.jsonl", "valid.jsonl"]
+    assert len(list(read_jsonl(target / "train.jsonl"))) == 3
+
+
+def test_rounds_of_the_base_are_not_brought(tmp_path: Path) -> None:
+    base, run = Run("base", tmp_path), Run("seed=0", tmp_path / "s")
+    for name in ("rounds/2/rankings/train.jsonl", "rankings/train.jsonl"):
+        write_jsonl(base.path / name, [{"n": 1}])
+    bring_parents(base, run, write_notebook(tmp_path / "05_x.ipynb"))
+    assert (run.path / "rankings").is_dir() and not (run.path / "rounds").exists()
 
 
 def test_a_point_states_its_own_seed_and_keeps_that_of_the_data(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
 from labkit.experiment import Experiment, evaluate, load_evaluation
 from labkit.experiment.sources import WorldSource
+from labkit.iterate import iterate
 from labkit.runs import Run
 from labkit.types import Completion, Demonstration, Prompt
 from labkit.world.prompts import sample_prompts
@@ -64,6 +65,12 @@ def test_without_a_reward_model_nobody_can_judge_and_the_stage_has_failed(own):
         evaluate(own, ["base", "sft"])
     assert own.run.stage("evaluate").status == "failed"
     assert "04_reward" in own.run.stage("evaluate").manifest["error"]
+
+
+def test_rounds_need_labelers_and_say_so_before_anything_trains(own):
+    with pytest.raises(DataError, match="no labelers who could rank the newest policy.*by hand"):
+        iterate(own, say=lambda line: None)
+    assert not own.run.stage("ppo_ptx").path.exists() and not (own.run.path / "rounds").exists()
 
 
 def test_the_reward_model_judges_prompts_of_ones_own(own):

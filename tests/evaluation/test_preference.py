@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from labkit.errors import DataError
-from labkit.evaluation.preference import GOLD, compare
+from labkit.evaluation.preference import GOLD, compare, compare_by_score
 from labkit.types import Completion
 from labkit.world.facts import build_world
 from labkit.world.labelers import hire_labelers
@@ -84,6 +84,12 @@ def test_outcome_prints_and_turns_into_rows_and_json(preference):
 
     assert "held-out labelers" in preference.text() and json.dumps(preference.to_json())
     assert {"name", "group", "rate", "low", "high", "count"} == set(preference.rows()[0])
+
+
+def test_an_outcome_by_scores_alone_prints_too(prompts):
+    own = {m: [Completion(f"{m}{p.id}", p.id, m) for p in prompts] for m in ("a", "b")}
+    text = compare_by_score(prompts, own, {"a": [1.0] * len(prompts), "b": [0.0] * len(prompts)}, baseline="b").text()
+    assert "preferred to b" in text and "gold" not in text
 
 
 def test_missing_completions_and_baselines_are_errors(prompts):

@@ -49,6 +49,16 @@ def test_a_view_has_the_columns_of_the_models_it_was_given(models) -> None:
         token_view(TOKENIZER, "3", [], policy=models["policy"])
 
 
+def test_an_answer_that_was_cut_off_pays_in_the_view_what_it_paid_in_ppo(models) -> None:
+    how = {**models, "kl_coef": 0.1, "gae_lambda": 1.0, "attribute": False}
+    for ids, paid in (([6, 7, 8], 1.0), ([6, 7, END], 0.0)):
+        free, view = (token_view(TOKENIZER, "3 4 5", ids, **how, missing_end_penalty=p) for p in (0.0, 1.0))
+        lost = [a - b for a, b in zip(free.columns["reward"], view.columns["reward"], strict=True)]
+        assert lost == pytest.approx([0, 0, paid], abs=1e-5) and view.score == free.score
+        lost = [a - b for a, b in zip(free.columns["advantage"], view.columns["advantage"], strict=True)]
+        assert lost == pytest.approx([paid] * 3, abs=1e-5)
+
+
 def test_occlusion_is_the_score_minus_the_score_without_the_token(models) -> None:
     prompt, response = toy_rows(2, 4, 6)
     values = occlusion(models["reward"], prompt, response)

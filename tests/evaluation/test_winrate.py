@@ -138,6 +138,15 @@ def test_perfect_separation_is_finite_and_said():
     assert all(s.low is None for s in scores.models) and "perfectly separated" in scores.notes[0]
 
 
+@pytest.mark.parametrize(("won", "has"), [(29, False), (20, True)])
+def test_where_many_resamples_are_separated_there_is_no_interval_and_a_note(won, has):
+    judgments = [Judgment(str(i), "a", "b", float(i < won)) for i in range(30)]
+    scores = bradley_terry(judgments)
+    assert not any(s.separated for s in scores.models) and scores.order == [["a", "b"]]
+    assert all((s.low is not None) == has for s in scores.models)
+    assert any("never lose" in note for note in scores.notes) != has
+
+
 def test_groups_that_never_met_have_scores_of_their_own():
     judgments = [Judgment(str(i), "a", "b", float(i % 3 > 0)) for i in range(60)]
     judgments += [Judgment(str(i), "c", "d", float(i % 2)) for i in range(20)]
@@ -240,6 +249,12 @@ def test_ranking_lines_logs_and_ranks_by_model_are_read(tmp_path):
     reports = [winrate_of_files([p], **FAST) for p in (tmp_path / "labels", lines, by_model, kwise)]
     assert reports[0] == reports[1] == reports[2] == reports[3] and reports[0].counts["judgments"] == 9
     assert reports[0].rates["m1", "m0"].rate == 1 and reports[0].rates["m0", "m2"].rate == 0.5
+
+
+def test_a_row_that_was_rated_and_not_ranked_says_nothing_of_who_won(tmp_path):
+    rated = {"prompt_id": "p0", "labeler": "ann", "completion_ids": ["x", "y"], "ranks": [None, None], "likert": [3, 5]}
+    ranked = {"prompt_id": "p1", "labeler": "ann", "ranks": {"x": 1, "y": 2}}
+    assert winrate_of_files([write(tmp_path / "f.jsonl", [rated, ranked])], **FAST).counts["judgments"] == 1
 
 
 def test_the_command_prints_the_table_and_the_same_figures_as_json(tmp_path):

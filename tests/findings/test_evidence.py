@@ -50,6 +50,8 @@ def test_values_that_are_all_the_same_need_five_seeds() -> None:
     assert claim(0.1, 0.1, 0.1, above=0.0).verdict == OPEN
     assert claim(*[0.1] * 5, above=0.0).verdict == HOLDS
     assert claim(*[0.0] * 5, above=0.0).verdict == FAILS
+    shares = [5 / 6 - 4 / 6, 4 / 6 - 3 / 6, 2 / 6 - 1 / 6]  # the same but for the last bit
+    assert len(set(shares)) > 1 and claim(*shares, above=0.0).verdict == OPEN
 
 
 def test_about_equal_holds_only_when_the_interval_fits_into_the_margin() -> None:

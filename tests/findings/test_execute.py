@@ -72,6 +72,15 @@ def test_a_killed_worker_costs_one_more_attempt(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_ran_beside_a_killed_worker_is_not_blamed(tmp_path: Path) -> None:
+    """A killed process takes the whole pool along: which piece it was shows when each runs alone."""
+    errors = carry_out(PLAN, tmp_path, jobs=2, say=quiet, work=fakes.die_at_the_cost)
+    killed = [key for key, error in errors.items() if "killed twice" in error]
+    assert killed == ["small-s11/cost"]
+    assert set(errors) == {"small-s11/cost", "small-s11/sheet"}, "the sheet needs it, nothing else does"
+
+
+@pytest.mark.slow
 def test_workers_end_with_the_command_however_it_ends(tmp_path: Path, repository: Path) -> None:
     """One that is killed cannot tell them; going on they would hold the stages that the same command resumes."""
     command = f"""if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """Plans are complete, ordered and checked; an earlier plan may grow but not change."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from labkit.disk import write_json
 from labkit.errors import SettingsError
+from labkit.findings.merge import joined
 from labkit.findings.pieces import PIECES
 from labkit.findings.plan import BEYOND, ENSEMBLE, Plan, load_plan, plan_of, variants, whole_numbers
+from labkit.findings.report import about
 from labkit.findings.scales import SCALES, preset_of
 
 THREE = plan_of("tour", ("large", "small", "medium"), (12, 11))
@@ -86,6 +90,20 @@ def test_a_plan_grows_by_seeds_and_sizes_but_keeps_its_scale_and_judge(tmp_path:
     assert load_plan(home) == grown
     with pytest.raises(SettingsError, match="use another name"):
         load_plan(home, plan_of("tour", ["small"], [11]))
+
+
+def test_records_of_other_settings_keep_their_mark_when_they_are_read(tmp_path: Path) -> None:
+    """Read and merged they would else pass for today's."""
+    home, wanted = tmp_path / "set", plan_of("smoke", ["small"], [12])
+    today = load_plan(home, wanted).settings
+    row = json.loads((home / "plan.json").read_text())
+    write_json(home / "plan.json", {**row, "settings": "0123456789ab"})
+    found = load_plan(home)
+    assert found.settings == found.to_json()["settings"] == "0123456789ab" != today
+    assert "0123456789ab" in about(home, found) and "0123456789ab" not in about(home, wanted)
+    write_json(tmp_path / "findings.json", {"plan": plan_of("smoke", ["small"], [13]).to_json(), "findings": []})
+    with pytest.raises(SettingsError, match="settings"):
+        joined(found, [], tmp_path / "findings.json")
 
 
 def test_findings_that_were_never_made_say_so(tmp_path: Path) -> None:

@@ -12,13 +12,15 @@ from scipy.stats import kendalltau
 from typer.testing import CliRunner
 
 from labkit.cli import app
-from labkit.errors import DataError
+from labkit.errors import DataError, LabError
 from labkit.labels.agreement import Records, agreement, agreement_of_files, agreement_of_records
 from labkit.labels.agreement import statistics as stats
+from labkit.labels.agreement.records import read_records
 from labkit.labels.agreement.tables import comparison_labels, rank_labels, rating_labels
 from labkit.labels.intervals import resamples
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
+from labkit.types import Completion, Prompt, Ranking
 from tests.labels.helpers import draft, tasks
 
 FAST = {"replicates": 200}
@@ -250,6 +252,28 @@ def test_groups_nulls_and_gzip_are_read(tmp_path):
     path = tmp_path / "f.jsonl.gz"
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     assert agreement_of_files([path], **FAST).rankings.counts["pairs"] == 1
+
+
+def test_rows_with_ids_alone_meet_rankings_with_texts(tmp_path):
+    """K-wise rows need not carry the texts: an id names what another file has under it."""
+    whole = Ranking(Prompt("p", "q"), tuple(Completion(i, "p", f"text of {i}") for i in "xyz"), (("x",), ("y",), ("z",)), "a")
+    lines = [{"prompt_id": "p", "labeler": "b", "completion_ids": ["x", "y", "z"], "ranks": [1, 2, 3]}]
+    files = [write(tmp_path / "whole.jsonl", [whole.to_json()]), write(tmp_path / "ids.jsonl", lines)]
+    section = agreement_of_files(files, **FAST).rankings
+    assert section.counts["pairs"] == 3 and section.figures["agreement_strict"].value == 1
+
+
+def test_a_packed_label_log_is_read_and_a_damaged_one_named(tmp_path):
+    session = LabelSession(tasks(3), "ann", labels_path(tmp_path, "ann"))
+    while session.current:
+        session.submit(draft("c1", "c0 c2"))
+    log = labels_path(tmp_path, "ann").read_bytes()
+    packed = tmp_path / "ann.jsonl.gz"
+    packed.write_bytes(gzip.compress(log))
+    assert len(read_records([packed]).rankings) == len(read_records([labels_path(tmp_path, "ann")]).rankings) == 3
+    packed.write_bytes(gzip.compress(log)[:-20])
+    with pytest.raises(LabError, match="ann.jsonl.gz.*damaged"):
+        read_records([packed])
 
 
 def test_ratings_numbers_text_numbers_and_categories(tmp_path):

@@ -6,6 +6,8 @@ Two things can go wrong with such data, and both are treated in the open:
 - *Perfect separation*: where some models of a group never lose a point to the others, the best score is infinite.
   Then, and only then, each compared pair of that group is given one more judgment, half a win to each side, which makes
   the scores finite; `separated` says so. The order stands, the distances are stand-ins, and no interval is given.
+  Nor is it where the data are not separated but more than one in forty resamples of them are: there the interval
+  has no end on at least one side, and the stand-ins would cap it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from labkit.evaluation.winrate.judgments import Judgment
 from labkit.labels.intervals import FEW, REPLICATES, percentiles, resamples
 
 __all__ = ["Score", "Scores", "bradley_terry", "fit"]
+
+
+MOST_SEPARATED = 0.025  # share of resamples whose best score is infinite: beyond it an end of the 95 % interval is
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,19 @@ def bradley_terry(judgments: Iterable[Judgment], *, seed: int = 0, replicates: i
     wins = by_prompt.sum(axis=0).reshape(1, m, m)
     groups = _groups(wins[0])
     score, separated = fit(wins, groups, wins[0] + wins[0].T > 0)
-    draws = [np.full((1, m), np.nan)]
+    draws, open_draws = [np.full((1, m), np.nan)], [np.zeros((0, m), dtype=bool)]
     if clusters > 1:
         compared = wins[0] + wins[0].T > 0
         for weights in resamples(clusters, replicates=replicates, seed=seed):
             drawn = np.asarray(weights @ by_prompt).reshape(-1, m, m)
-            draws.append(fit(drawn, groups, compared)[0])
+            scores, apart = fit(drawn, groups, compared)
+            draws.append(scores)
+            open_draws.append(apart)
     played = np.bincount([names.index(x) for j in judgments for x in (j.a, j.b)], minlength=m)
-    rows = _rows(names, groups, score[0], separated[0], np.concatenate(draws), played)
-    return Scores(rows, _notes(rows, clusters))
+    share = np.concatenate(open_draws).mean(axis=0) if clusters > 1 else np.zeros(m)
+    endless = separated[0] | (share > MOST_SEPARATED)
+    rows = _rows(names, groups, score[0], separated[0], endless, np.concatenate(draws), played)
+    return Scores(rows, _notes(rows, clusters, dict(zip(names, share, strict=True))))
 
 
 def fit(wins: np.ndarray, groups: np.ndarray, compared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,6 +148,7 @@ def _rows(
     groups: np.ndarray,
     score: np.ndarray,
     separated: np.ndarray,
+    endless: np.ndarray,
     draws: np.ndarray,
     played: np.ndarray,
 ) -> tuple[Score, ...]:
@@ -148,7 +158,7 @@ def _rows(
         better = lambda s, n=n, rivals=rivals: 1 + (s[:, rivals] > s[:, [n]] + 1e-9).sum(axis=1)  # noqa: E731
         valid = draws[np.isfinite(draws).all(axis=1)]
         places = np.quantile(better(valid), [0.025, 0.975], method="nearest") if len(valid) else [None, None]
-        low, high = (None, None) if separated[n] else percentiles(draws[:, n])
+        low, high = (None, None) if endless[n] else percentiles(draws[:, n])
         ends = [None if p is None else int(p) for p in places]
         rank = int(better(score[None])[0])
         group, apart = int(groups[n]), bool(separated[n])
@@ -156,7 +166,7 @@ def _rows(
     return tuple(sorted(rows, key=lambda r: (r.group, r.rank, r.model)))
 
 
-def _notes(rows: tuple[Score, ...], clusters: int) -> tuple[str, ...]:
+def _notes(rows: tuple[Score, ...], clusters: int, share: dict[str, float]) -> tuple[str, ...]:
     notes, groups = [], sorted({r.group for r in rows})
     if len(groups) > 1:
         notes.append(
@@ -164,6 +174,12 @@ def _notes(rows: tuple[Score, ...], clusters: int) -> tuple[str, ...]:
         )
     for group in groups:
         members = [r.model for r in rows if r.group == group]
+        often = max(share[name] for name in members)
+        if often > MOST_SEPARATED and not any(r.separated for r in rows if r.group == group):
+            notes.append(
+                f"In {often:.0%} of the resamples of group {group} ({', '.join(members)}) some models never lose to the "
+                "others, so that scores have no interval; the win rates' intervals do not need one. More judgments would help."
+            )
         if any(r.separated for r in rows if r.group == group):
             notes.append(
                 f"Group {group} ({', '.join(members)}) is perfectly separated: some models never lost to the others. "

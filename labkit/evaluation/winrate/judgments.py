@@ -101,6 +101,8 @@ def _from_ranks(row: dict[str, Any], where: str) -> list[Judgment]:
         return judgments_of(_kwise(row, where))
     records = Records()
     add_row(records, row, where)
+    if not records.rankings:
+        return []  # rated, not ranked
     ((prompt, home),) = records.rankings.items()
     (((judge, _), ranks),) = home.items()
     pairs = combinations(ranks, 2)

@@ -23,6 +23,7 @@ import contextlib
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -119,6 +120,8 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not isinstance(row, dict):
                     raise DataError(f"{where} holds a {type(row).__name__}; write one JSON object per line.")
                 yield where, row
+    except (EOFError, zlib.error):
+        raise DataError(f"{path} ends in the middle, or is damaged; fetch or pack it again.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}. Check the name.") from None
     except UnicodeDecodeError:
@@ -194,8 +197,10 @@ def _add_kwise(records: Records, row: Mapping[str, Any], prompt: str, labeler: s
             f"{where}: field 'ranks' is a list of {len(ranks)}, so 'completion_ids' (or 'completions') must say what each "
             "of them ranks; or write {completion id: rank}."
         )
-    texts = texts if isinstance(texts, list) and len(texts) == len(ids) else ids
-    names = [records.name(prompt, str(i), str(text)) for i, text in zip(ids, texts, strict=True)]
+    if isinstance(texts, list) and len(texts) == len(ids):
+        names = [records.name(prompt, str(i), str(text)) for i, text in zip(ids, texts, strict=True)]
+    else:  # ids alone: they name whatever another file has under them
+        names = [str(i) for i in ids]
     if len(set(names)) < len(names):
         raise DataError(f"{where} holds a completion twice; give each an id of its own in 'completion_ids'.")
     likert = row.get("likert") if isinstance(row.get("likert"), list) else []
