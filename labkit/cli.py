@@ -204,6 +204,9 @@ def findings(
     elsewhere: Annotated[
         list[Path] | None, typer.Option("--with", help="findings.json of other seeds, decided together. Repeatable.")
     ] = None,
+    docs: Annotated[
+        Path | None, typer.Option(help="Also write findings.md with its pictures into this folder, below its preface.")
+    ] = None,
     as_json: AsJson = False,
     root: Root = Path("runs"),
 ) -> None:
@@ -233,6 +236,10 @@ def findings(
         plan, outcomes, said = joined(plan, outcomes, file)
         told += said
     page = write_reports(home, records, outcomes, plan, told, elsewhere or [])
+    if docs is not None:
+        from labkit.findings.docs import write_docs
+
+        write_docs(docs, records, outcomes, plan, told, elsewhere or [])
     if as_json:
         print(json.dumps(to_json(plan, outcomes), indent=1, ensure_ascii=False))
     else:

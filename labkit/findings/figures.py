@@ -71,21 +71,17 @@ def claims_figure(outcome: Outcome) -> go.Figure:
             x=values, y=[place] * len(values), mode="markers", showlegend=False, marker={"size": 5, "color": QUIET}
         )
         if found.seeds:
-            _dots(
-                fig,
-                [found],
-                [place],
-                colour(("holds", "does not hold", "not decided").index(claim.verdict)),
-                claim.verdict,
-            )
-        for border in (claim.above, claim.below):
+            hue = colour(("holds", "does not hold", "not decided").index(claim.verdict)) if claim.deciding else QUIET
+            _dots(fig, [found], [place], hue, claim.verdict if claim.deciding else "shown beside")
+        for border in (claim.above, claim.below) if claim.deciding else ():
             if math.isfinite(border):
                 line = {"color": QUIET, "dash": "dash", "width": 1.2}
                 fig.add_shape(
                     type="line", xref="x", yref="y", x0=border, x1=border, y0=place - 0.4, y1=place + 0.4, line=line
                 )
     ticks = [plain(c.words, 70) for c in outcome.claims]
-    seen = [x for c in outcome.claims for x in (*c.by_seed.values(), c.above, c.below, c.measured.low, c.measured.high)]
+    seen = [x for c in outcome.claims for x in (*c.by_seed.values(), c.measured.low, c.measured.high)]
+    seen += [x for c in outcome.claims if c.deciding for x in (c.above, c.below)]
     seen = [x for x in seen if x is not None and math.isfinite(x)]
     pad = 0.05 * (max(seen) - min(seen)) or 0.1
     fig.update_layout(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from labkit.findings.table import FINDINGS
 __all__ = [
     "about",
     "claim_rows",
+    "markdown",
     "measure_all",
+    "picture_of",
     "read_findings",
     "summary_line",
     "table_rows",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 BY_SIZE = "What the means above are made of, with each seed that was swept at that size; decides nothing."
+BESIDE = "shown beside"  # in place of a verdict, which would read as good or bad news
 REASON = 90  # characters of the reason why a seed was lost
 CONDITIONAL = (
     "What all seeds share is not covered by the intervals: one world with its facts, myths and bias items, one set of "
@@ -40,7 +43,8 @@ CONDITIONAL = (
 READING = (
     "A claim holds where its whole interval lies in the region that it must lie in, does not hold where the whole interval "
     "lies outside, and is not decided where it covers the border; the regions are ours. A finding holds only when all its "
-    "deciding claims do; the table shows the least favourable one."
+    "deciding claims do; the table shows the least favourable one. What is shown beside decides nothing and has no verdict. "
+    "\"X, less half of Y\" above 0 means: more than half of Y."
 )
 GLOSSARY = (
     "Gold utility is the world's own judgment of an answer, 0 to 1; validation reward is the reward model's score on "
@@ -127,13 +131,15 @@ def write_reports(
     """
     plan, sizes = plan or records.plan, sweeps_by_size(records, others)
     write_json(home / "findings.json", to_json(plan, outcomes))
-    write_text(home / "findings.md", _markdown(home, plan, outcomes, elsewhere, sizes))
-    found = [(o, _picture(o, records)) for o in outcomes]
+    title = f"The paper's findings, reproduced: {home.name}"
+    told = [about(home, plan, elsewhere), summary_line(outcomes)]
+    write_text(home / "findings.md", markdown(title, told, outcomes, sizes))
+    found = [(o, picture_of(o, records)) for o in outcomes]
     return write_page(
         home / "index.html",
         "findings.html",
-        title=f"The paper's findings, reproduced: {home.name}",
-        about=about(home, plan, elsewhere),
+        title=title,
+        about=told[0],
         summary=summary_line(outcomes),
         sizes=sizes,
         by_size=BY_SIZE,
@@ -143,7 +149,7 @@ def write_reports(
                 **o.to_json(),
                 "ours": o.ours,
                 "seeds": seeds_shown(o.seeds, o.lost),
-                "picture": picture,
+                "picture": base64.b64encode(picture).decode("ascii"),
                 "shown": claim_rows(o),
             }
             for o, picture in found
@@ -194,51 +200,60 @@ def claim_rows(outcome: Outcome) -> list[dict[str, str]]:
     """One row per claim, for tables: what was measured, ours, the region it must lie in, verdict, seeds."""
     return [
         {
-            "words": c.words + ("" if c.deciding else " (shown beside; decides nothing)"),
+            "words": c.words,
             "measured": str(c.measured),
-            "region": c.region,
-            "verdict": c.verdict,
+            "region": c.region if c.deciding else "",
+            "verdict": c.verdict if c.deciding else BESIDE,
             "seeds": seeds_shown(c.measured.seeds, c.lost, why=True),
         }
         for c in outcome.claims
     ]
 
 
-def _picture(outcome: Outcome, records: Records) -> str:
+def picture_of(outcome: Outcome, records: Records) -> bytes:
+    """The finding's figure as a PNG."""
     from labkit.figures.png import draw_png
 
-    return base64.b64encode(draw_png(figure_of(outcome, records))).decode("ascii")
+    return draw_png(figure_of(outcome, records))
 
 
-def _markdown(
-    home: Path, plan: Plan, outcomes: Sequence[Outcome], elsewhere: str, sizes: Sequence[Mapping[str, str]]
+def markdown(
+    title: str,
+    told: Sequence[str],
+    outcomes: Sequence[Outcome],
+    sizes: Sequence[Mapping[str, str]],
+    pictures: Mapping[str, str] | None = None,
 ) -> str:
-    def cell(text: object) -> str:
-        return str(text).replace("|", "\\|").replace("\n", " ")
+    """The report as Markdown: title, paragraphs, the table of all findings, a section for each.
 
-    lines = [
-        f"# The paper's findings, reproduced: {home.name}",
-        "",
-        about(home, plan, elsewhere),
-        "",
-        summary_line(outcomes),
-        "",
-    ]
+    sizes: rows of `sweeps_by_size`; pictures: where the figure of a finding lies, by the finding's id.
+    """
+
+    def row(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+    lines = [f"# {title}", ""]
+    for paragraph in told:
+        lines += [paragraph, ""]
     lines += ["| finding | paper | what the paper says | ours | verdict | seeds |", "|---|---|---|---|---|---|"]
     for o in outcomes:
         f = o.finding
-        cells = (f.title, f.where, f.paper, o.ours, f"**{o.verdict}**", seeds_shown(o.seeds, o.lost))
-        lines.append("| " + " | ".join(map(cell, cells)) + " |")
+        lines.append(row((f.title, f.where, f.paper, o.ours, f"**{o.verdict}**", seeds_shown(o.seeds, o.lost))))
     for o in outcomes:
-        lines += ["", f"## {o.finding.title}", "", f"{o.finding.where}: {o.finding.paper}.", ""]
-        lines += [f"What would have made it fail: {o.finding.fails_if}.", ""]
-        lines += [f"What was tried: {o.tried}.", ""] if o.tried else []
-        lines += [
-            f"- {c['words']}: {c['measured']}; must be {c['region']}: {c['verdict']}; seeds: {c['seeds']}"
-            for c in claim_rows(o)
-        ]
+        lines += _section(o, (pictures or {}).get(o.finding.id))
     if sizes:
         lines += ["", "## The sweeps, size by size", "", BY_SIZE, ""]
-        lines += ["| " + " | ".join(sizes[0]) + " |", "|---" * len(sizes[0]) + "|"]
-        lines += ["| " + " | ".join(map(cell, row.values())) + " |" for row in sizes]
+        lines += [row(sizes[0]), "|---" * len(sizes[0]) + "|", *(row(r.values()) for r in sizes)]
     return "\n".join(lines) + "\n"
+
+
+def _section(outcome: Outcome, picture: str | None) -> list[str]:
+    """Lines on one finding: the paper's words, what would have made it fail, its figure, its claims."""
+    f = outcome.finding
+    lines = ["", f"## {f.title}", "", f"{f.where}: {f.paper}.", "", f"What would have made it fail: {f.fails_if}.", ""]
+    lines += [f"What was tried: {outcome.tried}.", ""] if outcome.tried else []
+    lines += [f"![{f.title}]({picture})", ""] if picture else []
+    for c in claim_rows(outcome):
+        region = f"; must be {c['region']}" if c["region"] else ""
+        lines.append(f"- {c['words']}: {c['measured']}{region}: {c['verdict']}; seeds: {c['seeds']}")
+    return lines
