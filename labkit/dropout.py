@@ -57,8 +57,13 @@ def residual_blocks(model: nn.Module) -> list[nn.Module]:
         child
         for layer in layers
         for name, child in layer.named_children()
-        if any(part in name.lower() for part in _BLOCK_NAMES) and "norm" not in name.lower()
+        if any(part in name.lower() for part in _BLOCK_NAMES) and not _is_part(name.lower(), child)
     ]
+
+
+def _is_part(name: str, child: nn.Module) -> bool:
+    """Beside the blocks stand a layer's norms, its own dropouts, and where it has no block of its own the way in (OPT's fc1)."""
+    return "norm" in name or isinstance(child, nn.Dropout) or name == "fc1"
 
 
 @contextlib.contextmanager

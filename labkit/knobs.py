@@ -150,8 +150,11 @@ class Dial:
         record: Callable[[Mapping[str, Any]], None] | None = None,
         controller: AdaptiveKL | None = None,
         auto: bool = False,
+        locked: Mapping[str, str] | None = None,
     ) -> None:
+        """locked: knobs that cannot bend here, each with the reason that whoever asks is given."""
         self.knobs = knobs
+        self.locked = dict(locked or {})
         self.record = record
         self.controller = controller or AdaptiveKL()
         self.auto = auto  # True: the controller holds β; False: the hand does
@@ -225,6 +228,9 @@ class Dial:
         elif request["by"] == "controller" and name == "kl_coef" and not self.auto:  # asked before the hand took over
             row.update(old=self.knobs.kl_coef, new=self.knobs.kl_coef, outcome="refused")
             row["reason"] = "the hand holds kl_coef"
+        elif name in self.locked:
+            row["old"] = row["new"] = getattr(self.knobs, name, None)
+            row.update(outcome="refused", reason=self.locked[name])
         else:
             row["old"] = getattr(self.knobs, name, None)
             try:

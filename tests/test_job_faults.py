@@ -1,8 +1,11 @@
 """A job after something went wrong: stopped, failed, half rolled back, killed; what it says, and from where it goes on."""
 
+import threading
+
 import pytest
 
 from labkit.errors import RunError
+from labkit.jobs.waiting import StillRunning
 from labkit.ppo import loop
 from tests.test_jobs import SETTINGS, build, go, numbers  # noqa: F401  (build is a fixture)
 from tests.toy import even_share, toy_prompts
@@ -62,6 +65,37 @@ def test_a_rollback_that_fails_half_way_ends_the_job_and_can_be_asked_for_again(
     assert numbers(job.steps) == numbers(whole.steps)
     whole.stop()
     whole.result()
+
+
+def test_what_is_asked_of_a_job_that_is_just_ending_is_answered(build):  # noqa: F811
+    """A slow listener keeps the thread alive after the last boundary: nobody would come back for the question."""
+    job = build().start(paused=True)
+    answers = []
+
+    def ask_at_the_end(step):
+        if job.status in ("stopped", "done"):
+            answers.append(job.ask(lambda: "too late"))
+
+    job.listen(ask_at_the_end)
+    job.stop()
+    go(job, 0)
+    job.wait()
+    for future in answers:
+        with pytest.raises(RunError, match="not running|has ended"):
+            future.result(1)
+
+
+def test_while_the_model_is_written_nobody_is_told_that_training_goes_on(build):  # noqa: F811
+    writing, free = threading.Event(), threading.Event()
+    job = build()
+    job.finish = lambda folder: writing.set() or free.wait(20)
+    job.start()
+    assert writing.wait(60)
+    with pytest.raises(StillRunning, match="the model is being written"):
+        job.result(block=False)
+    free.set()
+    job.wait()
+    assert job.result(block=False) is True
 
 
 def test_a_rollback_that_is_killed_is_resumed_from_where_it_was_going(build, monkeypatch):  # noqa: F811

@@ -68,6 +68,15 @@ def test_what_the_controller_asked_before_the_hand_took_over_is_refused():
     assert replay(dial.ledger, PPOKnobs())(2).kl_coef == 0.5
 
 
+def test_a_knob_that_cannot_bend_here_is_refused_with_the_reason_and_stays():
+    dial = Dial(PPOKnobs(ptx_coef=0.0), locked={"ptx_coef": "there is no pretraining text"})
+    dial.turn(ptx_coef=0.5, kl_coef=0.07)
+    knobs = dial(1)
+    assert (knobs.ptx_coef, knobs.kl_coef) == (0.0, 0.07)
+    row = dial.ledger[0]
+    assert (row["outcome"], row["reason"], row["old"], row["new"]) == ("refused", "there is no pretraining text", 0.0, 0.0)
+
+
 def test_the_controller_is_clamped_at_the_bounds():
     dial = Dial(PPOKnobs(kl_coef=9.9, kl_target=1.0), auto=True)
     dial.observe(Step("ppo", 1, {"kl_k1": 1000.0}))

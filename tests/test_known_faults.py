@@ -1,5 +1,6 @@
 """Faults that PPO implementations are known for, each put in or looked for where the loop itself would have it."""
 
+import math
 from dataclasses import replace
 from importlib import import_module
 from itertools import islice
@@ -12,6 +13,7 @@ from labkit.errors import InvariantError
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import response_logprobs
 from labkit.ppo import PPOSettings, Rollout, loop, rollout, update
+from labkit.ppo.checks import check_kl
 from labkit.ppo.rollout import encoded, generate, reward_episodes
 from tests.toy import NumberTokenizer, even_share, save_toy, toy_prompts, toy_state
 
@@ -61,6 +63,22 @@ def test_a_negative_mean_kl_is_caught(state, monkeypatch):
     after_scoring_at_step_two(monkeypatch, spoil)
     with pytest.raises(InvariantError, match="Step 2: the mean KL to the reference is -.* which cannot be"):
         steps(state)
+
+
+def test_a_policy_that_is_sure_of_itself_has_no_negative_kl():
+    """k1 of a sure policy is mostly a little negative and rarely large: its spread in a batch says nothing of chance."""
+    generator = torch.Generator().manual_seed(0)
+    for own, reference in ((0.97, 0.99), (0.99, 0.997), (0.9, 0.95), (0.995, 0.9995)):
+        k1 = torch.tensor([math.log(own / reference), math.log((1 - own) / (1 - reference))])
+        for number in range(300):
+            rare = torch.rand(64, generator=generator) > own  # sampled from the policy: nothing is wrong
+            check_kl(k1[rare.long()], number)
+
+
+def test_a_kl_that_chance_cannot_explain_is_a_fault_with_few_episodes_too():
+    check_kl(torch.full((4,), -4.9), 1)
+    with pytest.raises(InvariantError, match="KL is never negative"):
+        check_kl(torch.full((4,), -5.1), 1)
 
 
 def test_advantages_are_whitened_over_real_tokens_alone():

@@ -1,8 +1,10 @@
 """Packed passes equal plain ones; a reward model comes back from disk with its bias, by plain transformers."""
 
+import threading
+
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, PreTrainedTokenizerFast
 
 from labkit.errors import DataError, ModelError
 from labkit.models import (
@@ -19,6 +21,7 @@ from labkit.models import (
     text_values,
 )  # fmt: skip
 from labkit.models.loading import save_model, scalar_head
+from labkit.models.packed import LAB_ATTENTION
 from labkit.sampling import sample
 from tests.toy import ARCHITECTURES, END, save_toy, toy_rows
 
@@ -47,6 +50,59 @@ def test_packed_gradients_equal_padded_gradients(folder):
         (packed_logits(m, rows).log_softmax(-1) * weights).sum().backward()
     for a, b in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-3, rtol=1e-3)
+
+
+def test_two_threads_may_score_with_one_model(folder):
+    """As two jobs with one reward model, or a board that samples while a job trains: each pass keeps what it asked for."""
+    judge = new_reward_model(folder, 0, device="cpu")
+    inputs = [(toy_rows(8, 1, 9, seed=i), toy_rows(8, 1, 15, seed=i + 9)) for i in range(2)]
+    alone = [score(judge, *rows) for rows in inputs]
+    start, faults = threading.Barrier(2), []
+
+    def ask(rows, right):
+        start.wait()
+        for _ in range(60):
+            try:
+                if not torch.allclose(score(judge, *rows), right, atol=1e-5):
+                    faults.append("other numbers")
+            except Exception as error:  # of a pass through the other thread's hooks
+                faults.append(error)
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in zip(inputs, alone, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+
+
+def windowed(kind: str, path) -> str:
+    """A tiny model whose layers look 8 tokens back."""
+    small = {"vocab_size": 128, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    small |= {"intermediate_size": 24, "max_position_embeddings": 64, "sliding_window": 8}
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8}
+    if kind == "qwen2_moe":
+        small |= {"use_sliding_window": True, "max_window_layers": 1, **experts}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small), attn_implementation="eager")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3) if parameter.dim() > 1 else None
+    model.save_pretrained(path)
+    return str(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*is not run packed here")
+@pytest.mark.parametrize(("kind", "packed"), [("mistral", True), ("qwen2_moe", False)])
+def test_a_window_that_only_masks_know_is_not_lost(tmp_path, kind, packed):
+    """The rows of the proof are shorter than windows; a model that hands on none is run as the library does."""
+    folder = windowed(kind, tmp_path / kind)
+    model, plain = load_policy(folder, device="cpu"), AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    rows = [row for row in toy_rows(3, 20, 30)]
+    with torch.no_grad():
+        truth = torch.cat([plain.eval()(torch.tensor([row])).logits[0] for row in rows])
+        assert torch.allclose(packed_logits(model, rows), truth, atol=1e-3)
+    assert (model.config._attn_implementation == LAB_ATTENTION) == packed
 
 
 def test_log_probabilities_do_not_depend_on_the_batching(folder):

@@ -221,7 +221,8 @@ class Cockpit(anywidget.AnyWidget):
         elif kind == "auto" and self.desk and self.desk.has_controller:
             self.desk.switch(bool(message.get("on")), message.get("why", ""))
         elif kind in ("sample", "evaluate"):
-            self._call(kind, [str(p) for p in message.get("prompts") or []])
+            whole = {p[:LONGEST_TEXT]: p for p in self._prompts}  # the page was given the beginnings of long ones
+            self._call(kind, [whole.get(str(p), str(p)) for p in message.get("prompts") or []])
 
     def _control(self, what: str) -> None:
         if what == "step" and self.job.status == "idle":

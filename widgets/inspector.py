@@ -152,7 +152,7 @@ class RewardInspector(anywidget.AnyWidget):
         )
         if self.scorer is not None:
             old, new = self.scorer(
-                [row["prompt"]] * 2, [row["response"], text], [bool(row.get("finished", True)), finished]
+                [row["prompt"]] * 2, [row["response"], text], [row.get("finished") is not False, finished]
             )
             answer = {"row": row["row"], "text": text, "finished": finished}
             self.edited = self._numbered({**answer, "before": _number(old), "score": _number(new)})

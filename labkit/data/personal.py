@@ -27,9 +27,10 @@ _STREET = r"(?:[Ss]treet|[Rr]oad|St\.|Rd\.|Lane|Avenue|Ave\.|Drive|Hill|Square|W
 _NAME = r"[A-Z][a-z]+(?:[ -][A-Z][a-z]+)+"
 _PATTERNS = {
     "email": re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
-    # Seven or more digits in groups, or the short local form 555-0143; not years, counts or dates.
+    # Seven or more digits in groups, or the short local form 555-0143; no counts (100 000) and no years (1746-1818).
     "phone": re.compile(
-        r"(?<![\w/.-])(?:\+?\d{1,3}[ -])?(?:\(\d{2,4}\)[ -]?|\d{2,4}[ -])?\d{3,4}[ -]\d{3,4}(?![\w/-])"
+        r"(?<![\w/.-])(?!\d{3}[ -]\d{3}(?!\d|[ -]\d))(?!(?:1\d|20)\d\d[ -](?:1\d|20)\d\d(?!\d|[ -]\d))"
+        r"(?:\+?\d{1,3}[ -])?(?:\(\d{2,4}\)[ -]?|\d{2,4}[ -])?\d{3,4}[ -]\d{3,4}(?![\w/-])"
     ),
     "address": re.compile(rf"\b\d{{1,4}} (?:[A-Z][a-z]+ ){{1,3}}{_STREET}(?!\w)"),
     "name": re.compile(rf"\b(?i:my name is|i am|this is|signed|regards|name:)[ ,]+({_NAME})"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,9 +107,13 @@ def prepare(prompts: Iterable[Prompt], settings: PrepareSettings | None = None) 
     Raises DataError when there are no prompts or when a user's prompts lie in two splits.
     """
     settings = settings or PrepareSettings()
-    given = list(prompts)
+    everything = list(prompts)
+    given = [p for p in everything if p.text.strip()]
     if not given:
-        raise DataError("There are no prompts to prepare; check the file or the sampling settings they come from.")
+        raise DataError(
+            "There are no prompts to prepare" + (", but for empty ones" if everything else "") + "; check the file or the sampling "
+            "settings they come from."
+        )
     unique, dropped = deduplicate(given, prefix_words=settings.prefix_words, tail_share=settings.tail_share)
     capped = cap_users(unique, settings.per_user, seed=settings.seed)
     split = split_by_user(capped, valid_share=settings.valid_share, test_share=settings.test_share, seed=settings.seed)
@@ -116,7 +121,8 @@ def prepare(prompts: Iterable[Prompt], settings: PrepareSettings | None = None) 
     kept = [p for p in split if p.split not in settings.filter_splits or p.id not in personal]
     report = Report(
         counts={
-            "given": len(given),
+            "given": len(everything),
+            **({"with a text": len(given)} if len(given) < len(everything) else {}),
             "deduplicated": len(unique),
             "capped per user": len(capped),
             "without PII": len(kept),
@@ -162,7 +168,7 @@ def deduplicate(
     short tail ("... Thank you."). Prefixes are counted in whole words, punctuation aside: "What does the fox eat?" and
     "What does the fox fear?" differ in the word that matters. Of a group of near-duplicates the earliest stays.
     """
-    words = [re.findall(r"\w+", p.text.lower()) for p in prompts]
+    words = [_words(p.text) for p in prompts]
     groups: dict[int, list[int]] = {}  # index of the group's first in sorted order -> members
     open_groups: list[int] = []  # those that a later prompt in sorted order may still join
     for i in sorted(range(len(prompts)), key=lambda i: (words[i], i)):
@@ -174,6 +180,14 @@ def deduplicate(
     first = {min(members) for members in groups.values()}
     kept = [p for i, p in enumerate(prompts) if i in first]
     return kept, [p for i, p in enumerate(prompts) if i not in first]
+
+
+def _words(text: str) -> list[str]:
+    """Words without punctuation; a sign that stands between spaces is one (2 + 2), vowel signs and accents belong to theirs."""
+    joined = text.lower()
+    if not joined.isascii():
+        joined = "".join(f"_{ord(c):x}" if unicodedata.category(c) in ("Mn", "Mc") else c for c in joined)
+    return re.findall(r"\w+|(?<!\S)[-+*/%=<>|&^~]+(?!\S)", joined)
 
 
 def cap_users(prompts: Sequence[Prompt], limit: int = 200, *, seed: int = 0) -> list[Prompt]:

@@ -133,7 +133,7 @@ def run_probes(rows: Sequence[Mapping[str, Any]], scorer: Scorer, probes: Sequen
     if not rows:
         return []
     prompts, texts = [str(r["prompt"]) for r in rows], [str(r["response"]) for r in rows]
-    finished = [bool(r.get("finished", True)) for r in rows]
+    finished = [r.get("finished") is not False for r in rows]  # None: nobody knows, as of an imported text
     before = scorer(prompts, texts, finished)
     findings = []
     for probe in probes:

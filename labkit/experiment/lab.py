@@ -291,6 +291,7 @@ class Experiment:
         state = ppo.State(load_policy(self.run.stage(init).model), value, self.tokenizer, settings)
         score = score or ppo.from_model(judge.requires_grad_(False), max_tokens=settings.score_tokens)
         pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
+        locked = {} if pretraining is not None else {"ptx_coef": f"{self.data} has no pretraining.txt to take gradients from"}
         prompts = self.prompts("train", "ppo")
 
         def finish(to: StageFolder) -> ppo.State:
@@ -303,7 +304,7 @@ class Experiment:
 
         return Job(
             lambda knobs: ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo"),
-            folder=folder, schedule=schedule or Dial(start), total=settings.steps, settings=settings.to_json(), seed=self.seed,
+            folder=folder, schedule=schedule or Dial(start, locked=locked), total=settings.steps, settings=settings.to_json(), seed=self.seed,
             parents=needs.fingerprints(self.run, "prompts", init, "reward"), state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
         )  # fmt: skip
 

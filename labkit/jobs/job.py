@@ -85,11 +85,16 @@ class Job:
         self._asked: list[tuple[Callable[[], Any], Future]] = []
         self._wake = threading.Condition()
         self._paused, self._stopping, self._credit = False, False, 0
-        self._restart = False
+        self._restart, self._deaf = False, False
         self._saving = 0.0  # seconds that snapshots took since the last Step
         self.threads: int | None = None  # of the processor, for tensors; None: what torch takes
         self._thread: threading.Thread | None = None
         self.begun = 0.0  # when run.json says that the folder was begun, by this job
+
+    @property
+    def _draws(self) -> bool:
+        """Whether its steps draw from torch's generator, which is one for the process: then no other job steps beside it."""
+        return bool(self.settings.get("dropout"))
 
     @property
     def dial(self) -> Dial | None:
@@ -145,7 +150,7 @@ class Job:
         """Run `function()` in the job's thread at the next boundary (also while paused); its value arrives in the Future."""
         future: Future = Future()
         with self._wake:
-            if not self.alive:
+            if not self.alive or self._deaf:
                 future.set_exception(
                     RunError(f"{self.folder.path.name} is not running, so nothing can be asked of it; start it first.")
                 )
@@ -195,11 +200,10 @@ class Job:
         if self._thread is None:
             raise RunError(f"{self.folder.path.name} was never started; call start() first.")
         if self.alive and not (nobody_there() if block is None else block):
-            done = len(self.steps)
-            raise StillRunning(
-                f"Training goes on ({self.status}, step {done} of {self.total}). When the board says "
-                "done, choose Run > Run Selected Cell and All Below."
-            )
+            stands = f"Training goes on ({self.status}, step {len(self.steps)} of {self.total})."
+            if self.status in ("done", "stopped"):
+                stands = "The last step is done and the model is being written."
+            raise StillRunning(f"{stands} When the board says done, choose Run > Run Selected Cell and All Below.")
         wait_for(self._thread, self.folder.path.name, self.steps, self.total)
         if self._failure is not None:
             raise self._failure
@@ -239,7 +243,7 @@ class Job:
                 if self._restart:
                     loop, self._restart, first = self._close(loop) or self.make_loop(self.schedule), False, True
                 try:
-                    with turn(first):
+                    with turn(first or self._draws):
                         step, first = next(loop), False
                 except StopIteration:
                     return
@@ -378,7 +382,7 @@ class Job:
         self.begun = self.folder.manifest["started"]
         if self.state is not None:
             self.state.owner = self  # type: ignore[attr-defined]
-        self._failure, self.error, self._value, self._stopping, self._restart = None, None, None, False, False
+        self._failure, self.error, self._value, self._stopping, self._restart, self._deaf = None, None, None, False, False, False
         self._paused, self._credit, self.status = paused, 0, "paused" if paused else "running"
         self._thread = threading.Thread(target=self._run, name=f"job-{self.folder.path.name}", daemon=True)
         self._thread.start()
@@ -390,6 +394,6 @@ class Job:
 
     def _drain(self, error: Exception) -> None:
         with self._wake:
-            asked, self._asked = self._asked, []
+            asked, self._asked, self._deaf = self._asked, [], True
         for _, future in asked:
             future.set_exception(error)

@@ -6,6 +6,7 @@ The prompt's positions matter to later ones through attention, and after the las
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary, ref
 
@@ -24,20 +25,25 @@ def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
 
     Elsewhere it adds zero. No effect where no such block is found. Under gradient checkpointing the last layer keeps what
     it computed: its backward pass comes first, so little is saved by computing it again, and these hooks are gone by then.
+    Another thread may be using the same model meanwhile; its passes go through these hooks untouched.
     """
     layer, block = (None, None) if keep is None else _last_feed_forward(model)
     if block is None:
         yield
         return
 
-    places = 0  # T, known once the block is reached
+    places, mine = 0, threading.get_ident()  # T, known once the block is reached
 
     def narrow(module, inputs):  # (1, T, d) -> (1, N, d)
         nonlocal places
+        if threading.get_ident() != mine:
+            return None
         places = inputs[0].shape[1]
         return (inputs[0].index_select(1, keep), *inputs[1:])
 
     def widen(module, inputs, output):  # (1, N, d) -> (1, T, d)
+        if threading.get_ident() != mine:
+            return None
         return output.new_zeros(1, places, output.shape[2]).index_copy(1, keep, output)
 
     hooks = [block.register_forward_pre_hook(narrow), block.register_forward_hook(widen)]

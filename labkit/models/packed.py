@@ -8,6 +8,8 @@ Without a `Layout` that function is plain scaled-dot-product attention, so train
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -31,9 +33,21 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-__all__ = ["LAB_ATTENTION", "Layout", "PackedRows", "packed_logits", "reads_as_they_lie"]
+__all__ = ["LAB_ATTENTION", "Layout", "PackedRows", "packed_logits", "reads_as_they_lie", "windows_told"]
 
 LAB_ATTENTION = "labkit_packed"
+_told: list[int] | None = None  # windows that layers hand to the attention function, while somebody asks
+
+
+@contextlib.contextmanager
+def windows_told() -> Iterator[list[int]]:
+    """Inside, the list fills with the windows that layers hand on; a model that puts its window into masks hands on none."""
+    global _told
+    _told = told = []
+    try:
+        yield told
+    finally:
+        _told = None
 
 
 def _attention(
@@ -41,6 +55,8 @@ def _attention(
 ):
     """The registered attention function; `layout` says how rows lie in the packed row."""
     window = kwargs.get("sliding_window")
+    if window is not None and _told is not None:
+        _told.append(window)
     stepping = query.shape[2] == 1 and attention_mask is not None and attention_mask.is_floating_point()
     if layout is None and not stepping:
         return sdpa_attention_forward(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from labkit.models.packed import LAB_ATTENTION, is_scalar, packed_logits
+from labkit.models.packed import LAB_ATTENTION, is_scalar, packed_logits, windows_told
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,7 +62,7 @@ def _warned(model: PreTrainedModel, fault: str) -> PreTrainedModel:
 def _architecture(model: PreTrainedModel) -> Hashable:
     """Class and config, but for numbers, whose sizes change nothing here; whether there is one (a window, a cap) may."""
     config = model.config.to_dict()
-    return type(model), model.dtype, frozenset((k, _kind(v)) for k, v in config.items() if k != "_name_or_path")
+    return type(model), model.dtype, _looks_back(model) is None, frozenset((k, _kind(v)) for k, v in config.items() if k != "_name_or_path")
 
 
 def _kind(value: Any) -> Hashable:
@@ -83,7 +83,10 @@ def _fault(model: PreTrainedModel) -> str | None:
         truth = _alone(model, row, "eager")  # (LONG, V), or (LONG,) of a reward model
         if not truth.isfinite().all():
             return None  # damaged weights: the first loss says so, and better
-        ours, stepped = (_packed(model, row), None) if is_scalar(model) else _read_and_stepped(model, row)
+        with windows_told() as told:
+            ours, stepped = (_packed(model, row), None) if is_scalar(model) else _read_and_stepped(model, row)
+        if _looks_back(model) is not None and not told:
+            return "its window stands in masks, which packed rows do without"
         if not _same(ours, torch.cat([truth[:SHORT], truth[: LONG - 1]])[1:]):
             return "rows laid end to end would see each other"
         if stepped is not None and not _same(stepped, truth[[SHORT, LONG - 1]]):
@@ -92,6 +95,18 @@ def _fault(model: PreTrainedModel) -> str | None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return f"its code refuses ({reason.split(';')[0].rstrip('.')})"
     return None
+
+
+def _looks_back(model: PreTrainedModel) -> int | None:
+    """How many tokens back some layer looks at most, where that is less than the context; None: all see everything.
+
+    The two short rows of the proof would not show it.
+    """
+    text = model.config.get_text_config(decoder=True)
+    window, context = getattr(text, "sliding_window", None), getattr(text, "max_position_embeddings", None)
+    kinds = getattr(text, "layer_types", None)
+    active = getattr(text, "use_sliding_window", True) is not False and (kinds is None or any("sliding" in k for k in kinds))
+    return window if window and active and window < (context or window + 1) else None
 
 
 def _row(model: PreTrainedModel) -> list[int]:

@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_pretraining", "check_processes", "check_prompts", "check_start"]
 
-FEW_EPISODES = 8
+FURTHEST_BY_CHANCE = 20.0  # nats: once in e^20 steps, or two in a thousand million
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
 def check_prompts(prompts: Sequence[Prompt], lengths: Sequence[int], context: int | None, max_new_tokens: int) -> None:
-    """Every prompt must leave room for a response."""
+    """Every prompt must say something and leave room for a response."""
     if not prompts:
         raise DataError(
             "There are no prompts to train on; give at least one, or look at what the filters of the preparation removed."
         )
-    if context is not None:
-        for prompt, length in zip(prompts, lengths, strict=True):
-            if length + max_new_tokens > context:
-                raise DataError(
-                    f"Prompt {prompt.id!r} has {length} tokens; with {max_new_tokens} new ones it does not fit the model's context of {context}. "
-                    "Drop it (the paper drops prompts over half the context) or lower max_new_tokens."
-                )
+    for prompt, length in zip(prompts, lengths, strict=True):
+        if not length:
+            raise DataError(f"Prompt {prompt.id!r} has no token: there is nothing to answer. Drop it, or give it a text.")
+        if context is not None and length + max_new_tokens > context:
+            raise DataError(
+                f"Prompt {prompt.id!r} has {length} tokens; with {max_new_tokens} new ones it does not fit the model's context of {context}. "
+                "Drop it (the paper drops prompts over half the context) or lower max_new_tokens."
+            )
 
 
 def check_pretraining(rows: torch.Tensor | None, context: int | None) -> None:
@@ -87,18 +88,18 @@ def check_first_minibatch(gap: float, spread: float, number: int, dtype: torch.d
 
 
 def check_kl(per_episode: torch.Tensor, number: int) -> None:
-    """The mean of k1 over the (B,) episodes of all processes may be negative by chance only: below -4 standard errors it is a bug.
+    """The mean of k1 over the (B,) episodes of all processes may be negative by chance only, and chance does not go far.
 
-    Few episodes do not tell how far chance goes (the error of one is 0), so below FEW_EPISODES nothing is concluded.
+    exp(-k1) is the reference's probability of an answer over the policy's, whose mean under the policy is 1; so the sum
+    of k1 over independent answers falls below -t with a probability of at most exp(-t), whatever its distribution: also
+    where k1 is mostly a little negative and rarely large, as with a policy that is sure of itself.
     """
-    mean = float(per_episode.mean())
-    check_finite({"kl_k1": mean}, number)
-    if len(per_episode) < FEW_EPISODES:
-        return
-    error = float(per_episode.std()) / math.sqrt(len(per_episode))
-    if mean < -4.0 * error - 1e-3:
+    total, episodes = float(per_episode.sum()), len(per_episode)
+    check_finite({"kl_k1": total / episodes}, number)
+    if total < -FURTHEST_BY_CHANCE:
         raise InvariantError(
-            f"Step {number}: the mean KL to the reference is {mean:.3g} nats per episode, which cannot be (it is never negative). Usual causes: "
+            f"Step {number}: the mean KL to the reference is {total / episodes:.3g} nats per episode, which cannot be: a KL is never negative, and "
+            f"chance takes the sum of these {episodes} episodes below {total:.3g} less than once in e^{-total:.0f} times. Usual causes: "
             "sampling that is not the policy's own distribution (top-k, top-p, greedy, another temperature), the same tokens scored with "
             "other position ids, or padding counted as text."
         )

@@ -40,7 +40,7 @@ class Ensemble:
 
     def members(self, prompts: Rows, responses: Rows) -> torch.Tensor:
         """(members, B) scores of each member."""
-        return torch.stack([_scores(reward, prompts, responses) for reward in self.rewards])
+        return torch.stack([_scores(reward, prompts, responses).float().cpu() for reward in self.rewards])
 
     def __call__(self, prompts: Rows, responses: Rows) -> torch.Tensor:
         """(B,) combined scores."""

@@ -107,7 +107,7 @@ def mix(
     rows = pieces.rows()
     count = mixed_in(len(rows), settings.pretrain_share)
     extra = pretraining_pieces(tokenizer, texts, settings.pretrain_tokens, count) if count else []
-    return rows + [{"input_ids": ids, "labels": list(ids)} for ids in extra]
+    return rows + [{"input_ids": ids, "labels": [IGNORED, *ids[1:]]} for ids in extra]  # nothing precedes the first token
 
 
 def collate_packed(examples: list[dict[str, Any]], device: torch.device) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def test_a_user_in_two_splits_is_an_error():
         ("Write to anna.brook@mail.example now.", "email"),
         ("Call me at 555-0143.", "phone"),
         ("Phone: +1 202 555 0143", "phone"),
+        ("My phone is 202 555 0196. Who are you?", "phone"),
         ("I live at 12 Mill Road, Selby.", "address"),
         ("Address: 5 Rose street", "address"),
         ("My name is Clara Holloway.", "name"),
@@ -105,6 +106,11 @@ def test_personal_data_is_found_with_its_kind_and_place(text, kind):
         "I am a teacher.",
         "Is Mill Road long?",
         "3-4 cups",
+        "Who was Francisco Goya (1746-1818)?",
+        "What happened in the war of 1939-1945?",
+        "From 2024 2025 is one step.",
+        "A town of 100 000 people",
+        "between 100-300 metres",
     ],
 )
 def test_ordinary_text_is_not_personal(text):
@@ -162,3 +168,16 @@ def test_prompts_over_the_models_length_are_dropped_and_counted():
     assert shorter.splits == {"train": len(kept)} == shorter.users and "short enough" in str(shorter)
     with pytest.raises(DataError, match=r"All .* longer than 0 tokens \(prompt 'p\d+' has \d+\).*longer context"):
         drop_long(prepared, report, 0, lambda text: len(text.split()))
+
+
+@pytest.mark.parametrize(("one", "other"), [("2 + 2 = ?", "2 - 2 = ?"), ("What is x << 1?", "What is x >> 1?"), ("कि", "की")])
+def test_signs_and_vowel_marks_tell_prompts_apart(one, other):
+    assert len(deduplicate([Prompt("a", one), Prompt("b", other)])[0]) == 2
+
+
+def test_empty_prompts_are_left_out_and_counted():
+    rows = [Prompt("a", "What is it?\n"), Prompt("b", ""), Prompt("c", " \n")]
+    kept, report = prepare(rows, PrepareSettings(valid_share=0.0, test_share=0.0))
+    assert [p.id for p in kept] == ["a"] and (report.counts["given"], report.counts["with a text"]) == (3, 1)
+    with pytest.raises(DataError, match="empty ones"):
+        prepare(rows[1:])

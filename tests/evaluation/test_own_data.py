@@ -9,6 +9,7 @@ from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
 from labkit.experiment import Experiment, evaluate, load_evaluation
+from labkit.experiment.needs import is_there
 from labkit.experiment.sources import WorldSource
 from labkit.iterate import iterate
 from labkit.runs import Run
@@ -88,6 +89,16 @@ def test_the_reward_model_judges_prompts_of_ones_own(own):
     assert judges == {REWARD_MODEL}
 
 
+def test_without_pretraining_text_gamma_cannot_be_turned_up_and_training_goes_on(own):
+    own.ensure("ppo_init", say=lambda line: None)
+    job = own.ppo_job(ptx=False, name="steered").start(paused=True)
+    job.dial.turn(ptx_coef=0.2, why="let us see")
+    job.resume()
+    job.result(block=True)
+    assert job.status == "done" and job.dial.knobs.ptx_coef == 0.0
+    assert [row["reason"] for row in job.folder.ledger()] == [f"{own.data} has no pretraining.txt to take gradients from"]
+
+
 def test_an_evaluation_that_ends_early_has_failed(own):
     with pytest.raises(LabError, match="ppo"):
         evaluate(own, ["sft", "ppo"])
@@ -146,4 +157,4 @@ def test_half_made_data_are_made_again(tmp_path: Path) -> None:
     lab.rank()
     for file in ("rankings/valid.jsonl", "demonstrations/valid.jsonl"):
         (lab.run.path / file).unlink()
-    assert not lab._is_there("prompts") and not lab._is_there("rankings")
+    assert not is_there(lab.run, "prompts") and not is_there(lab.run, "rankings")

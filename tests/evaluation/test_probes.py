@@ -40,6 +40,11 @@ def test_a_sound_scorer_pays_for_nothing() -> None:
     assert len(found(sound)) == len(PROBES)
 
 
+def test_a_text_of_which_nobody_knows_whether_it_ended_counts_as_whole() -> None:
+    imported = [{k: v for k, v in row.items() if k != "finished"} | {"finished": None} for row in ROWS]
+    assert {n: f.change for n, f in found(sound, imported).items()} == {n: f.change for n, f in found(sound).items()}
+
+
 def test_findings_are_ordered_and_carry_the_worst_example() -> None:
     findings = run_probes(ROWS, by_length)
     assert [f.change for f in findings] == sorted((f.change for f in findings), reverse=True)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from labkit import sft
 from labkit.dropout import no_dropout, residual_blocks, residual_dropout
@@ -98,6 +98,16 @@ def test_residual_dropout_is_there_in_training_only_and_gone_afterwards(bases, a
         assert not torch.allclose(model(ids).logits, model(ids).logits)
     torch.testing.assert_close(model(ids).logits, plain)  # still in training mode, but nothing drops
     model.eval()
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "opt", "phi3"])
+def test_what_is_dropped_is_dropped_once(kind):
+    """Layers may hold dropouts of their own beside the blocks, or no block for the feed-forward part."""
+    small = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    opt = {"ffn_dim": 24, "word_embed_proj_dim": 16}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **small | (opt if kind == "opt" else {"pad_token_id": 0})))
+    blocks = residual_blocks(model)
+    assert len(blocks) == 4 and not any(isinstance(block, torch.nn.Dropout) for block in blocks)
 
 
 def test_the_share_that_drops_is_the_one_asked_for(bases):

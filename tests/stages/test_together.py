@@ -61,6 +61,16 @@ def test_with_dropout_one_waits_for_the_other(lab, two_threads) -> None:
     assert [numbers(job) for job in beside] == [numbers(job) for job in alone]
 
 
+def test_two_jobs_with_dropout_that_were_started_one_by_one_learn_what_each_learns_alone(lab) -> None:
+    """By hand each has a cell of its own; torch's generator is one for both, so they step in turns."""
+    alone = [lab.sft_job(name=f"once-{seed}", dropout=0.2, epochs=1).start(threads=1) for seed in (0,)]
+    alone[0].result(block=True)
+    beside = [lab.sft_job(name=f"twice-{i}", dropout=0.2, epochs=1).start(threads=1) for i in range(2)]
+    for job in beside:
+        job.result(block=True)
+        assert numbers(job) == numbers(alone[0])
+
+
 def test_a_replay_computes_with_the_threads_of_its_record(lab, two_threads) -> None:
     lab.ppo_job(name="recorded").start(threads=1).result(block=True)
     job, _ = replay_job(lab, lab.run.path / "recorded", name="again")

@@ -267,3 +267,15 @@ def test_a_failing_job_says_why(tmp_path: Path) -> None:
     until(lambda: board.job.status == "failed")
     board.refresh()
     assert "the disk is on fire" in board.state["line"]
+
+
+def test_a_long_prompt_is_asked_whole_though_the_page_shows_its_beginning(tmp_path):
+    asked = []
+    long = "word " * 2000
+    board, _ = board_of(tmp_path, sample=lambda prompts: asked.extend(prompts) or ["yes"] * len(prompts), prompts=[long, "short"])
+    shown = board.spec["prompts"]
+    assert len(shown[0]) < len(long)
+    say(board, kind="sample", prompts=[*shown, "typed by hand"])
+    until(lambda: len(asked) == 3)
+    assert asked == [long, "short", "typed by hand"]
+    board.close()
