@@ -248,7 +248,7 @@ TRAINING_FINDINGS = (
         "Fig. 33",
         "γ of 20 or more recovers the loss on SQuAD and DROP, with little change in validation reward",
         "a γ that recovers only by stopping RL: then validation reward would fall with it; or gradients on pretraining "
-        "text that help the loss on such text, which they train, and not the benchmarks, which they never see",
+        "text that help the loss on such text, which they train, and not the benchmarks, whose items they never see",
         _gamma,
         _sweep(gamma_stages, "γ", "Pretraining coefficient γ"),
         tried="the preset's γ, a hundredth and three times of it; others only on development seeds",
