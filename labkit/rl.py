@@ -6,9 +6,14 @@ the mask, never over padding. γ_discount is 1 throughout (paper, appendix C.4).
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from labkit.errors import SettingsError
+
 __all__ = [
+    "best_of_n_kl",
     "explained_variance",
     "gae",
     "kl_estimates",
@@ -100,3 +105,13 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> float:
     """1 - Var(returns - values) / Var(returns) over (N,) tokens: 1 is a perfect value model, below 0 worse than a constant."""
     variance = returns.var(unbiased=False)
     return float(1.0 - (returns - values).var(unbiased=False) / variance) if variance > 1e-12 else float("nan")
+
+
+def best_of_n_kl(n: int) -> float:
+    """KL of the best of n answers from a single answer, in nats: log n − (n − 1)/n (Stiennon et al. 2020, appendix G.3).
+
+    It is less where answers repeat, or tie in the judge's eyes.
+    """
+    if n < 1:
+        raise SettingsError(f"n is {n}; the best of n needs n of at least 1.")
+    return math.log(n) - (n - 1) / n

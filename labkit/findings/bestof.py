@@ -14,21 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labkit.errors import SettingsError
+from labkit.rl import best_of_n_kl
 from labkit.seeds import derive_seed
 
 if TYPE_CHECKING:
     from labkit.experiment import Experiment
 
-__all__ = ["best_of_n_curve", "best_of_n_kl", "expected_best"]
+__all__ = ["best_of_n_curve", "expected_best"]
 
 DRAWN = {"smoke": 4, "findings": 16, "tour": 64, "full": 64}
-
-
-def best_of_n_kl(n: int) -> float:
-    """KL of the best of n answers from a single answer, in nats: log n − (n − 1)/n."""
-    if n < 1:
-        raise SettingsError(f"n is {n}; the best of n needs n of at least 1.")
-    return math.log(n) - (n - 1) / n
 
 
 def expected_best(scores: Sequence[float], values: Sequence[float], n: int) -> float:

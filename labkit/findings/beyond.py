@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from labkit.baselines import EVALUATION as EVALUATION_OF_METHODS
 from labkit.errors import DataError
 from labkit.findings.evidence import Claim
 from labkit.findings.finding import Finding
 from labkit.findings.plan import METHODS, ROUNDS
-from labkit.findings.records import EVALUATION_OF_METHODS, Missing, Record, Records
+from labkit.findings.records import Missing, Record, Records
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -22,7 +22,6 @@ from labkit.experiment import Experiment, evaluate
 from labkit.findings.curve import BY_STEP, Curve
 from labkit.findings.measure import measure
 from labkit.findings.plan import MEMBERS, METHODS, MODELS, NEW_RANKINGS, ROUNDS, Plan, Task, Variant, variants
-from labkit.findings.records import EVALUATION_OF_METHODS
 from labkit.findings.scales import lab_at
 from labkit.jobs import Job
 from labkit.runs import Run
@@ -221,7 +220,9 @@ def method(cell: Cell) -> None:
 
 def evaluation_of_methods(cell: Cell) -> None:
     """The other methods' answers before the same labelers, on the same prompts as those of SFT and PPO-ptx."""
-    evaluate(cell.lab, ("sft", "ppo_ptx", *METHODS), benchmarks=False, stage=EVALUATION_OF_METHODS)
+    from labkit.baselines import EVALUATION
+
+    evaluate(cell.lab, ("sft", "ppo_ptx", *METHODS), benchmarks=False, stage=EVALUATION)
 
 
 def sheet(cell: Cell) -> None:

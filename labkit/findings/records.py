@@ -22,10 +22,10 @@ from labkit.runs import Run
 from labkit.types import Ranking, Step
 from labkit.world.labelers import hire_labelers
 
-__all__ = ["EVALUATION", "EVALUATION_OF_METHODS", "HELD_OUT", "TRAINING", "Missing", "Record", "Records"]
+__all__ = ["EVALUATION", "HELD_OUT", "TRAINING", "Missing", "Record", "Records"]
 
 HELD_OUT, TRAINING = GROUPS[:2]
-EVALUATION, EVALUATION_OF_METHODS = "evaluate", "evaluate-methods"  # stages with rankings
+EVALUATION = "evaluate"  # a stage with rankings
 
 GOLD_OF_A_DIVERGED_RUN = 0.0  # gold utility: a model that training destroyed answers nothing
 

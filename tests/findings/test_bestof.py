@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from labkit.errors import SettingsError
-from labkit.findings.bestof import best_of_n_kl, expected_best
+from labkit.findings.bestof import expected_best
+from labkit.rl import best_of_n_kl
 
 SCORES = [0.3, -1.0, 2.0, 0.7, 0.1]
 VALUES = [1.0, 5.0, -2.0, 4.0, 0.0]
