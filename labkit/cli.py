@@ -1,5 +1,5 @@
 """The command line: `labkit run`, `sweep`, `notebook`, `report`, `demo`, `world`, `agreement`, `winrate`,
-`labels`, `findings`, `iterate`.
+`labels`, `benchmarks`, `findings`, `iterate`.
 
 Thin on purpose: each command imports what it needs when it is called, so that `labkit --help` starts at once.
 A LabError ends in its one sentence on stderr, with exit code 2 for bad input and 1 for a run that failed.
@@ -182,6 +182,35 @@ def labels_export(
     from labkit.labels.exchange.files import export
 
     print(export(files, out, to, margin))
+
+
+@app.command()
+def benchmarks(
+    name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME, where the results are written.")] = "main",
+    models: Annotated[
+        str, typer.Option(help="Comma-separated stages, base, folders or hub names; by default all that the run has.")
+    ] = "",
+    tasks: Annotated[
+        str, typer.Option(help="paper, world (miniatures), or names of lm-eval's or your own tasks, comma-separated.")
+    ] = "world",
+    data: Annotated[Path | None, typer.Option(help="A folder of task files (YAML), local data, or both.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first questions of each task.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Examples before each question; default: as each task says.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Questions that a model reads at once.")] = 16,
+    as_json: AsJson = False,
+    root: Root = Path("runs"),
+) -> None:
+    """Public benchmarks and your own tasks by lm-evaluation-harness (pip install 'labkit[eval]'): a table of models."""
+    from labkit.evaluation.harness import benchmarks as ask
+    from labkit.runs import Run
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    chosen = {"data": data, "limit": limit, "shots": shots, "batch_size": batch_size}
+    found = ask(Run(name, root), _split(models), _split(tasks), **chosen, say=say)
+    _show(found, as_json)
+    _fail_unless_done(found.failed)
 
 
 @app.command()
