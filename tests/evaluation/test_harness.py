@@ -1,6 +1,6 @@
 """lm-evaluation-harness asks the lab's models what the lab's own measures ask, and says the same; mistakes are one sentence.
 
-What runs lm-eval is skipped where it is not installed: no version of it goes with the pinned python-dateutil.
+What runs lm-eval is skipped where it is not installed.
 """
 
 import json
