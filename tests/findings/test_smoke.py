@@ -125,6 +125,20 @@ def test_iterate_by_command_goes_on_where_it_was(made: tuple[Path, Plan]) -> Non
     assert "control" in said.output and "less as many rankings of the SFT model alone" in said.output
 
 
+def test_methods_by_command_train_what_is_missing_and_share_one_sheet(made: tuple[Path, Plan]) -> None:
+    home, plan = made
+    trained = plan.cell("small", 12, home).path / "dpo" / "run.json"
+    before = trained.read_bytes()
+    asked = ["methods", "small-s12", "--methods", "dpo,kto", "--best-of", "2", "--scale", "smoke", "--seed", "12"]
+    said = CliRunner().invoke(app, [*asked, "--root", str(home)])
+    assert said.exit_code == 0, said.output
+    rows = {line.split()[0] for line in said.output.splitlines() if line.strip()}
+    assert {"sft", "best-of-2", "ppo", "ppo_ptx", "dpo", "kto"} <= rows and trained.read_bytes() == before
+    assert "at most 0.19 nats" in said.output
+    unknown = CliRunner().invoke(app, ["methods", "small-s12", "--methods", "ppo2", "--scale", "smoke", "--seed", "12", "--root", str(home)])
+    assert "There is no method 'ppo2'" in str(unknown.exception)
+
+
 def test_it_takes_less_than_three_minutes_of_one_core(made: tuple[Path, Plan]) -> None:
     """Processor time that this process spent on the set: neither other tests nor other programs count."""
     assert made and 0 < spent < MOST_SECONDS

@@ -1,0 +1,117 @@
+"""Commands that make runs: execute notebooks, sweep, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labkit.cli.common import Folder, Parameters, Root, Scale, app, assigned, fail_unless_done, home_of, say
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME.")] = "main",
+    only: Annotated[list[str] | None, typer.Option(help="Only this notebook (repeatable), e.g. 02_sft.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Run even what is done and unchanged.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
+    p: Parameters = None,
+    scale: Scale = None,
+    root: Root = Path("runs"),
+    notebooks: Folder = None,
+) -> None:
+    """Execute the notebooks 01 to 06 in order into one run folder; skip what is done and unchanged, and say why."""
+    from labkit.batch import pipeline
+    from labkit.batch.parameters import find_notebook
+    from labkit.batch.records import pipeline_notebooks
+    from labkit.batch.report import write_report
+    from labkit.runs import Run
+
+    chosen = [find_notebook(n, notebooks) for n in only] if only else pipeline_notebooks(home_of(notebooks))
+    here, given = Run(name, root), assigned(p, scale)
+    if dry:
+        print(pipeline.table(pipeline.plan(here, chosen, given, again=again), ("notebook", "action", "why")))
+        return
+    rows = pipeline.pipeline(here, chosen, given, again=again, say=say)
+    print("\n" + pipeline.table(rows, ("notebook", "action", "seconds", "summary")))
+    print(f"\nReport: {write_report(here)}")
+    fail_unless_done([row.why for row in rows if row.action in ("failed", "stopped")])
+
+
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="A notebook's name or path, e.g. 05_ppo_ptx.")],
+    run: Annotated[str, typer.Option("--run", help="Name of the run: runs/RUN.")] = "main",
+    p: Parameters = None,
+    scale: Scale = None,
+    root: Root = Path("runs"),
+    notebooks: Folder = None,
+) -> None:
+    """Execute one notebook headless into a run folder, whatever was done before."""
+    from labkit.batch.notebooks import execute
+    from labkit.batch.parameters import find_notebook
+    from labkit.batch.report import summary_table, write_report
+    from labkit.runs import Run
+
+    path, here = find_notebook(name, notebooks), Run(run, root)
+    outcome = execute(path, here, assigned(p, scale), echo=say)
+    report = write_report(here)
+    outcome.raise_if_failed()
+    print(f"\n{summary_table(here, path.stem)}\n\n{outcome.seconds:.0f} s. Report: {report}")
+
+
+@app.command()
+def demo(root: Root = Path("runs"), notebooks: Folder = None, p: Parameters = None) -> None:
+    """The whole method in minutes: the tour, headless, into runs/tour/, with a summary table and a report."""
+    notebook("00_tour", run="tour", p=p, root=root, notebooks=notebooks)
+
+
+@app.command()
+def sweep(
+    name: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="A notebook's name or path, e.g. 05_ppo_ptx.")],
+    p: Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=V1,V2", help="Repeatable.")],
+    base: Annotated[str | None, typer.Option("--from", help="Run whose earlier stages each point starts from.")] = None,
+    sweep_name: Annotated[str | None, typer.Option("--name", help="runs/NAME; default: NOTEBOOK-sweep.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Points at once; default: one per GPU, else per core.")] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Run on a Ray cluster (RAY_ADDRESS) that shares this disk.")
+    ] = False,
+    root: Root = Path("runs"),
+    notebooks: Folder = None,
+) -> None:
+    """Run a notebook over a grid of parameters and seeds, several at once; the same command resumes or extends it."""
+    from tabulate import tabulate
+
+    from labkit.batch import compare
+    from labkit.batch.parameters import find_notebook, parse_assignments
+    from labkit.batch.sweep import sweep as run_sweep
+    from labkit.runs import Run
+
+    path = find_notebook(name, notebooks)
+    title = sweep_name or f"{path.stem}-sweep"
+    source = Run(base, root) if base else None
+    outcomes = run_sweep(path, parse_assignments(p), name=title, root=root, base=source, jobs=jobs, ray=ray, say=say)
+    page = compare.write_comparison(Path(root) / title, path)
+    points = compare.results(Path(root) / title, path)
+    header, rows = compare.comparison_table(compare.groups(points))
+    print("\n" + tabulate(rows, header, disable_numparse=True))
+    for point in points:
+        if point["outdated"]:
+            print(f"Left out, outdated: {point['point']} ({point['outdated']}).")
+    print(f"\nComparison: {page}")
+    fail_unless_done([f"{point}: {o.error}" for point, o in outcomes.items() if o.status != "done"])
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME.")],
+    sheet: Annotated[bool, typer.Option("--sheet", help="Only the model sheet.")] = False,
+    root: Root = Path("runs"),
+) -> None:
+    """Write the HTML report of a run (or only its model sheet) and print its path."""
+    from labkit.batch.report import write_report
+    from labkit.batch.sheet import write_sheet
+    from labkit.runs import Run
+
+    print(write_sheet(Run(name, root)) if sheet else write_report(Run(name, root)))

@@ -1,0 +1,128 @@
+"""Commands that go beyond one run of the method: the paper's findings, further rounds, other methods."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labkit.cli.common import AsJson, Root, app, fail_unless_done, split
+
+
+@app.command()
+def findings(
+    name: Annotated[str, typer.Argument(help="Name of the set of runs: runs/NAME.")] = "findings",
+    scale: Annotated[str, typer.Option(help="How much of everything: findings, smoke, tour or full.")] = "findings",
+    sizes: Annotated[str, typer.Option(help="Policy sizes, comma-separated.")] = "small,medium,large",
+    seeds: Annotated[str, typer.Option(help="Seeds, comma-separated; 0 to 11 were used in development.")] = (
+        "12,13,14,15,16"
+    ),
+    judge: Annotated[
+        str, typer.Option(help="Size whose answers are ranked for the reward model; by default the middle one.")
+    ] = "",
+    sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the judge's.")] = "",
+    jobs: Annotated[int | None, typer.Option(help="Pieces at once; default: one per GPU, else per core.")] = None,
+    only_read: Annotated[bool, typer.Option("--read", help="Run nothing: only measure what is recorded.")] = False,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Run nothing: print each run with what it costs, and the total.")
+    ] = False,
+    elsewhere: Annotated[
+        list[Path] | None, typer.Option("--with", help="findings.json of other seeds, decided together. Repeatable.")
+    ] = None,
+    docs: Annotated[
+        Path | None, typer.Option(help="Also write findings.md with its pictures into this folder, below its preface.")
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = Path("runs"),
+) -> None:
+    """Reproduce the paper's findings: run what is missing, decide each of them, write a report. Resumable."""
+    import json
+
+    from labkit.findings.merge import joined
+    from labkit.findings.plan import load_plan, plan_of, whole_numbers
+    from labkit.findings.report import read_findings, summary_line, table_text, to_json, write_reports
+    from labkit.runs import check_name
+
+    home, errors = Path(root) / check_name(name), {}
+    wanted = plan_of(scale, split(sizes), whole_numbers(seeds), judge=judge, sweep=split(sweep_sizes))
+    if only_plan:
+        from labkit.findings.price import price_list
+
+        print(price_list(wanted, home))
+        return
+    if not only_read:
+        from labkit.findings.execute import carry_out
+
+        say = (lambda line: print(line, file=sys.stderr)) if as_json else print
+        errors = carry_out(load_plan(home, wanted), home, jobs=jobs, say=say)
+    records, outcomes = read_findings(home)
+    plan, told = records.plan, ""
+    for file in elsewhere or []:
+        plan, outcomes, said = joined(plan, outcomes, file)
+        told += said
+    page = write_reports(home, records, outcomes, plan, told, elsewhere or [])
+    if docs is not None:
+        from labkit.findings.docs import write_docs
+
+        write_docs(docs, records, outcomes, plan, told, elsewhere or [])
+    if as_json:
+        print(json.dumps(to_json(plan, outcomes), indent=1, ensure_ascii=False))
+    else:
+        print(f"\n{table_text(outcomes)}\n\n{summary_line(outcomes)}\nReport: {page}")
+    fail_unless_done([f"{key}: {error}" for key, error in errors.items()])
+
+
+@app.command()
+def iterate(
+    name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME; what it lacks is made first.")] = "main",
+    rounds: Annotated[int, typer.Option(help="Rounds of rankings, reward model and policy.")] = 3,
+    scale: Annotated[str, typer.Option(help="How much of everything: smoke, findings, tour or full.")] = "tour",
+    seed: Annotated[int, typer.Option(help="Every random draw comes from it.")] = 0,
+    model: Annotated[str | None, typer.Option(help="What the policy starts from; default: what the run says.")] = None,
+    control: Annotated[
+        bool, typer.Option(help="Also a policy from as many rankings of the SFT model alone, to compare with.")
+    ] = True,
+    root: Root = Path("runs"),
+) -> None:
+    """Iterated RLHF: each round's rankings come from the newest policy, then a new reward model, then a new policy."""
+    from tabulate import tabulate
+
+    from labkit.findings.scales import lab_at
+    from labkit.iterate import against_control
+    from labkit.iterate import iterate as run_rounds
+    from labkit.runs import Run
+
+    lab = lab_at(Run(name, root), scale, seed=seed, model=model)
+    rows = run_rounds(lab, rounds=rounds, control=control)
+    print("\n" + tabulate(rows, "keys", floatfmt=".3f", missingval="-"))
+    print(f"\n{against_control(rows)}")
+    print(f"\nRecord: {Path(root) / name / 'rounds' / 'results.json'}")
+
+
+@app.command()
+def methods(
+    name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME; what it lacks is made first.")] = "main",
+    chosen: Annotated[
+        str, typer.Option("--methods", help="Comma-separated: dpo, kto, rloo, grpo; by default all four.")
+    ] = "",
+    best_of: Annotated[int, typer.Option(help="n of best-of-n, which stands beside them; 0: leave it out.")] = 16,
+    scale: Annotated[str, typer.Option(help="How much of everything: smoke, findings, tour or full.")] = "tour",
+    seed: Annotated[int, typer.Option(help="Every random draw comes from it.")] = 0,
+    root: Root = Path("runs"),
+) -> None:
+    """Other methods on the run's prompts and rankings (DPO, KTO, RLOO, GRPO from TRL), beside SFT and PPO on one sheet."""
+    from tabulate import tabulate
+
+    from labkit.baselines import EVALUATION, METHODS, compare
+    from labkit.findings.scales import lab_at
+    from labkit.rl import best_of_n_kl
+    from labkit.runs import Run
+
+    lab = lab_at(Run(name, root), scale, seed=seed)
+    sheet = compare(lab, split(chosen) or METHODS, best_of=best_of)
+    print("\n" + tabulate(sheet.table(), "keys"))
+    if best_of:
+        print(f"\nbest-of-{best_of} departs from SFT by at most {best_of_n_kl(best_of):.2f} nats: log n - (n - 1) / n.")
+    print(f"\nRecord: {Path(root) / name / EVALUATION / 'results.json'}")
