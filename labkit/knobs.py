@@ -34,9 +34,10 @@ __all__ = [
 ]
 
 
-def knob(default: float, low: float, high: float, doc: str, *, log: bool = False, symbol: str = "") -> Any:
-    """A field of a Knobs class: its bounds, whether its slider is logarithmic, and one sentence."""
-    return field(default=default, metadata={"low": low, "high": high, "log": log, "doc": doc, "symbol": symbol})
+def knob(default: float, low: float, high: float, doc: str, bounds: str, *, log: bool = False, symbol: str = "") -> Any:
+    """A field of a Knobs class: its bounds and why they are there, one sentence on it, whether its slider is logarithmic."""
+    meta = {"low": low, "high": high, "doc": doc, "bounds": bounds, "log": log, "symbol": symbol}
+    return field(default=default, metadata=meta)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Knobs:
             value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise SettingsError(
-                    f"{f.name} is {value!r}; it must lie between {low:g} and {high:g}. {f.metadata['doc']}"
+                    f"{f.name} is {value!r}; it must lie between {low:g} and {high:g} ({f.metadata['bounds']}). {f.metadata['doc']}"
                 )
 
     def turned(self, **changes: float) -> Knobs:
@@ -63,18 +64,22 @@ class Knobs:
         return asdict(self)
 
 
+OF_ADAM = "0 holds the weights still; Adam moves each by about the rate at every step, and 0.1 is as large as most of them"
+OF_A_RATE = "0 holds the weights still, and ten times the rate of a schedule is another schedule"
+
+
 @dataclass(frozen=True)
 class SFTKnobs(Knobs):
     """Knobs of supervised fine-tuning."""
 
-    lr_scale: float = knob(1.0, 0.0, 10.0, "Factor on the scheduled learning rate; 1 follows the cosine schedule.")
+    lr_scale: float = knob(1.0, 0.0, 10.0, "Factor on the scheduled learning rate; 1 follows the cosine schedule.", OF_A_RATE)
 
 
 @dataclass(frozen=True)
 class RewardKnobs(Knobs):
     """Knobs of reward-model training."""
 
-    lr_scale: float = knob(1.0, 0.0, 10.0, "Factor on the scheduled learning rate; 1 follows the cosine schedule.")
+    lr_scale: float = knob(1.0, 0.0, 10.0, "Factor on the scheduled learning rate; 1 follows the cosine schedule.", OF_A_RATE)
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,19 @@ class PPOKnobs(Knobs):
     """Knobs of PPO and PPO-ptx. Defaults are starting values; `labkit.presets` has each scale's; `labkit.paper` has the paper's."""
 
     policy_lr: float = knob(
-        1e-3, 0.0, 1e-1, "Learning rate of the policy after warm-up (final value not in the paper).", log=True
+        1e-3, 0.0, 1e-1, "Learning rate of the policy after warm-up (final value not in the paper).", OF_ADAM, log=True
     )
-    value_lr: float = knob(1e-3, 0.0, 1e-1, "Learning rate of the value model (paper: 9e-6).", log=True)
+    value_lr: float = knob(1e-3, 0.0, 1e-1, "Learning rate of the value model (paper: 9e-6).", OF_ADAM, log=True)
     kl_coef: float = knob(
-        0.02, 0.0, 10.0, "Weight of the per-token KL penalty to the PPO init model (paper: 0.02).", log=True, symbol="β"
+        0.02, 0.0, 10.0, "Weight of the per-token KL penalty to the PPO init model (paper: 0.02).",
+        "0 leaves the policy free; from 2 on it hardly leaves its init (paper, figure 34)", log=True, symbol="β",
     )
     ptx_coef: float = knob(
         0.0,
         0.0,
         1000.0,
         "Weight of the pretraining gradient; 0 is PPO, more is PPO-ptx (paper: 27.8).",
+        "0 is plain PPO; there is room for the paper's 27.8 under any of the reductions that it may have meant",
         log=True,
         symbol="γ",
     )
@@ -101,17 +108,27 @@ class PPOKnobs(Knobs):
         0.01,
         1.0,
         "How far the probability ratio may leave 1 before the policy loss is cut (paper: 0.2).",
+        "at 0.01 nearly every token is cut, and a ratio cannot fall by more than 1",
         symbol="ε",
     )
     value_clip: float = knob(
-        0.2, 0.01, 100.0, "How far a value may move from its old estimate (not in the paper; 0.2 by lineage)."
+        0.2, 0.01, 100.0, "How far a value may move from its old estimate (not in the paper; 0.2 by lineage).",
+        "values are a few units wide: 0.01 hardly lets them move, 100 never cuts",
     )
     gae_lambda: float = knob(
-        0.95, 0.0, 1.0, "λ of generalised advantage estimation (not in the paper; 0.95 by lineage).", symbol="λ"
+        0.95, 0.0, 1.0, "λ of generalised advantage estimation (not in the paper; 0.95 by lineage).",
+        "0 trusts the value model alone, 1 the sampled return alone, and beyond is no average of the two", symbol="λ",
     )
-    temperature: float = knob(1.0, 0.05, 5.0, "Divides the logits in sampling and in scoring (paper: 1).")
+    temperature: float = knob(
+        1.0,
+        0.05,
+        5.0,
+        "Divides the logits in sampling and in scoring (paper: 1).",
+        "near 0 one token takes all and ratios have no end; at 5 most text is noise",
+    )
     kl_target: float = knob(
-        6.0, 0.01, 1000.0, "Target of the adaptive KL controller, nats per episode (the paper keeps β fixed).", log=True
+        6.0, 0.01, 1000.0, "Target of the adaptive KL controller, nats per episode (the paper keeps β fixed).",
+        "a KL of 0 is the init itself; a thousand nats leave nothing of it in a response of a hundred tokens", log=True,
     )
 
 

@@ -1,11 +1,12 @@
 """Knobs keep their bounds; a dial records every request; a ledger replays."""
 
 import threading
+from dataclasses import fields
 
 import pytest
 
 from labkit.errors import RunError, SettingsError
-from labkit.knobs import Dial, PPOKnobs, constant, replay
+from labkit.knobs import Dial, PPOKnobs, RewardKnobs, SFTKnobs, constant, replay
 from labkit.ppo import PPOSettings
 from labkit.types import Step
 
@@ -23,6 +24,14 @@ def test_out_of_bounds_and_unknown_names_fail_with_the_same_sentence_everywhere(
         PPOKnobs(clip=float("nan"))
     with pytest.raises(SettingsError):
         PPOKnobs(clip="0.2")
+
+
+def test_a_refusal_says_why_the_bounds_are_there():
+    for kind in (PPOKnobs, SFTKnobs, RewardKnobs):
+        for f in fields(kind):
+            with pytest.raises(SettingsError) as told:
+                kind(**{f.name: 2 * f.metadata["high"]})
+            assert f.metadata["bounds"] in str(told.value) and f.metadata["doc"] in str(told.value) and len(f.metadata["bounds"]) > 20
 
 
 def test_a_name_is_a_knob_or_a_setting_never_both():

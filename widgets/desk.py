@@ -29,7 +29,7 @@ def describe(knobs: Knobs) -> list[dict[str, Any]]:
         {
             "name": f.name,
             "symbol": f.metadata.get("symbol", ""),
-            "doc": f.metadata["doc"],
+            "doc": f"{f.metadata['doc']} {f.metadata['low']:g} to {f.metadata['high']:g}: {f.metadata['bounds']}.",
             "low": f.metadata["low"],
             "high": f.metadata["high"],
             "log": bool(f.metadata.get("log")),
