@@ -10,6 +10,7 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 
 from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.beside import beside_paper
+from labkit.experiment.board_rm import BoardRM, rm_for_board
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
 from labkit.experiment.inspected import explain_samples, inspect_run, text_judge
 from labkit.experiment.lab import Experiment
@@ -28,6 +29,7 @@ from labkit.experiment.together import start_together
 
 __all__ = [
     "Amounts",
+    "BoardRM",
     "Evaluation",
     "Experiment",
     "FolderSource",
@@ -48,6 +50,7 @@ __all__ = [
     "replay_job",
     "replay_of",
     "retrain_on_labels",
+    "rm_for_board",
     "sample_now",
     "screened",
     "simulated_labelers",
