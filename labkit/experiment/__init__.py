@@ -11,6 +11,7 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.beside import beside_paper
 from labkit.experiment.board_rm import BoardRM, rm_for_board
+from labkit.experiment.by_people import blind_cards, people_path, with_people
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
 from labkit.experiment.inspected import explain_samples, inspect_run, text_judge
 from labkit.experiment.lab import Experiment
@@ -39,6 +40,7 @@ __all__ = [
     "answers",
     "ask",
     "beside_paper",
+    "blind_cards",
     "evaluate",
     "evaluate_now",
     "explain_samples",
@@ -46,6 +48,7 @@ __all__ = [
     "inspect_run",
     "judge_rankings",
     "load_evaluation",
+    "people_path",
     "ranking_rows",
     "replay_job",
     "replay_of",
@@ -57,5 +60,6 @@ __all__ = [
     "start_together",
     "tasks_by_hand",
     "text_judge",
+    "with_people",
     "worst_disagreements",
 ]
