@@ -11,7 +11,7 @@ import { moveBar, rankField, rateGrid, rateHint } from "./ranking_cards.mjs";
 import { cardCommands, commands, looking } from "./ranking_commands.mjs";
 import { startDrag } from "./ranking_drag.mjs";
 import { foot, header, partTabs, promptPane, reasonPanel } from "./ranking_frame.mjs";
-import { echo, finished, help, history, jobs } from "./ranking_reports.mjs";
+import { echo, finished, help, history, jobs, notice } from "./ranking_reports.mjs";
 import { mentionProgress, mentionWarnings, nextCard, spokenLog } from "./ranking_spoken.mjs";
 import { markScrolling, recall, remember } from "./redraw.mjs";
 
@@ -303,7 +303,7 @@ class Board {
     const open = this.letters.length > 0;
     const fill = (name, ...nodes) => this.parts[name].replaceChildren(...nodes.filter(Boolean));
     fill("head", header(this));
-    fill("echo", echo(this));
+    fill("echo", echo(this), notice(this));
     if (prompt) fill("prompt", open ? promptPane(this) : null);
     fill("bar", ...(open ? this.bar() : []));
     fill("main", !open ? finished(this) : this.part === "rate" ? rateGrid(this) : rankField(this));

@@ -7,7 +7,8 @@
 One prompt and its K = 2..9 completions are on the screen. As in the paper (Fig. 12) each completion is first rated by
 itself, overall quality 1-7 and the flags of Table 3, then all are ranked, ties allowed; `rate=False` or `rank=False`
 switches a part off. The board is a view on a `LabelSession`: it opens no file and knows no model. What comes from the
-page is checked here once more before the session sees it; which model wrote what reaches the page only after a submit.
+page is checked here once more before the session sees it; which model wrote what reaches the page only after a submit,
+and with `blind=True` not even then: who has seen one model's answers by name is no longer a blind judge of the next ones.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = ["RankingBoard"]
 MAX_CARDS = 9  # one digit each, as many as the paper shows
 MAX_HISTORY = 50  # decided cards that the page lists; the log has them all
 Reveal = Callable[[Ranking], Mapping[str, Any]]
+Remark = Callable[[Ranking], str]
 Action = Callable[[Callable[[str], None]], Any]
 
 
@@ -45,6 +47,8 @@ class RankingBoard(anywidget.AnyWidget):
     actions: buttons under the board. Each callable runs in a thread of its own, gets `report(text)` for progress lines,
         and may return a closing sentence: {"Train the RM on these": lambda report: ...}.
     reveal: ranking -> short text by completion id, shown in the echo after the submit (say, the RM's scores).
+    remark: ranking -> a sentence on the whole card, shown there as well (say, how the RM orders it).
+    blind: True: which model wrote what is never told, for an evaluation by people.
     """
 
     _esm = esm("ranking")
@@ -62,14 +66,17 @@ class RankingBoard(anywidget.AnyWidget):
         rank: bool = True,
         actions: Mapping[str, Action] | None = None,
         reveal: Reveal | None = None,
+        remark: Remark | None = None,
+        blind: bool = False,
         **kwargs: Any,
     ) -> None:
         unknown = sorted(set(kwargs) - set(self.trait_names()))
         if unknown:
-            known = "on_submit, rate, rank, actions, reveal, layout"
+            known = "on_submit, rate, rank, actions, reveal, remark, blind, layout"
             raise TypeError(f"RankingBoard has no argument {unknown[0]!r}; it takes a session and {known}.")
         _check(session, rate, rank)
-        self.session, self.on_submit, self.reveal = session, on_submit, reveal
+        self.session, self.on_submit, self.blind = session, on_submit, blind
+        self.reveal, self.remark = reveal, remark
         self.modes = [mode for mode, on in (("rate", rate), ("rank", rank)) if on]
         self._actions = dict(actions or {})
         self._lock = threading.RLock()
@@ -112,13 +119,13 @@ class RankingBoard(anywidget.AnyWidget):
         """Take nothing from the page by way of traits: what a labeler does comes as messages and is checked."""
 
     def _ipython_display_(self) -> None:
-        twin = [ranking_twin.figure(self.session)] if is_headless() and self.session.tasks else []
+        twin = [ranking_twin.figure(self.session, blind=self.blind)] if is_headless() and self.session.tasks else []
         for made in [*twin, self._repr_mimebundle_()]:
             show_bundle(made)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if is_headless():
-            return ranking_twin.bundle(self.session, self.modes)
+            return ranking_twin.bundle(self.session, self.modes, blind=self.blind)
         return super()._repr_mimebundle_(**kwargs)
 
     # -- from the page ---------------------------------------------------------------------------------------------
@@ -209,6 +216,7 @@ class RankingBoard(anywidget.AnyWidget):
             "flags": flag_chips(),
             "draft": draft_to_page(session.draft, task) if task else None,
             "warnings": [clean(w) for w in session.warnings()] if task else [],
+            "notice": clean(session.score_error) if task else "",
             "progress": _progress(session),
             "can_undo": session.can_undo,
             "can_redo": session.can_redo,
@@ -220,19 +228,28 @@ class RankingBoard(anywidget.AnyWidget):
         }
 
     def _echo(self, stored: Stored) -> dict[str, Any]:
-        """What was stored, with the models' names that were hidden until now."""
-        ranking, letters = stored.ranking, stored.task.labels
-        extra = (
-            self._call_back(lambda: dict(self.reveal(ranking)), "Stored, but reveal failed") if self.reveal else None
-        )
-        models = {c.id: c.model for c in ranking.completions}
+        """What was stored, with what was hidden until now: the models' names (unless blind), scores, a remark."""
+        ranking = stored.ranking
+        extra = self._told(self.reveal, ranking, "reveal") if self.reveal else {}
+        remark = self._told(self.remark, ranking, "remark") if self.remark else ""
+        return {
+            "text": clean(stored.echo),
+            "rows": self._rows(stored, extra or {}) if extra or not self.blind else [],
+            "warnings": [clean(w) for w in stored.warnings],
+            "remark": clean(str(remark or "")),
+        }
+
+    def _told(self, tell: Callable[[Ranking], Any], ranking: Ranking, name: str) -> Any:
+        return self._call_back(lambda: tell(ranking), f"Stored, but {name} failed")
+
+    def _rows(self, stored: Stored, extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One row per card of the echo, best first."""
+        ranks, models = stored.ranking.ranks, {c.id: c.model or "unknown" for c in stored.ranking.completions}
         rows = [
-            {"label": letter, "rank": ranking.ranks.get(i), "model": clean(models[i] or "unknown"),
-             "extra": clean(str((extra or {}).get(i, "")))}
-            for i, letter in letters.items()
-        ]  # fmt: skip
-        rows.sort(key=lambda row: (row["rank"] or MAX_CARDS + 1, row["label"]))
-        return {"text": clean(stored.echo), "rows": rows, "warnings": [clean(w) for w in stored.warnings]}
+            {"label": letter, "rank": ranks.get(i), "model": "" if self.blind else clean(models[i]), "extra": clean(str(extra.get(i, "")))}
+            for i, letter in stored.task.labels.items()
+        ]
+        return sorted(rows, key=lambda row: (row["rank"] or MAX_CARDS + 1, row["label"]))
 
     # -- actions ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ export function echo(board) {
       {},
       h("span", { class: "rb-letter rb-letter-small" }, row.label),
       h("span", {}, row.rank === null ? "unranked" : `rank ${row.rank}`),
-      h("code", {}, row.model),
+      row.model ? h("code", {}, row.model) : null,
       row.extra ? h("span", { class: "rb-small" }, row.extra) : null,
     ),
   );
@@ -27,9 +27,16 @@ export function echo(board) {
       h("span", { class: "rb-tick", "aria-hidden": "true" }, "✓"),
       h("span", {}, stored.text),
     ),
-    rows.length ? h("ul", { class: "rb-reveal", "aria-label": "Models behind the last card" }, rows) : null,
+    rows.length ? h("ul", { class: "rb-reveal", "aria-label": "What was hidden on the last card" }, rows) : null,
+    stored.remark ? h("div", { class: "rb-remark" }, stored.remark) : null,
     warnings(stored.warnings, "stored", 0),
   );
+}
+
+/** Why the card that is up was not chosen as it should have been. */
+export function notice(board) {
+  const text = board.view.notice;
+  return text ? h("div", { class: "rb-info rb-notice", role: "note" }, text) : null;
 }
 
 /** Decided cards, each one click from being looked at again. */

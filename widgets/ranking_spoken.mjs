@@ -21,7 +21,7 @@ export function nextCard(board) {
   const next = board.letters.length
     ? `Next card: ${board.letters.length} responses. Prompt: ${excerpt(board.card.prompt, LONGEST)}`
     : "All cards are decided.";
-  return [echo?.text, contradictions(echo?.warnings ?? []), message, next].filter(Boolean).join(" ");
+  return [echo?.text, echo?.remark, contradictions(echo?.warnings ?? []), message, board.view.notice, next].filter(Boolean).join(" ");
 }
 
 function contradictions(sentences) {

@@ -26,23 +26,27 @@ def closing(session: LabelSession) -> list[str]:
     return sentences
 
 
-def figure(session: LabelSession) -> dict[str, Any]:
-    """Mime bundle of a figure: who wins, once something was ranked; before that how long the answers on the cards are."""
-    if any(ranking.pairs() for ranking in session.rankings):
+def figure(session: LabelSession, *, blind: bool = False) -> dict[str, Any]:
+    """Mime bundle of a figure: who wins, once something was ranked; before that, or blind, how long the answers are."""
+    if not blind and any(ranking.pairs() for ranking in session.rankings):
         return figures.bundle(figures.pairs_won(session.rankings, title=f"Who wins, says {session.labeler}"))
     return figures.bundle(figures.card_lengths([[c.text for c in task.completions] for task in session.tasks]))
 
 
-def bundle(session: LabelSession, modes: Sequence[str]) -> dict[str, str]:
-    """Mime bundle of the twin: progress, and the first cards with texts and what was stored, as HTML and text."""
+def bundle(session: LabelSession, modes: Sequence[str], *, blind: bool = False) -> dict[str, str]:
+    """Mime bundle of the twin: progress, and the first cards with texts and what was stored, as HTML and text.
+
+    blind: the models stay hidden after the ranking as well.
+    """
     title = f"Ranking board of labeler {session.labeler} (static: nobody can rank here)"
     lines = [session.progress().sentence]
     if session.rankings:
         lines = closing(session)
+    lines += [session.score_error] if session.score_error else []
     shown = [task for task in session.tasks if task.id in session.state.submitted][:MAX_TASKS]
     shown = shown or list(session.tasks[:1])
     header = _header(modes)
-    tables = [(visible(task.prompt.text.strip()), list(_rows(session, task, modes))) for task in shown]
+    tables = [(visible(task.prompt.text.strip()), list(_rows(session, task, modes, blind))) for task in shown]
     if len(shown) < len(session.tasks):
         lines.append(f"{'One of them is' if len(shown) == 1 else f'{len(shown)} of them are'} shown below.")
     body = f"<p><b>{escape(title)}</b></p>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
@@ -63,8 +67,8 @@ def _header(modes: Sequence[str]) -> list[str]:
     ]
 
 
-def _rows(session: LabelSession, task: Task, modes: Sequence[str]) -> Iterator[list[Any]]:
-    """One row per response, in rank order once ranked; models stay hidden until then."""
+def _rows(session: LabelSession, task: Task, modes: Sequence[str], blind: bool) -> Iterator[list[Any]]:
+    """One row per response, in rank order once ranked; models stay hidden until then, or for good."""
     ranking = session.state.submitted.get(task.id)
     ranks = ranking.ranks if ranking else {}
     models = {c.id: c.model or "unknown" for c in task.completions}
@@ -75,4 +79,10 @@ def _rows(session: LabelSession, task: Task, modes: Sequence[str]) -> Iterator[l
             row.append(ranks.get(card.id, "-"))
         if "rate" in modes:
             row += [rating.likert or "-", ", ".join(rating.flags) or "-"]
-        yield [*row, visible(card.text) if card.text.strip() else EMPTY, visible(models[card.id]) if ranking else "hidden until ranked"]
+        yield [*row, visible(card.text) if card.text.strip() else EMPTY, _model(models[card.id], ranking is not None, blind)]
+
+
+def _model(name: str, ranked: bool, blind: bool) -> str:
+    if blind:
+        return "hidden"
+    return visible(name) if ranked else "hidden until ranked"

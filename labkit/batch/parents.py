@@ -19,7 +19,8 @@ from labkit.runs import Run, StageFolder
 __all__ = ["bring", "bring_parents", "changed_since"]
 
 NOTE = ".brought.json"  # in a point's folder: what it was brought, and in which state
-_NOT_BROUGHT = {"notebooks", "report", "rounds"}
+#: Records and reports of the base, rounds that went on from it, and what people said of its own answers.
+_NOT_BROUGHT = {"notebooks", "report", "rounds", "labels-evaluation"}
 #: Stages by the notebook that makes them: a base whose own notebooks made them otherwise (the tour) says nothing of it.
 MADE_BY = {"05_ppo_ptx": ("ppo", "ppo_ptx"), "06_evaluate": ("evaluate",)}
 

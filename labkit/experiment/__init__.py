@@ -10,6 +10,8 @@ The notebooks, the demo and the findings all go through here, so that a stage me
 
 from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.beside import beside_paper
+from labkit.experiment.board_rm import BoardRM, rm_for_board
+from labkit.experiment.by_people import blind_cards, people_path, with_people
 from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
 from labkit.experiment.inspected import explain_samples, inspect_run, text_judge
 from labkit.experiment.lab import Experiment
@@ -28,6 +30,7 @@ from labkit.experiment.together import start_together
 
 __all__ = [
     "Amounts",
+    "BoardRM",
     "Evaluation",
     "Experiment",
     "FolderSource",
@@ -37,6 +40,7 @@ __all__ = [
     "answers",
     "ask",
     "beside_paper",
+    "blind_cards",
     "evaluate",
     "evaluate_now",
     "explain_samples",
@@ -44,15 +48,18 @@ __all__ = [
     "inspect_run",
     "judge_rankings",
     "load_evaluation",
+    "people_path",
     "ranking_rows",
     "replay_job",
     "replay_of",
     "retrain_on_labels",
+    "rm_for_board",
     "sample_now",
     "screened",
     "simulated_labelers",
     "start_together",
     "tasks_by_hand",
     "text_judge",
+    "with_people",
     "worst_disagreements",
 ]

@@ -1,7 +1,8 @@
 """Judge the models of a run as the paper does: preference over SFT, Likert, metadata flags, benchmarks; on held-out customers' prompts.
 
-Judges are the simulated labelers, those whose data trained the models and those held out, and the gold utility. With
-prompts of your own nobody knows the truth: the reward model judges alone, and what only the world knows is left out.
+Judges are the simulated labelers, those whose data trained the models and those held out, the gold utility and the
+reward model. With prompts of your own nobody knows the truth: the reward model judges alone, and what only the world
+knows is left out. Either way people may judge as well (`labkit.experiment.by_people`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from labkit.disk import write_json, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, Preference, compare, compare_by_score
-from labkit.evaluation.winrate import Judgment, judgments_of
+from labkit.evaluation.winrate import Judgment, WinRate, judgments_of
+from labkit.experiment.by_people import PEOPLE, join_people
 from labkit.experiment.look import JudgedRankings, answers
+from labkit.labels.intervals import FEW
 from labkit.models import encode_prompt, load_reward_model, score
 from labkit.reward.data import response_ids
 from labkit.runs import Run, StageFolder
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluate", "load_evaluation"]
 
-GROUPS = ("held-out labelers", "training labelers", "gold judge")  # in the world; else REWARD_MODEL alone
+GROUPS = ("held-out labelers", "training labelers", "gold judge")  # in the world; the reward model follows, if there is one
+Rates = Mapping[tuple[str, str], WinRate]  # (model, group of judges) -> over the baseline
 SHOWN_FLAGS = ("fails_instruction", "hallucination", "inappropriate")
 
 
@@ -42,6 +46,7 @@ class Evaluation:
     benchmarks: list[dict[str, Any]] = field(
         default_factory=list
     )  # model, benchmark, value, stderr, n, higher_is_better
+    people: dict[str, Any] = field(default_factory=dict)  # labelers, prompts, rankings, outdated, quality; empty without labels
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -76,7 +81,7 @@ class Evaluation:
                 if known
                 else {"RM score": round(q["score"], 3), "tokens": round(q["length"], 1)}
             )
-            for group in self.groups[:2]:
+            for group in [*self.groups[:2], *(g for g in self.groups[2:] if g == PEOPLE)]:
                 rate = self.rate(q["model"], group)
                 row[f"preferred to {self.baseline}, {group}"] = "" if rate is None else f"{100 * rate:.0f} %"
             for flag in SHOWN_FLAGS if known else ():
@@ -107,6 +112,24 @@ class Evaluation:
         """One benchmark of one model."""
         return next((b["value"] for b in self.benchmarks if b["model"] == model and b["benchmark"] == name), None)
 
+    @property
+    def people_sentence(self) -> str:
+        """How many people judged how many prompts, and what of it does not count any more."""
+        if not self.people:
+            return "Nobody has judged these answers blind yet: 0 rankings by people."
+        people = self.people
+        who = f"{people['labelers']} {'person has' if people['labelers'] == 1 else 'people have'} judged these answers blind"
+        told = [f"{who}: {people['rankings']} rankings on {people['prompts']} test prompts."]
+        if people["outdated"]:
+            told.append(f"{people['outdated']} more are of answers that the models do not give any more, and do not count.")
+        told += [f"Fewer than {FEW}: too few to say."] if people["prompts"] < FEW else []
+        return " ".join(told)
+
+    @property
+    def people_likert(self) -> dict[str, list[int]]:
+        """Overall quality as people rated it, by model; only models that anybody rated."""
+        return {q["model"]: q["likert_scores"] for q in self.people.get("quality", ()) if q["likert_scores"]}
+
     def summary(self, judged: JudgedRankings | None = None) -> dict[str, Any]:
         """The numbers that a run is known by, for its record and for comparisons of runs."""
         found: dict[str, Any] = {}
@@ -120,6 +143,9 @@ class Evaluation:
         for r in self.preferences:
             if r["group"] == self.groups[0]:
                 found[f"{r['model']} preferred to {self.baseline}"] = round(r["rate"], 4)
+        for r in self.preferences:
+            if r["group"] == PEOPLE:
+                found[f"{r['model']} preferred to {self.baseline} by people"] = round(r["rate"], 4)
         for b in self.benchmarks:
             if b["benchmark"] == "lm_loss":
                 found[f"{b['model']} LM loss"] = round(b["value"], 4)
@@ -165,25 +191,42 @@ def _evaluate(
     in_world = all(p.meaning is not None for p in prompts)
     drawn = {m: answers(lab, m, prompts) for m in models}
     write_jsonl(folder.path / "samples.jsonl", (c.to_json() for m in models for c in drawn[m]))
-    if in_world:
-        judged = compare(prompts, drawn, baseline=baseline, seed=lab.seed)
-        quality = [_quality(lab, prompts, m, drawn[m], judged) for m in models]
-    else:
-        scores = _scores(lab, prompts, drawn)
-        judged = compare_by_score(prompts, drawn, scores, baseline=baseline)
-        quality = [_scored_quality(m, drawn[m], scores[m]) for m in models]
+    judged, rates, quality = (_by_all if in_world else _by_reward_model)(lab, prompts, drawn, baseline)
     write_jsonl(folder.path / "rankings.jsonl", (r.to_json() for r in judged.rankings))
     write_jsonl(folder.path / "judgments.jsonl", (_row(j) for j in judgments_of(judged.rankings)))
-    groups = GROUPS if in_world else (REWARD_MODEL,)
+    groups = [g for g in (*GROUPS, REWARD_MODEL) if any(group == g for _, group in rates)]
     result = Evaluation(
         baseline=baseline,
         models=models,
-        preferences=[_rate(m, group, judged) for group in groups for m in models if m != baseline],
+        preferences=[_rate(m, group, rates) for group in groups for m in models if m != baseline],
         quality=quality,
         benchmarks=_benchmarks(lab, models) if benchmarks and in_world else [],
     )
+    texts = {m: {c.prompt_id: c.text for c in own} for m, own in drawn.items()}
+    result = join_people(lab.run, result, {p.id: p.text for p in prompts}, texts)
     write_json(folder.path / "results.json", result.to_json())
     return result
+
+
+def _by_all(
+    lab: Experiment, prompts: list[Prompt], drawn: Mapping[str, Sequence[Completion]], baseline: str
+) -> tuple[Preference, Rates, list[dict[str, Any]]]:
+    """The world's judges, and the reward model beside them where the run has one."""
+    judged = compare(prompts, drawn, baseline=baseline, seed=lab.seed)
+    quality = [_quality(lab, prompts, m, own, judged) for m, own in drawn.items()]
+    if not lab.run.stage("reward").model.is_dir():
+        return judged, judged.win_rates, quality
+    by_model = compare_by_score(prompts, drawn, _scores(lab, prompts, drawn), baseline=baseline)
+    return judged, {**judged.win_rates, **by_model.win_rates}, quality
+
+
+def _by_reward_model(
+    lab: Experiment, prompts: list[Prompt], drawn: Mapping[str, Sequence[Completion]], baseline: str
+) -> tuple[Preference, Rates, list[dict[str, Any]]]:
+    """The one judge of prompts whose truth nobody knows."""
+    scores = _scores(lab, prompts, drawn)
+    judged = compare_by_score(prompts, drawn, scores, baseline=baseline)
+    return judged, judged.win_rates, [_scored_quality(m, own, scores[m]) for m, own in drawn.items()]
 
 
 def load_evaluation(run: Run, stage: str = "evaluate") -> Evaluation:
@@ -194,8 +237,8 @@ def load_evaluation(run: Run, stage: str = "evaluate") -> Evaluation:
     return Evaluation(**json.loads(file.read_text(encoding="utf-8")))
 
 
-def _rate(model: str, group: str, judged: Preference) -> dict[str, Any]:
-    w = judged.win_rates[model, group]
+def _rate(model: str, group: str, rates: Rates) -> dict[str, Any]:
+    w = rates[model, group]
     return {"model": model, "group": group, "rate": w.rate, "se": w.se, "low": w.low, "high": w.high, "count": w.n}
 
 

@@ -26,14 +26,14 @@ STAGES = ("ppo", "ppo_ptx")
 TRAINED_BY = ("kl_coef", "gae_lambda", "temperature")  # the knobs that the token view's numbers depend on
 
 
-def inspect_run(lab: Experiment, *, prompts: int = 24) -> dict[str, Any]:
+def inspect_run(lab: Experiment, *, prompts: int = 24, best_of: int = 8) -> dict[str, Any]:
     """Arguments for `RewardInspector`: rows of what the run's models answer, a scorer, a token view, held-out rankings.
 
-    rows: answers to validation prompts by base, SFT, best-of-8 and, where trained, PPO and PPO-ptx, each prompt's together.
+    rows: answers to validation prompts by base, SFT, SFT's best of `best_of` and, where trained, PPO and PPO-ptx, each prompt's together.
     """
     judge = load_reward_model(lab.run.stage("reward").model)
     trained = [s for s in STAGES if lab.run.stage(s).model.is_dir()]
-    shown, models = lab.prompts("valid")[:prompts], ["base", "sft", "best-of-8", *trained]
+    shown, models = lab.prompts("valid")[:prompts], ["base", "sft", f"best-of-{best_of}", *trained]
     drawn = {model: answers(lab, model, shown) for model in models}
     rows = [row for model in models for row in _rows(lab, judge, model, shown, drawn[model])]
     rows.sort(key=lambda row: [p.id for p in shown].index(row["prompt_id"]))  # stable: models keep their order

@@ -111,7 +111,7 @@ def win_rates(
     for place, group in enumerate(groups):
         own = {str(r["name"]): r for r in rows if str(r.get("group", "")) == group}
         shown = [n for n in names if n in own]
-        shift = (place - (len(groups) - 1) / 2) * 0.22
+        shift = (place - (len(groups) - 1) / 2) * min(0.22, 0.8 / len(groups))
         rate = [float(own[n]["rate"]) for n in shown]
         fig.add_scatter(
             x=rate,
@@ -122,7 +122,7 @@ def win_rates(
             marker={
                 "size": 10,
                 "color": colour(place),
-                "symbol": ("circle", "diamond", "square", "triangle-up")[place % 4],
+                "symbol": ("circle", "diamond", "square", "triangle-up", "triangle-down")[place % 5],
             },
             line={"color": colour(place)},
             error_x={
@@ -150,7 +150,7 @@ def win_rates(
         template=template(),
         title=plain(title),
         width=720,
-        height=150 + 44 * len(names),
+        height=150 + max(44, 14 * len(groups)) * len(names),
         margin={"t": 78, "l": 150},
         xaxis={
             "title": {"text": "preferred to the baseline (ties count half)"},

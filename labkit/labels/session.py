@@ -58,7 +58,8 @@ class LabelSession:
     repeat_share: share of the tasks shown a second time, silently, for self-consistency.
     score: optional (prompt, completions) -> uncertainty; the next card is then the most uncertain open one, except for
         a `random_share` of picks at random, which keeps the sample honest. Without a score: the order of `tasks`.
-        Asked for every open card at each step (cache it); may be set later; a failure is told in `score_error`.
+        Asked for every open card at each step (cache it); may be set later; a failure is told in `score_error`, which
+        stands until the next choice.
     require: what a submit needs: "rank" (two completions ranked) and/or "rate" (each completion has a Likert rating).
     """
 
@@ -286,6 +287,7 @@ class LabelSession:
         return self._pick(open_tasks) if open_tasks else None
 
     def _pick(self, tasks: list[Task]) -> tuple[str, str]:
+        self.score_error = ""
         if self.score is None:
             return tasks[0].id, "order"
         lot = random.Random(derive_seed(self.seed, self.labeler, self.state.events, "next"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.browser.cards import card, press, start, stored
+from tests.browser.cards import MODELS, card, press, start, stored
 from tests.browser.lab import Lab
 
 
@@ -74,4 +74,19 @@ def test_hostile_texts_are_shown_and_run_nothing(lab: Lab, shots: Callable[[str]
     assert lab.page.evaluate("window.hacked") is None
     (ranking,) = stored(lab, "hostile")
     assert sorted(c["text"] for c in ranking["completions"]) == sorted(texts), "stored as sampled"
+    assert lab.complaints() == []
+
+
+def test_a_blind_board_names_no_model_and_tells_what_it_was_given_to_tell(lab: Lab) -> None:
+    board = start(lab, "blind", more=", rate=False, blind=True, remark=lambda ranking: 'The RM turns 1 of 10 pairs.'")
+    lab.python("vars(session).update(score=lambda prompt, completions: 1 / 0, random_share=0)")
+    for n in range(5):
+        card(board, n).focus()
+        press(lab, str(n + 1))
+    press(lab, "Enter")
+    board.locator(".rb-echo").wait_for()
+    assert board.locator(".rb-remark").inner_text() == "The RM turns 1 of 10 pairs."
+    assert "could not be chosen by uncertainty (ZeroDivisionError" in board.locator(".rb-notice").inner_text()
+    assert board.locator(".rb-reveal").count() == 0
+    assert not [model for model in MODELS if model in board.inner_text()]
     assert lab.complaints() == []

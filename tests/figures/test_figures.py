@@ -262,3 +262,12 @@ def test_letters_and_marks_that_look_like_nothing_are_named() -> None:
     hidden = "\u034f\u3164\u180b\ufe00\U000e0101\u2800"
     assert visible(hidden) == "".join(f"⟨U+{ord(c):04X}⟩" for c in hidden)
     assert visible("\u2764\ufe0f é 日本語") == "\u2764\ufe0f é 日本語"
+
+
+def test_judges_of_one_model_never_stand_in_the_row_of_another():
+    for count in range(1, 9):
+        rows = [{"name": n, "rate": 0.5, "low": 0.4, "high": 0.6, "group": f"group {g}"} for n in "ab" for g in range(count)]
+        fig = figures.win_rates(rows)
+        places = [[trace.y[row] for trace in fig.data] for row in (0, 1)]
+        assert max(places[0]) < 0.5 < min(places[1]) and len(set(places[0])) == count
+        assert len({(t.marker.color, t.marker.symbol) for t in fig.data}) == count

@@ -117,6 +117,13 @@ def test_each_executed_notebook_reads_well(pipeline, name):
     check_reads_well(pipeline[0], name)
 
 
+def test_where_a_person_may_rank_or_judge_the_twin_stands_and_says_that_nobody_did(pipeline):
+    shown = {name: json.dumps(outputs(pipeline[0].path / "notebooks" / f"{name}.ipynb")) for name in ("03_rank", "06_evaluate")}
+    assert all("Ranking board of labeler me (static: nobody can rank here)" in text for text in shown.values())
+    assert "no finished reward model yet: the cards come in their order" in shown["03_rank"]
+    assert "Nobody has judged these answers blind yet: 0 rankings by people." in shown["06_evaluate"]
+
+
 def test_a_second_run_has_nothing_to_do(pipeline, root):
     again = carry_out(command("labkit run mine"), root, *SMALL, "--dry-run")
     assert again.returncode == 0, again.stderr[-2000:]
