@@ -182,8 +182,8 @@ def test_a_replay_on_something_else_is_refused_with_what_differs(lab, tmp_path):
     settings, parents = (lab.run.stage("ppo_ptx").manifest[k] for k in ("settings", "parents"))
     with pytest.raises(RunError, match="the seed was 7, here it is 0"):
         replay_job(lab, recorded_with(seed=7))
-    with pytest.raises(RunError, match="the setting batch was 32, here it is 16"):
-        replay_job(lab, recorded_with(settings={**settings, "batch": 32}))
+    with pytest.raises(RunError, match="the setting old_name was 32, here it is None"):
+        replay_job(lab, recorded_with(settings={**settings, "old_name": 32}))
     with pytest.raises(RunError, match="the content of reward was abc"):
         replay_job(lab, recorded_with(parents={**parents, "reward": "abc"}))
 
