@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,11 +89,10 @@ def replay_run(old: Run, lab: Experiment, *, say: Callable[[str], None] = print)
 
 def compare_stages(recorded: StageFolder, made: StageFolder) -> Replayed:
     """Two records of one stage: every number of every step (but seconds), every knob, and the hash of what was saved."""
-    was, now = recorded.steps(), made.steps()
+    now, found = made.steps(), _first_difference(recorded.steps(), made.steps())
     weights = EQUAL if all(_hash(made.path / p.name) == _hash(p) for p in _saved(recorded)) else DIFFERENT
-    found = _first_difference(was, now)
-    row = Replayed(recorded.path.name, len(now), DIFFERENT if found else EQUAL, weights, found)
-    return row if row.same else Replayed(**{**asdict(row), "note": f"{found} {_circumstances(recorded, made)}".strip()})
+    row = Replayed(recorded.path.name, len(now), DIFFERENT if found else EQUAL, weights)
+    return row if row.same else replace(row, note=f"{found} {_circumstances(recorded, made)}".strip())
 
 
 # -- the parts --------------------------------------------------------------------------------------------------------
@@ -150,7 +149,7 @@ def _stage(old: Run, lab: Experiment, name: str) -> Replayed:
     if row.same or "@" not in name or kind_of(recorded.path) != "reward":
         return row
     forked = "A branch of a reward model goes on from one that was centred where it branched off, which moves last digits."
-    return Replayed(**{**asdict(row), "note": f"{row.note} {forked}"})
+    return replace(row, note=f"{row.note} {forked}")
 
 
 def redrawn(old: Run, lab: Experiment) -> Replayed:
@@ -172,7 +171,7 @@ def _policies(old: Run, lab: Experiment) -> dict[str, PreTrainedModel] | None:
         for row in read_jsonl(old.path / "rankings" / "train.jsonl")
         for completion in row["completions"]
         if completion["model"].startswith("sft-")
-    }
+    } - {None}  # older records do not say
     home = lab.run.stage("sft")
     for folder in [home.model, *sorted((home.path / "epochs").glob("[0-9]*"))]:
         model = load_policy(folder)
@@ -262,7 +261,8 @@ def _told(step: Step) -> dict[str, str]:
 def _circumstances(recorded: StageFolder, made: StageFolder) -> str:
     """What else was another when the record was written: versions, machine, threads."""
     was, now = recorded.manifest, made.manifest
-    pairs = {name: (was["versions"].get(name), now["versions"].get(name)) for name in {**was["versions"], **now["versions"]}}
+    old, new = was.get("versions", {}), now["versions"]
+    pairs = {name: (old.get(name), new.get(name)) for name in {**old, **new}}
     pairs |= {name: (was.get(name), now.get(name)) for name in ("commit", "platform", "threads")}
     told = [f"{name} {a} then and {b} here" for name, (a, b) in pairs.items() if a != b]
     return f"Not the same: {'; '.join(told)}." if told else "Versions, platform and threads are the same."
