@@ -152,7 +152,7 @@ NOT_IN_PAPER: tuple[Gap, ...] = (
     Gap("sft", "weight_decay", "0, as plain Adam is named"),
     Gap("sft", "max_grad_norm", "1, as in GPT-3 (Brown et al. 2020, App. B)"),
     Gap("sft", "pretrain_tokens", "unused here: SFT itself has no pretraining mix"),
-    Gap("ppo_init", "dropout", "0.2, as in SFT"),
+    Gap("ppo_init", "dropout", "0, as in our SFT: a model this small underfits; the paper's 0.2 is stated for SFT alone"),
     Gap("ppo_init", "choose_by", "the last epoch: nothing is said of choosing between two"),
     Gap("ppo_init", "pretrain_tokens", "short pieces, about as long as a demonstration; the paper counts examples"),
     Gap("reward", "settle_head", "on: a random head bends the body out of shape (Kumar et al. 2022)"),

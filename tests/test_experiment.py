@@ -37,7 +37,7 @@ from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path
 from labkit.models import decode, encode_prompt, encode_response, load_policy, load_reward_model, score
-from labkit.runs import Run
+from labkit.runs import Run, StageFolder
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +150,7 @@ def papermill(notebook: Path, folder: Path, run: Run, **parameters: object) -> s
 
 @pytest.mark.kernel
 def test_a_steered_run_replays_headless_in_its_notebook_number_for_number(lab, repository, tmp_path):
-    job = lab.ppo_job(name="by-hand", steps=4)
+    job = lab.ppo_job(name="by-hand", steps=4, kl_coef=0.3)
     job.dial.turn(ptx_coef=2.0, why="from the start")
     stepped(job, 1)
     for turn, upto in (({"kl_coef": 0.6}, 2), ({"kl_coef": 5.0}, 3)):
@@ -166,9 +166,24 @@ def test_a_steered_run_replays_headless_in_its_notebook_number_for_number(lab, r
     again = Run("again", lab.run.path.parent)
     for part in ("prompts", "demonstrations", "rankings", "sft", "ppo_init", "reward"):
         bring(lab.run.path / part, again.path / part)
-    papermill(repository / "notebooks" / "05_ppo_ptx.ipynb", tmp_path, again, replay=lab.run.path / "by-hand")
+    executed = papermill(repository / "notebooks" / "05_ppo_ptx.ipynb", tmp_path, again, replay=lab.run.path / "by-hand")
+    for row in ("kl_coef.{,90}0.3.{,90}your choice", "steps.{,90}500.{,90}4.{,90}your choice"):  # of the record, not the parameters'
+        assert re.search(row, executed), row
     assert metrics(Experiment(again, scale="smoke"), "ppo_ptx") == metrics(lab, "by-hand")
     assert [s.knobs for s in again.stage("ppo_ptx").steps()] == [s.knobs for s in job.steps]
+
+
+@pytest.mark.kernel
+def test_without_pretraining_gradients_the_notebook_trains_plain_ppo_and_calls_it_so(lab, repository, tmp_path):
+    run = Run("plain", tmp_path / "runs")
+    for part in ("prompts", "demonstrations", "rankings", "sft", "ppo_init", "reward"):
+        bring(lab.run.path / part, run.path / part)
+    papermill(repository / "notebooks" / "05_ppo_ptx.ipynb", tmp_path, run, ptx_coef=0.0)
+    assert run.stage("ppo_ptx").status == "missing" and run.stage("ppo").status == "done"
+    assert {s.knobs["ptx_coef"] for s in run.stage("ppo").steps()} == {0.0}
+    assert StageFolder(run.path / "notebooks" / "05_ppo_ptx").manifest["stages"] == ["ppo"]
+    again, knobs = replay_job(Experiment(run, scale="smoke"), run.path / "ppo")
+    assert again.folder.path == run.path / "ppo" and knobs["ptx_coef"] == 0.0, "so is its replay"
 
 
 def test_a_replay_on_something_else_is_refused_with_what_differs(lab, tmp_path):
@@ -182,8 +197,8 @@ def test_a_replay_on_something_else_is_refused_with_what_differs(lab, tmp_path):
     settings, parents = (lab.run.stage("ppo_ptx").manifest[k] for k in ("settings", "parents"))
     with pytest.raises(RunError, match="the seed was 7, here it is 0"):
         replay_job(lab, recorded_with(seed=7))
-    with pytest.raises(RunError, match="the setting batch was 32, here it is 16"):
-        replay_job(lab, recorded_with(settings={**settings, "batch": 32}))
+    with pytest.raises(RunError, match="the setting old_name was 32, here it is None"):
+        replay_job(lab, recorded_with(settings={**settings, "old_name": 32}))
     with pytest.raises(RunError, match="the content of reward was abc"):
         replay_job(lab, recorded_with(parents={**parents, "reward": "abc"}))
 

@@ -1,4 +1,4 @@
-"""Commands that make runs: execute notebooks, sweep, report."""
+"""Commands that make runs: execute notebooks, sweep, report, make a recorded run again."""
 
 from __future__ import annotations
 
@@ -115,3 +115,24 @@ def report(
     from labkit.runs import Run
 
     print(write_sheet(Run(name, root)) if sheet else write_report(Run(name, root)))
+
+
+@app.command()
+def replay(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Name of the recorded run: runs/OLD; it is only read.")],
+    run: Annotated[str, typer.Option("--run", help="Name of the new run: runs/RUN, not there yet.")],
+    root: Root = Path("runs"),
+) -> None:
+    """Make a recorded run again from its labels, settings and ledgers, and say of each part whether it is the same."""
+    from tabulate import tabulate
+
+    from labkit.experiment.replayed import facts_of, replay_run
+    from labkit.findings.scales import lab_at
+    from labkit.runs import Run
+
+    recorded = Run(old, root)
+    rows = replay_run(recorded, lab_at(Run(run, root), **facts_of(recorded)), say=say)
+    columns = ("part", "steps", "numbers", "weights")
+    print("\n" + tabulate([[getattr(row, name) for name in columns] for row in rows], columns, missingval=""))
+    fail_unless_done([f"{row.part}: {row.note or 'other weights than recorded'}" for row in rows if not row.same])
+    print(f"\n{root / run} is {root / old} again, number for number.")

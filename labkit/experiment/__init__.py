@@ -24,6 +24,7 @@ from labkit.experiment.live import (
 )
 from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, screened, worst_disagreements
 from labkit.experiment.prompted import hold_contest
+from labkit.experiment.replayed import replay_run
 from labkit.experiment.replays import replay_job, replay_of
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.experiment.together import start_together
@@ -52,6 +53,7 @@ __all__ = [
     "ranking_rows",
     "replay_job",
     "replay_of",
+    "replay_run",
     "retrain_on_labels",
     "rm_for_board",
     "sample_now",

@@ -1,68 +1,130 @@
-"""A recorded PPO run once more: its ledger as a schedule, and a job that is refused where the numbers could not be the same."""
+"""A recorded stage once more: its settings and its ledger from the record, ended where that ended; refused where the numbers could not be the same."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunError
 from labkit.jobs import Job
-from labkit.knobs import PPOKnobs, Schedule, replay
+from labkit.knobs import Knobs, PPOKnobs, RewardKnobs, Schedule, SFTKnobs, replay
 from labkit.runs import StageFolder
+from labkit.types import Step
 
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
 
-__all__ = ["replay_job", "replay_of"]
+__all__ = ["kind_of", "replay_job", "replay_of"]
 
-#: Settings of a run that no scale decides, so its replay takes them from its record.
-OPTIONS = ("gradient_checkpointing", "lora_rank", "lora_alpha", "lora_targets")
+#: What a recorded Step calls its stage -> the knobs of that stage. PPO and PPO-ptx are one kind.
+KNOBS: dict[str, type[Knobs]] = {"sft": SFTKnobs, "ppo_init": SFTKnobs, "reward": RewardKnobs, "ppo": PPOKnobs}
+
+
+def kind_of(folder: str | Path) -> str:
+    """sft, ppo_init, reward or ppo: what a recorded stage is, whatever its folder is called."""
+    stage = _stage_at(folder)
+    return _kind(stage, stage.steps())
 
 
 def replay_of(folder: str | Path) -> tuple[Schedule, dict[str, float]]:
-    """The schedule that re-applies an earlier run's ledger, and the knobs that run started from."""
+    """The schedule that re-applies an earlier stage's ledger, and the knobs that stage started from."""
     stage = _stage_at(folder)
-    knobs = stage.manifest["settings"].get("knobs")
-    if not knobs:
-        raise RunError(
-            f"{stage.path} does not say which knobs it started from, so it cannot be replayed; choose a PPO stage of a run."
-        )
-    return replay(stage.ledger(), PPOKnobs(**knobs)), knobs
+    return _schedule(stage, _kind(stage, stage.steps()))
 
 
-def replay_job(lab: Experiment, folder: str | Path, *, name: str = "") -> tuple[Job, dict[str, float]]:
-    """A PPO job that re-applies an earlier run's ledger from its start to its last recorded step; and its first knobs.
+def replay_job(lab: Experiment, folder: str | Path, *, name: str = "", only: str = "") -> tuple[Job, dict[str, float]]:
+    """A job that re-applies an earlier stage's ledger from its start to its last recorded step; and its first knobs.
 
-    Raises RunError where seed, settings, prompts or models are not those of the recorded run: the same ledger on
+    Settings and the number of threads are those of the record. A stage that was stopped is stopped after the same step,
+    so that its model is the same; one that came to its end comes to it again. name: the folder to write, by default that
+    of the stage's kind. only: refuse stages of another kind (sft, ppo_init, reward, ppo).
+    Raises RunError where the seed, the prompts or the models here are not those of the recorded run: the same ledger on
     something else is another experiment, and its numbers would differ without saying so.
     """
     stage = _stage_at(folder)
-    schedule, knobs = replay_of(folder)
     steps = stage.steps()
-    if not steps:
-        raise RunError(f"{stage.path} has no recorded step to replay; choose a run that trained.")
-    asked = {k: v for k, v in stage.manifest["settings"].items() if k in OPTIONS}
-    job = lab.ppo_job(name=name, schedule=schedule, steps=steps[-1].number, **asked, **knobs)
+    kind = _kind(stage, steps)
+    if only and kind != only:
+        raise RunError(f"{stage.path} holds a stage of {kind}, not of {only}; choose a stage of {only}.")
+    schedule, knobs = _schedule(stage, kind)
+    job = _job(lab, kind, name, schedule, stage.manifest["settings"], knobs)
     found = next(_differences(stage.manifest, job), None)
     if found:
         what, was, now = found
         raise RunError(
             f"{stage.path} cannot be replayed in {lab.run.path}: {what} was {was}, here it is {now}. "
-            "Use the same scale and seed, and the same prompts, ppo_init and reward as the recorded run."
+            f"Use the same scale and seed, and the same {' and '.join(job.parents)} as the recorded run."
         )
-    job.threads = stage.manifest.get("threads")  # their number shows in the last digits
+    job.threads = _threads(stage)  # their number shows in the last digits
+    if stage.status != "done":
+        _stop_after(job, steps[-1].number)
     return job, knobs
 
 
+def _kind(stage: StageFolder, steps: list[Step]) -> str:
+    _ = stage.manifest  # a folder that holds no stage says so
+    if not steps:
+        raise RunError(f"{stage.path} has no recorded step to replay; choose a stage that trained.")
+    if steps[0].stage not in KNOBS:
+        raise RunError(
+            f"{stage.path} holds a stage of {steps[0].stage}, which cannot be replayed; those that can are {', '.join(KNOBS)}."
+        )
+    return steps[0].stage
+
+
+def _schedule(stage: StageFolder, kind: str) -> tuple[Schedule, dict[str, float]]:
+    knobs = stage.manifest["settings"].get("knobs")
+    if not knobs:
+        raise RunError(
+            f"{stage.path} does not say which knobs it started from, so it cannot be replayed; choose another stage."
+        )
+    return replay(stage.ledger(), KNOBS[kind]().turned(**knobs)), knobs
+
+
+def _job(
+    lab: Experiment, kind: str, name: str, schedule: Schedule, recorded: Mapping[str, Any], knobs: Mapping[str, float]
+) -> Job:
+    """The stage's job with the recorded settings, as far as this version knows them."""
+    known = getattr(lab.preset, kind).__dataclass_fields__
+    settings = {k: v for k, v in recorded.items() if k in known}
+    if kind == "ppo":
+        return lab.ppo_job(ptx=knobs["ptx_coef"] > 0, name=name, schedule=schedule, **settings, **knobs)
+    if kind == "reward":
+        return lab.reward_job(name=name or "reward", schedule=schedule, **settings)
+    settings.pop("seed", None)  # it is the run's own, and compared afterwards
+    return lab.sft_job(init=kind == "ppo_init", name=name, schedule=schedule, **settings)
+
+
+def _threads(stage: StageFolder) -> int | None:
+    """The record's number of threads; that of a stage which went on as a branch stands in the branch's record."""
+    branch = StageFolder(stage.path.with_name(stage.manifest.get("branched_into", stage.path.name)))
+    return (branch if branch.status != "missing" else stage).manifest.get("threads")
+
+
+def _stop_after(job: Job, last: int) -> None:
+    """Let the job be stopped as by hand after step `last`: what follows the loop's own end is not done then."""
+    make = job.make_loop
+
+    def steps(knobs: Schedule) -> Iterator[Step]:
+        with closing(make(knobs)) as found:
+            for step in found:
+                if step.number >= last:
+                    job.stop()  # before the Step is handed over, so that no other is asked for
+                yield step
+
+    job.make_loop, job.total = steps, last
+
+
 def _differences(recorded: Mapping[str, Any], job: Job) -> Iterator[tuple[str, Any, Any]]:
-    """(what, recorded, here) for all that decides the numbers. The number of steps does not: each is drawn by its own address."""
+    """(what, recorded, here) for all that decides the numbers."""
     if recorded["seed"] != job.seed:
         yield "the seed", recorded["seed"], job.seed
     here = json.loads(json.dumps(job.settings))
     for name, value in recorded["settings"].items():
-        if name not in ("knobs", "auto", "steps") and here.get(name) != value:
+        if name not in ("knobs", "auto") and here.get(name) != value:
             yield f"the setting {name}", value, here.get(name)
     for name, value in recorded["parents"].items():
         if name != "branch_of" and job.parents.get(name) != value:

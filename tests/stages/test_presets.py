@@ -41,6 +41,33 @@ def test_every_row_says_why_and_never_shows_our_value_as_the_papers(stage, scale
             assert row["paper"] == "not stated" and row["why"] != "our own", name
 
 
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_reason_that_names_the_value_names_the_one_shown(stage, scale):
+    for name, row in rows(stage, scale).items():
+        first = row["why"].split()[0].rstrip(",:;")
+        if row["paper"] == "not stated" and first.replace(".", "").replace("e-", "").isdigit():
+            assert float(first) == float(row["here"]), name
+
+
+@pytest.mark.parametrize("stage", ["sft", "ppo_init", "reward"])
+def test_limits_of_half_the_context_are_shown_in_tokens(stage):
+    for name in ("max_prompt_tokens", "max_response_tokens"):
+        assert rows(stage, context=256)[name]["here"] == "128" and rows(stage)[name]["here"] == "half the context"
+        assert rows(stage, context=256, changed={name: 40})[name]["here"] == "40"
+
+
+@pytest.mark.parametrize("changed", [{}, {"steps": 90}, {"ema_per": "iteration"}])
+def test_the_average_of_the_weights_is_explained_with_the_steps_at_hand(changed):
+    """The share of the init after every step of the average, moved one by one."""
+    here, share, moves = {**preset("tour").stage("ppo"), **changed}, 1.0, 0
+    for _ in range(here["steps"]):
+        for _ in range(here["batch"] // here["minibatch"] if here["ema_per"] == "minibatch" else 1):
+            share, moves = paper.PPO.ema_decay.value * share, moves + 1
+    why = rows("ppo", changed=changed)["ema_decay"]["why"]
+    assert f"all {moves} steps" in why and f"the init {share:.2f} of" in why and "= 10 steps" in why
+
+
 def test_defaults_of_settings_are_the_papers():
     from labkit.reward import RewardSettings
     from labkit.sft import SFTSettings, init_settings
