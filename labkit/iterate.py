@@ -59,7 +59,8 @@ def iterate(
     if lab.source.gold is None:
         raise DataError(
             f"{lab.data} has no labelers who could rank the newest policy's answers, nor a judge of the rounds: labkit "
-            "iterate needs the world. Rank the new answers by hand (03_rank), and train the reward model on them (04_reward)."
+            "iterate needs the world. Rank the new policy's answers by hand (new cards of 03_rank show them), then train the reward "
+            "model on them (04_reward) and the next policy (05_ppo_ptx)."
         )
     lab.ensure(POLICY, say=say)
     _claim(lab, say)

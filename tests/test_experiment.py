@@ -24,6 +24,7 @@ from labkit.experiment import (
     evaluate_now,
     inspected,
     judge_rankings,
+    live,
     load_evaluation,
     replay_job,
     replay_of,
@@ -272,6 +273,21 @@ def test_the_sft_epoch_was_chosen_by_the_reward_model(lab):
     assert facts["chosen"]["rm_score"] == max(e["rm_score"] for e in facts["epochs"])
 
 
+def test_new_cards_show_the_newest_policy_and_old_ones_stay(lab, tmp_path):
+    run = Run("whole", tmp_path)
+    shutil.copytree(lab.run.path, run.path)
+    shutil.rmtree(run.path / "labels", ignore_errors=True)
+    trained = run.path / "ppo_ptx"
+    trained.rename(run.path / "later")
+    again = Experiment(run, scale="smoke")
+    old = tasks_by_hand(again, 2)
+    (run.path / "later").rename(trained)
+    both = tasks_by_hand(again, 4)
+    kinds = [{c.model.split("-")[0] for c in answers} for _, answers in both]
+    assert both[:2] == old and all("ppo_ptx" not in kind for kind in kinds[:2])
+    assert any("ppo_ptx" in kind for kind in kinds[2:]) and not any("base" in kind for kind in kinds[2:])
+
+
 def test_a_process_that_ended_before_the_epoch_was_chosen_leaves_the_choice_to_the_next(lab, tmp_path):
     run = Run("whole", tmp_path)
     shutil.copytree(lab.run.path, run.path)
@@ -340,12 +356,21 @@ def test_labels_by_hand_train_a_reward_model_at_once_and_join_the_next_one(lab, 
     shutil.rmtree(lab.run.path / "labels")
 
 
-def test_a_job_in_progress_can_be_asked_for_samples(lab):
+def test_a_job_in_progress_can_be_asked_for_samples(lab, monkeypatch):
+    """Samples are of the policy as it stands; what is judged is what would be kept, its average."""
+    asked, complete = [], live.complete
+    monkeypatch.setattr(live, "complete", lambda model, *given, **how: asked.append(model) or complete(model, *given, **how))
     job = lab.ppo_job(name="asked").start(paused=True)
+    job.step()
+    while not job.steps:
+        time.sleep(0.01)
     rows = job.ask(
         lambda: sample_now(lab, job)([lab.prompts("valid")[0].text, "What is the colour of the fox?\n"])
     ).result(60)
     numbers = job.ask(lambda: evaluate_now(lab, job)([p.text for p in lab.prompts("valid")[:4]])).result(60)
+    stands, kept = (m.state_dict() for m in (job.state.plain_policy, job.state.averaged_policy()))
+    assert asked[0] is job.state.plain_policy and any(not kept[n].equal(stands[n]) for n in kept)
+    assert all(kept[name].equal(weights) for name, weights in asked[1].state_dict().items())
     job.stop()
     job.result(block=True)
     assert 0 <= numbers["low"] <= numbers["win_rate"] <= numbers["high"] <= 1 and {"score", "gold", "words"} < set(numbers)

@@ -9,6 +9,7 @@ from labkit import reward
 from labkit.errors import DataError
 from labkit.experiment.amounts import amounts
 from labkit.experiment.look import answers
+from labkit.experiment.needs import is_there
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource
 from labkit.jobs import Job
@@ -68,8 +69,15 @@ def _cards_before(lab: Experiment, prompts: Sequence[Prompt], count: int) -> lis
 
 
 def _drawn(lab: Experiment, prompts: Sequence[Prompt], written: Sequence[Demonstration]) -> list[Given]:
-    """Cards of these prompts from the base, the SFT model as it now is, and the demonstrations."""
-    policies = {"base": load_policy(lab.model, tokenizer=lab.tokenizer), "sft": lab.policy("sft")}
+    """Cards of these prompts from the base, the SFT model as it now is, and the demonstrations.
+
+    Once there is a policy of PPO-ptx it takes the base's place: comparisons are collected from the newest policy (section 3.1).
+    """
+    sft = lab.policy("sft")
+    if is_there(lab.run, "ppo_ptx"):
+        policies = {"sft": sft, "ppo_ptx": lab.policy("ppo_ptx")}
+    else:
+        policies = {"base": load_policy(lab.model, tokenizer=lab.tokenizer), "sft": sft}
     small = amounts(lab.scale).but(k_low=4, k_high=5)
     shown = completions_to_rank(
         policies, lab.tokenizer, prompts, written, small,
@@ -84,7 +92,7 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
     Starts from the base of the run's reward model, not from that model: it may have learnt these very labels already, and
     held-out accuracy would count what it remembers. Nothing of the run is overwritten.
     """
-    rankings = [r for r in session.rankings if r.pairs()]
+    rankings = [r for r in session.rankings_by_time if r.pairs()]
     if len(rankings) < 2:
         raise DataError(
             f"There are {len(rankings)} rankings with a strict pair; rank at least 2 prompts before training on them."
@@ -126,15 +134,18 @@ def _look_again(
     return "These cards come next: change what you now see differently, and submit."
 
 
-def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str, Any]]]:
-    """For `Cockpit(sample=...)`: answers of the policy as it stands, with the reward model's scores."""
+def sample_now(lab: Experiment, job: Job, *, averaged: bool = False) -> Callable[[list[str]], list[dict[str, Any]]]:
+    """For `Cockpit(sample=...)`: answers of the policy as it stands, with the reward model's scores.
+
+    averaged: of the policy with its averaged weights instead, which are what the stage leaves in the end.
+    """
     known = {p.text: p for p in lab.prompts("valid")}
     judge = load_reward_model(lab.run.stage("reward").model)
 
     def sample(texts: list[str]) -> list[dict[str, Any]]:
         prompts = [known.get(t) or Prompt(id=f"typed-{i}", text=t) for i, t in enumerate(texts)]
         drawn = complete(
-            job.state.plain_policy, lab.tokenizer, prompts, max_new_tokens=lab.max_new_tokens,
+            job.state.averaged_policy().eval() if averaged else job.state.plain_policy, lab.tokenizer, prompts, max_new_tokens=lab.max_new_tokens,
             seed=derive_seed(lab.seed, "sample now", job.state.step), name=f"step {job.state.step}",
         )  # fmt: skip
         rows = []
@@ -154,12 +165,12 @@ def sample_now(lab: Experiment, job: Job) -> Callable[[list[str]], list[dict[str
 
 
 def evaluate_now(lab: Experiment, job: Job) -> Callable[[list[str]], dict[str, Any]]:
-    """For `Cockpit(evaluate=...)`: mean score, gold utility and length of fresh answers to these prompts.
+    """For `Cockpit(evaluate=...)`: mean score, gold utility and length of fresh answers to these prompts, by the averaged policy.
 
     In the world also the win rate over the SFT model in the eyes of held-out labelers, with its 95 % interval (low, high),
     the number of judgments n and a note that says on what it rests; typed prompts have no judge.
     """
-    sample, known = sample_now(lab, job), {p.text: p for p in lab.prompts("valid")}
+    sample, known = sample_now(lab, job, averaged=True), {p.text: p for p in lab.prompts("valid")}
 
     def evaluate(texts: list[str]) -> dict[str, Any]:
         rows = sample(texts)
@@ -183,7 +194,7 @@ def _win_rate(lab: Experiment, judged: list[tuple[Prompt, dict[str, Any]]]) -> d
     both = {"sft": answers(lab, "sft", prompts), "now": now}
     preference = compare(prompts, both, baseline="sft", labelers=lab.source.held_out_labelers, seed=lab.seed)
     found = preference.win_rates["now", "held-out labelers"]
-    basis = f"{found.n} judgments of held-out labelers on {found.prompts} prompt(s), over the SFT model."
+    basis = f"The averaged policy, as it would be kept: {found.n} judgments of held-out labelers on {found.prompts} prompt(s), over the SFT model."
     note = f"{basis} {found.note}".strip()
     return {"win_rate": found.rate, "low": found.low, "high": found.high, "n": found.n, "note": note}
 

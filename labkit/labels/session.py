@@ -114,6 +114,12 @@ class LabelSession:
         """The rankings in force for this session's tasks, in task order; silent repeats are left out."""
         return [self.state.submitted[t.id] for t in self.tasks if t.id in self.state.submitted]
 
+    @property
+    def rankings_by_time(self) -> list[Ranking]:
+        """The same in the order in which they were submitted, the newest last."""
+        known = {t.id for t in self.tasks}
+        return [ranking for task, ranking in self.state.rankings.items() if task in known]
+
     # -- what a labeler does ---------------------------------------------------------------------------------------
 
     def save_draft(self, draft: Draft) -> None:

@@ -140,6 +140,7 @@ class LabelState:
             return
         self.current = None
         if kind == "submit":
+            self.submitted.pop(task, None)  # the newest stands last, also where a card was worked on again
             ranking = self.submitted[task] = Ranking.from_json(event["ranking"])
             self.drafts[task] = Draft(ranking.groups, ranking.ratings, event.get("comment", ""))
             self.aside.pop(task, None)

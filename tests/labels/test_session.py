@@ -345,3 +345,15 @@ def test_without_a_path_nothing_is_kept():
     session = LabelSession(tasks(1), "ann", None)
     session.submit(draft("c0", "c1"))
     assert len(session.rankings) == 1 and session.undo()
+
+
+def test_rankings_by_time_end_with_what_was_submitted_last_also_where_a_card_was_worked_on_again(tmp_path):
+    session = LabelSession(tasks(3), "ann", labels_path(tmp_path, "ann"))
+    first = session.current.prompt.id
+    while session.current:
+        session.submit(draft("c1", "c0 c2"))
+    session.revisit([next(t.id for t in session.tasks if t.prompt.id == first)])
+    session.submit(draft("c2", "c0 c1"))
+    assert [r.prompt.id for r in session.rankings_by_time][-1] == first
+    again = LabelSession(tasks(3), "ann", labels_path(tmp_path, "ann"))
+    assert again.rankings_by_time == session.rankings_by_time and set(map(id, again.rankings)) == set(map(id, again.rankings_by_time))
