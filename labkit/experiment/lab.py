@@ -242,7 +242,7 @@ class Experiment:
 
         def finish(to: StageFolder) -> reward.RewardState:
             state.centre_on(written)  # where it was stopped before the loop came to it
-            state.save_model(to.model)
+            state.check_saved(state.save_model(to.model), written)
             return state
 
         return Job(
