@@ -18,6 +18,7 @@ from labkit.disk import read_all, write_json, write_jsonl
 from labkit.errors import DataError, RunError
 from labkit.experiment import needs
 from labkit.experiment.amounts import amounts
+from labkit.experiment.batches import with_batches_kept
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
@@ -290,11 +291,18 @@ class Experiment:
                     state.save_adapters(to.path / "adapters")
             return state
 
-        return Job(
-            lambda knobs: ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo"),
-            folder=folder, schedule=schedule or Dial(start), total=settings.steps, settings=settings.to_json(), seed=self.seed,
-            parents=needs.fingerprints(self.run, "prompts", init, "reward"), state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
+        parents = needs.fingerprints(self.run, "prompts", init, "reward")
+        told = {"policy": {"stage": init, "weights": parents[init]}, "sampling": {"max_new_tokens": settings.max_new_tokens, "seed": settings.seed}}
+
+        def steps(knobs: Schedule) -> Iterator[Step]:
+            found = ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo")
+            return with_batches_kept(found, state, lambda: job.folder, told)
+
+        job = Job(
+            steps, folder=folder, schedule=schedule or Dial(start), total=settings.steps, settings=settings.to_json(), seed=self.seed,
+            parents=parents, state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
         )  # fmt: skip
+        return job
 
     def ensure(self, *wanted: str, say: Callable[[str], None] = print) -> None:
         """Make what is missing of these, and of what they need: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx.
