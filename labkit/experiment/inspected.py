@@ -78,7 +78,8 @@ def explain_samples(lab: Experiment, stages: Sequence[str]) -> Callable[[Mapping
 
     def explain(row: Mapping[str, Any]) -> TokenView:
         how = {"finished": row["finished"], **shared(), **own[row["source"]]()}
-        seen = token_view(lab.tokenizer, row["prompt"], row["response"], **how)
+        response = row.get("token_ids") or row["response"]  # of a whole batch the sampled ids are known
+        seen = token_view(lab.tokenizer, row["prompt"], response, **how)
         return replace(seen, facts={**seen.facts, "note": _whose(lab, row, len(seen.tokens))})
 
     return explain
