@@ -33,6 +33,7 @@ from labkit.experiment import (
     worst_disagreements,
 )  # fmt: skip
 from labkit.experiment.beside import PARTS
+from labkit.experiment.needs import parents_that_changed
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path
@@ -61,7 +62,11 @@ def test_every_stage_is_done_and_names_what_it_was_made_from(lab):
     assert {s.path.name for s in lab.run.stages()} == {"sft", "ppo_init", "reward", "ppo", "ppo_ptx"}
     for stage in lab.run.stages():
         assert stage.status == "done" and stage.manifest["versions"]["torch"] and stage.manifest["parents"]
-    assert lab.run.stage("ppo").manifest["parents"] == lab.run.stage("ppo_ptx").manifest["parents"]
+    parents = {stage.path.name: stage.manifest["parents"] for stage in lab.run.stages()}
+    assert parents["ppo"] == parents["ppo_ptx"] and set(parents["ppo"]) == {"prompts", "ppo_init", "reward", "pretraining"}
+    assert set(parents["sft"]) == {"demonstrations", "base"} and set(parents["ppo_init"]) == {"demonstrations", "base", "pretraining"}
+    assert set(parents["reward"]) == {"demonstrations", "rankings", "labels", "reward_base"}
+    assert not any(parents_that_changed(lab.run, name) for name in parents)
 
 
 def test_no_prompt_or_customer_crosses_a_split_or_a_use(lab):
@@ -186,6 +191,8 @@ def test_a_replay_on_something_else_is_refused_with_what_differs(lab, tmp_path):
         replay_job(lab, recorded_with(settings={**settings, "batch": 32}))
     with pytest.raises(RunError, match="the content of reward was abc"):
         replay_job(lab, recorded_with(parents={**parents, "reward": "abc"}))
+    before = {name: parents[name] for name in ("prompts", "ppo_init", "reward")}  # as runs of earlier versions have it
+    assert replay_job(lab, recorded_with(parents=before), name="replay-of-an-older-one")[0].total == 2
 
 
 def test_a_reward_model_that_was_stopped_is_centred_too(lab):
@@ -284,6 +291,8 @@ def test_evaluation_judges_every_model_and_is_kept(lab):
     assert {q["model"] for q in result.quality} == set(result.models)
     assert all(0 <= r["low"] <= r["rate"] <= r["high"] <= 1 for r in result.preferences)
     judged = list(read_jsonl(lab.run.path / "evaluate" / "judgments.jsonl"))
+    made_from = {"base", "demonstrations", "sft", "reward", "ppo", "ppo_ptx"}  # and prompts that were given
+    assert set(lab.run.stage("evaluate").manifest["parents"]) == made_from and parents_that_changed(lab.run, "evaluate") == []
     assert len(judged) >= 3 * 5 * 8 and {"prompt_id", "a", "b", "preference", "judge"} == set(judged[0])
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.baselines.data import pairs_of, prompts_of, single_answers
 from labkit.baselines.settings import OFFLINE, OfflineSettings, OnlineSettings, settings_of
 from labkit.errors import RunError
+from labkit.experiment.needs import fingerprints
 
 if TYPE_CHECKING:
     from labkit.experiment import Experiment
@@ -32,7 +33,8 @@ def train(
     if not beginning.is_dir():
         raise RunError(f"{beginning} does not exist: {method} starts from {start}. Make it first (05_ppo_ptx does).")
     folder = lab.run.stage(method)
-    folder.begin(settings=settings.to_json(), seed=lab.seed)
+    learnt_from = ("rankings", "labels") if method in OFFLINE else ("prompts", "reward")
+    folder.begin(settings=settings.to_json(), seed=lab.seed, parents=fingerprints(lab.run, start, *learnt_from))
     began = time.time()
     try:
         with tempfile.TemporaryDirectory() as scratch:

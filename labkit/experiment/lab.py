@@ -186,9 +186,10 @@ class Experiment:
             drop_superseded(to, state)
             return state
 
+        origins = ("base", "pretraining") if mixed.get("pretraining") else ("base",)
         job = Job(
             steps, folder=folder, schedule=schedule or Dial(SFTKnobs()), total=total, snapshot_every=by_hand_every(total),
-            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations"), state=state, finish=finish,
+            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations", *origins), state=state, finish=finish,
         )  # fmt: skip
         return job
 
@@ -246,10 +247,11 @@ class Experiment:
             state.check_saved(state.save_model(to.model), written)
             return state
 
+        parents = needs.fingerprints(self.run, "demonstrations", "rankings", "labels", "reward_base")
         return Job(
             lambda knobs: reward.loop(state, train, knobs, settings, valid=valid, demonstrations=written),
             folder=folder, schedule=schedule or Dial(RewardKnobs()), total=total, snapshot_every=by_hand_every(total),
-            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations", "rankings"), state=state, finish=finish,
+            settings=settings.to_json(), seed=self.seed, parents=parents, state=state, finish=finish,
         )  # fmt: skip
 
     def ppo_job(
@@ -291,7 +293,7 @@ class Experiment:
                     state.save_adapters(to.path / "adapters")
             return state
 
-        parents = needs.fingerprints(self.run, "prompts", init, "reward")
+        parents = needs.fingerprints(self.run, "prompts", init, "reward", *([] if pretraining is None else ["pretraining"]))
         told = {"policy": {"stage": init, "weights": parents[init]}, "sampling": {"max_new_tokens": settings.max_new_tokens, "seed": settings.seed}}
 
         def steps(knobs: Schedule) -> Iterator[Step]:
