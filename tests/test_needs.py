@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,18 @@ def test_of_a_large_file_pieces_from_all_over_count(tmp_path, monkeypatch) -> No
 def test_answers_come_from_the_models_that_gave_them_and_from_what_those_were_asked() -> None:
     assert needs.answered_by(["base", "few-shot", "sft", "best-of-8", "ppo"]) == ["prompts", "base", "demonstrations", "sft", "reward", "ppo"]
     assert needs.answered_by(["sft"], prompts=False) == ["sft"]
+
+
+def test_other_methods_name_what_they_learn_from(lab, monkeypatch) -> None:
+    """The training itself, TRL's, is left out."""
+    from labkit.baselines import OfflineSettings, OnlineSettings
+    from labkit.baselines import train as other
+
+    module = import_module("labkit.baselines.train")
+    monkeypatch.setattr(module, "_trainer", lambda *given: None)
+    monkeypatch.setattr(module, "_run", lambda *given: None)
+    lab.seed = 0
+    assert set(other(lab, "dpo", OfflineSettings()).manifest["parents"]) == {"ppo_init", "rankings", "labels"}
+    grpo = other(lab, "grpo", OnlineSettings())
+    assert grpo.manifest["parents"] == needs.fingerprints(lab.run, "ppo_init", "prompts", "reward")
+    assert needs.parents_that_changed(lab.run, "grpo") == []

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from labkit.baselines.data import pairs_of, prompts_of, single_answers
 from labkit.baselines.settings import OFFLINE, OfflineSettings, OnlineSettings, settings_of
 from labkit.errors import RunError
-from labkit.experiment.needs import fingerprints
 
 if TYPE_CHECKING:
     from labkit.experiment import Experiment
@@ -28,6 +27,8 @@ def train(
 
     Metrics are TRL's own names. Raises RunError where the run has no such start, rankings or reward model yet.
     """
+    from labkit.experiment.needs import fingerprints
+
     settings = settings or settings_of(lab, method)
     beginning = lab.run.stage(start).model
     if not beginning.is_dir():

@@ -23,9 +23,10 @@ from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
+from labkit.experiment.words import shared_tokenizer
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
-from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, load_tokenizer, save_model
+from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, save_model
 from labkit.presets import preset
 from labkit.runs import Run, StageFolder
 from labkit.seeds import derive_seed
@@ -81,7 +82,8 @@ class Experiment:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.model)
+        """The policy's, whose ids the reward model is asked about too; ModelError where that one has another vocabulary."""
+        return shared_tokenizer(self.model, self.reward_base)
 
     @property
     def max_new_tokens(self) -> int:
@@ -166,7 +168,7 @@ class Experiment:
 
         name: the stage's folder, for variants; `changes` change single settings.
         """
-        name = name or ("ppo_init" if init else "sft")
+        name, _ = name or ("ppo_init" if init else "sft"), self.tokenizer  # models that cannot go together are refused here
         settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
         state, folder = sft.start(self.model), self.run.stage(name)
         train, valid = self.demonstrations("train"), self.demonstrations("valid")
@@ -238,6 +240,7 @@ class Experiment:
     def reward_job(self, *, name: str = "reward", schedule: Schedule | None = None, **changes: Any) -> Job:
         """The reward model: learnt from whole rankings, centred on the demonstrations. name, changes: as for `sft_job`."""
         settings, folder = self.preset.reward.but(**{"seed": self.seed, **changes}), self.run.stage(name)
+        _ = self.tokenizer  # refused here, before an hour of training, where it is not the policy's
         state = reward.start(self.reward_base, seed=settings.seed)
         train, valid, written = self.rankings("train"), self.rankings("valid"), self.demonstrations("train")
         total = reward.total_steps(state, train, settings)
