@@ -32,6 +32,7 @@ from labkit.experiment import (
     tasks_by_hand,
     worst_disagreements,
 )  # fmt: skip
+from labkit.experiment.batches import batch_of
 from labkit.experiment.beside import PARTS
 from labkit.experiment.needs import parents_that_changed
 from labkit.labels.session import LabelSession
@@ -364,6 +365,15 @@ def test_the_inspectors_token_view_has_the_numbers_that_the_stage_trained_on(lab
     assert seen[1][1]["value"] is seen[1][1]["reward"], "SFT has no value model of its own"
     monkeypatch.undo()
     assert "advantage" in inspected.inspect_run(lab, prompts=1)["explain"](parts["rows"][4]).columns
+
+
+def test_an_episode_of_a_whole_batch_is_seen_in_the_tokens_that_were_sampled(lab):
+    explain, (stage, number) = inspected.explain_samples(lab, ["ppo_ptx"]), (lab.run.stage("ppo_ptx"), 2)
+    kept = batch_of(stage, number)
+    assert len(kept["episodes"]) == lab.preset.ppo.batch and kept["policy"]["weights"] == stage.manifest["parents"]["ppo_init"]
+    for row in kept["episodes"][:6]:
+        seen = explain({**row, "source": "ppo_ptx", "step": number})
+        assert len(seen.tokens) == len(row["token_ids"]) and "falls into" not in seen.facts["note"]
 
 
 def test_another_seed_under_the_same_name_is_refused(lab):

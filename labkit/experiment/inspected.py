@@ -66,6 +66,8 @@ def _rows(
 def explain_samples(lab: Experiment, stages: Sequence[str]) -> Callable[[Mapping[str, Any]], TokenView]:
     """For samples that every step kept, with their stage as `source`: row -> token view, by the model the stage ended with.
 
+    Of a row with `token_ids`, as whole batches have them, these very tokens are shown.
+
     The policies of earlier steps are not kept, so `facts["note"]` says whose numbers these are. Nothing is loaded before
     somebody looks.
     """
