@@ -3,6 +3,7 @@
     runs/<name>/<stage>/run.json       what, from which parents, settings, seed, commit, versions, status, error
     runs/<name>/<stage>/metrics.jsonl  one Step per line, flushed
     runs/<name>/<stage>/ledger.jsonl   every request to change a knob, and what became of it
+    runs/<name>/<stage>/completions.jsonl  of PPO: all that each step sampled, one step per line (labkit.experiment.batches)
     runs/<name>/<stage>/state/<step>/  resumable snapshots; those with a `kept.json` stay for good
     runs/<name>/<stage>/model/         save_pretrained
 

@@ -33,7 +33,9 @@ from labkit.experiment import (
     tasks_by_hand,
     worst_disagreements,
 )  # fmt: skip
+from labkit.experiment.batches import batch_of
 from labkit.experiment.beside import PARTS
+from labkit.experiment.needs import parents_that_changed
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path
@@ -62,7 +64,11 @@ def test_every_stage_is_done_and_names_what_it_was_made_from(lab):
     assert {s.path.name for s in lab.run.stages()} == {"sft", "ppo_init", "reward", "ppo", "ppo_ptx"}
     for stage in lab.run.stages():
         assert stage.status == "done" and stage.manifest["versions"]["torch"] and stage.manifest["parents"]
-    assert lab.run.stage("ppo").manifest["parents"] == lab.run.stage("ppo_ptx").manifest["parents"]
+    parents = {stage.path.name: stage.manifest["parents"] for stage in lab.run.stages()}
+    assert parents["ppo"] == parents["ppo_ptx"] and set(parents["ppo"]) == {"prompts", "ppo_init", "reward", "pretraining"}
+    assert set(parents["sft"]) == {"demonstrations", "base"} and set(parents["ppo_init"]) == {"demonstrations", "base", "pretraining"}
+    assert set(parents["reward"]) == {"demonstrations", "rankings", "labels", "reward_base"}
+    assert not any(parents_that_changed(lab.run, name) for name in parents)
 
 
 def test_no_prompt_or_customer_crosses_a_split_or_a_use(lab):
@@ -202,6 +208,8 @@ def test_a_replay_on_something_else_is_refused_with_what_differs(lab, tmp_path):
         replay_job(lab, recorded_with(settings={**settings, "old_name": 32}))
     with pytest.raises(RunError, match="the content of reward was abc"):
         replay_job(lab, recorded_with(parents={**parents, "reward": "abc"}))
+    before = {name: parents[name] for name in ("prompts", "ppo_init", "reward")}  # as runs of earlier versions have it
+    assert replay_job(lab, recorded_with(parents=before), name="replay-of-an-older-one")[0].total == 2
 
 
 def test_a_reward_model_that_was_stopped_is_centred_too(lab):
@@ -315,6 +323,8 @@ def test_evaluation_judges_every_model_and_is_kept(lab):
     assert {q["model"] for q in result.quality} == set(result.models)
     assert all(0 <= r["low"] <= r["rate"] <= r["high"] <= 1 for r in result.preferences)
     judged = list(read_jsonl(lab.run.path / "evaluate" / "judgments.jsonl"))
+    made_from = {"base", "demonstrations", "sft", "reward", "ppo", "ppo_ptx"}  # and prompts that were given
+    assert set(lab.run.stage("evaluate").manifest["parents"]) == made_from and parents_that_changed(lab.run, "evaluate") == []
     assert len(judged) >= 3 * 5 * 8 and {"prompt_id", "a", "b", "preference", "judge"} == set(judged[0])
 
 
@@ -396,6 +406,15 @@ def test_the_inspectors_token_view_has_the_numbers_that_the_stage_trained_on(lab
     monkeypatch.undo()
     again = inspected.inspect_run(lab, prompts=1, best_of=2)
     assert "advantage" in again["explain"](parts["rows"][4]).columns and again["rows"][2]["source"] == "best-of-2"
+
+
+def test_an_episode_of_a_whole_batch_is_seen_in_the_tokens_that_were_sampled(lab):
+    explain, (stage, number) = inspected.explain_samples(lab, ["ppo_ptx"]), (lab.run.stage("ppo_ptx"), 2)
+    kept = batch_of(stage, number)
+    assert len(kept["episodes"]) == lab.preset.ppo.batch and kept["policy"]["weights"] == stage.manifest["parents"]["ppo_init"]
+    for row in kept["episodes"][:6]:
+        seen = explain({**row, "source": "ppo_ptx", "step": number})
+        assert len(seen.tokens) == len(row["token_ids"]) and "falls into" not in seen.facts["note"]
 
 
 def test_another_seed_under_the_same_name_is_refused(lab):

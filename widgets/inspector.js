@@ -3,7 +3,7 @@
  * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
  */
 import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
-import { choices, columnsOf, filterRows, siblings, signed, sortRows, standing, toCSV, toJSONL } from "./inspector.mjs";
+import { choices, columnsOf, filterRows, oneStep, siblings, signed, sortRows, standing, toCSV, toJSONL, withBatch } from "./inspector.mjs";
 import { tokenPane } from "./tokens_view.mjs";
 
 const SHOWN = 100; // rows in the table at once
@@ -14,7 +14,7 @@ function render({ model, el }) {
   const ask = speaker(model, el);
   const notice = h("div", { class: "lki-notice", role: "status", hidden: true });
   const detail = detailPane(model, spec, ask);
-  const list = listPane(model, spec, (row) => detail.open(row));
+  const list = listPane(model, spec, ask, (row) => detail.open(row));
   const report = reportPane(model, spec, ask);
   const probes = probePane(model, spec, ask, () => list.rows());
   const pages = [["Responses", h("div", { class: "lki-split" }, list.root, detail.root)]];
@@ -39,6 +39,7 @@ function render({ model, el }) {
     "change:edited": detail.scored,
     "change:report": report.update,
     "change:probes": probes.update,
+    "change:batch": list.update,
   };
   for (const [event, call] of Object.entries(hear)) model.on(event, call);
   const release = keepKeys(root);
@@ -80,9 +81,9 @@ function tabBar(pages, chosen) {
   return { root };
 }
 
-/** The table: search, menus, sorting by its headers, export. */
-function listPane(model, spec, open) {
-  const all = model.get("rows");
+/** The table: search, menus, the whole batch of a chosen step, sorting by its headers, export. */
+function listPane(model, spec, ask, open) {
+  let all = withBatch(model.get("rows"), model.get("batch"));
   const columns = columnsOf(all);
   const search = h("input", { type: "search", class: "lki-search", placeholder: "Search prompts and responses", "aria-label": "Search prompts and responses" });
   const menus = ["source", "step", "finished"].flatMap((key) => {
@@ -98,8 +99,10 @@ function listPane(model, spec, open) {
   let limit = SHOWN;
   let current = null;
 
+  const chosenNow = () => Object.fromEntries(menus.map(([key, menu]) => [key, menu.value]));
+  const whole = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => ask({ kind: "batch", ...oneStep(all, chosenNow()) }) }, "Whole batch");
   const rows = () => {
-    const chosen = Object.fromEntries(menus.map(([key, menu]) => [key, menu.value]));
+    const chosen = chosenNow();
     const found = filterRows(all, { search: search.value, ...chosen });
     return sort.key ? sortRows(found, sort.key, sort.down) : found;
   };
@@ -124,6 +127,10 @@ function listPane(model, spec, open) {
     count.textContent = `${found.length} of ${all.length} responses${spec.left_out ? ` (${spec.left_out} older ones are left out)` : ""}`;
     body.replaceChildren(...found.slice(0, limit).map(line));
     more.hidden = found.length <= limit;
+    const step = spec.batches ? oneStep(all, chosenNow()) : null;
+    const shown = model.get("batch");
+    whole.hidden = !step || (shown.source === step.source && shown.step === step.step);
+    if (step) whole.title = `Show all that ${step.source} sampled at step ${step.step}`;
     heads.forEach((head, i) => head.setAttribute("aria-sort", sort.key === columns[i] ? (sort.down ? "descending" : "ascending") : "none"));
     const own = [...body.children].find((l) => Number(l.dataset.row) === current) ?? body.firstElementChild;
     if (own) own.tabIndex = 0;
@@ -140,15 +147,19 @@ function listPane(model, spec, open) {
     event.preventDefault();
     if (target) pick(all.find((r) => r.row === Number(target.dataset.row)), true);
   });
+  const update = () => {
+    all = withBatch(model.get("rows"), model.get("batch"));
+    draw();
+  };
   search.addEventListener("input", () => ((limit = SHOWN), draw()));
   menus.forEach(([, menu]) => menu.addEventListener("change", () => ((limit = SHOWN), draw())));
   const root = h(
     "section",
     { class: "lki-list" },
-    h("div", { class: "lki-tools" }, search, menus.map(([, menu]) => menu), count, h("span", { class: "lki-export" }, "Export ", save("csv", "text/csv", () => toCSV(rows(), columns)), save("jsonl", "application/x-ndjson", () => toJSONL(rows())))),
+    h("div", { class: "lki-tools" }, search, menus.map(([, menu]) => menu), whole, count, h("span", { class: "lki-export" }, "Export ", save("csv", "text/csv", () => toCSV(rows(), columns)), save("jsonl", "application/x-ndjson", () => toJSONL(rows())))),
     h("div", { class: "lki-scroll" }, h("table", { role: "grid", "aria-label": "Responses" }, h("thead", {}, h("tr", {}, heads)), body), more),
   );
-  return { root, rows, draw, openFirst: () => rows().length && pick(rows()[0]) };
+  return { root, rows, draw, update, openFirst: () => rows().length && pick(rows()[0]) };
 }
 
 function cell(value, key) {
@@ -194,7 +205,7 @@ function detailPane(model, spec, ask) {
     row = r;
     fillText(prompt, r.prompt.trim());
     reachWhenScrolling(prompt, "Prompt");
-    const same = siblings(model.get("rows"), r);
+    const same = siblings(withBatch(model.get("rows"), model.get("batch")), r);
     beside.replaceChildren(...same.map((s) => card(s, s === r, standing(s, same), () => open(s))));
     edit(r);
     tokens.clear(spec.explain);

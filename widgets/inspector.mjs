@@ -28,6 +28,22 @@ export function choices(rows, key) {
   return [...new Set(rows.map((row) => row[key]).filter((v) => v !== null && v !== undefined).map(String))];
 }
 
+/** The one source and step that the menus leave, or null: what a whole batch is of. A single source needs no menu. */
+export function oneStep(rows, { source = "", step = "" }) {
+  const only = (key) => {
+    const offered = choices(rows, key);
+    return offered.length === 1 ? offered[0] : "";
+  };
+  const found = { source: source || only("source"), step: Number(step || only("step") || NaN) };
+  return found.source && Number.isInteger(found.step) ? found : null;
+}
+
+/** Rows with the whole batch of one step in place of that step's samples. */
+export function withBatch(rows, batch) {
+  if (!batch?.rows) return rows;
+  return [...rows.filter((row) => row.source !== batch.source || row.step !== batch.step), ...batch.rows];
+}
+
 /** Columns of the table, in reading order; what no row has is left out. */
 export function columnsOf(rows) {
   const first = ["source", "step", "prompt", "response", "score", "gold", "kl", "length", "finished"];

@@ -3,10 +3,10 @@
     rows = rows_of({"sft": run.stage("sft"), "ppo_ptx": run.stage("ppo_ptx")})
     RewardInspector(rows, scorer=text_scorer(rm, tokenizer), explain=lambda row: token_view(...), rankings=held_out)
 
-A table of responses of any run and step; the responses of one prompt side by side; one response token by token; a box
-to edit a text and score it at once; what the reward model is worth on rankings; probes for hacking. Every part beyond
-the table appears when the function it needs is given. The inspector knows no model and opens no file: functions of
-labkit do the work in one thread of its own, and their errors appear on the board.
+A table of responses of any run and step, with `batches` also the whole batch of one; the responses of one prompt side by
+side; one response token by token; a box to edit a text and score it at once; what the reward model is worth on rankings;
+probes for hacking. Every part beyond the table appears when the function it needs is given. The inspector knows no model
+and opens no file: functions of labkit do the work in one thread of its own, and their errors appear on the board.
 """
 
 from __future__ import annotations
@@ -25,30 +25,18 @@ from labkit.errors import DataError, LabError
 from labkit.evaluation.probes import run_probes
 from labkit.figures import accuracy_by, by_ranking, calibration, pair_rows, reward_against_length, reward_histogram
 from labkit.figures.png import draw_png
-from labkit.figures.records import records
 from widgets import display, inspector_twin, twins
 from widgets.assets import css, esm
+from widgets.inspector_rows import Batches, batches_of, rows_of
 
-__all__ = ["RewardInspector", "rows_of"]
+__all__ = ["RewardInspector", "batches_of", "rows_of"]
 
 MAX_ROWS = 5000
 MAX_TEXT = 20_000  # characters of one text that go to the page
+MAX_BATCH = 1000  # episodes of one step that go to the page
 MAX_PROBED = 200  # responses that one press of the button probes
 NEWEST_ONLY = ("rescore", "explain")  # requests of which, where they pile up, only the newest is answered
 Scorer = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float]]
-
-
-def rows_of(sources: Any, *, steps: Sequence[int] = ()) -> list[dict[str, Any]]:
-    """The sampled responses of runs as rows with `source` and `step`; `steps` picks some (default: every step).
-
-    `sources` is a StageFolder, its path, a Job, a list of Steps, or a mapping from name to one of them.
-    """
-    rows = []
-    for record in records(sources):
-        for step in record.steps:
-            if not steps or step.number in steps:
-                rows += [{"source": record.name, "step": step.number, **sample} for sample in step.samples]
-    return rows
 
 
 class RewardInspector(anywidget.AnyWidget):
@@ -56,6 +44,7 @@ class RewardInspector(anywidget.AnyWidget):
 
     scorer: (prompts, responses, finished) -> scores, for the edit box, the probes and the reward-model page.
     explain: row -> `labkit.evaluation.token_view.TokenView`. rankings: `Ranking`s to judge the scorer by.
+    batches: (source, step) -> rows of all that this step sampled, as `batches_of` gives it; the page holds one batch at a time.
     """
 
     _esm = esm("inspector")
@@ -66,6 +55,7 @@ class RewardInspector(anywidget.AnyWidget):
     edited = traitlets.Dict().tag(sync=True)  # the newest answer of the edit box
     report = traitlets.Dict().tag(sync=True)  # figures and disagreements of the reward model
     probes = traitlets.Dict().tag(sync=True)
+    batch = traitlets.Dict().tag(sync=True)  # the whole batch of one step, the newest that was asked for
     notice = traitlets.Dict().tag(sync=True)
 
     def __init__(
@@ -75,6 +65,7 @@ class RewardInspector(anywidget.AnyWidget):
         scorer: Scorer | None = None,
         explain: Callable[[Mapping[str, Any]], Any] | None = None,
         rankings: Sequence[Any] = (),
+        batches: Batches | None = None,
         title: str = "Reward inspector",
     ) -> None:
         shown = [_clean(row, place) for place, row in enumerate(rows)]
@@ -83,12 +74,16 @@ class RewardInspector(anywidget.AnyWidget):
                 raise DataError(
                     f"Row {row['row']} has no prompt and response as text; the inspector shows responses to prompts."
                 )
-        self.scorer, self.explain, self.rankings = scorer, explain, list(rankings)
+        self.scorer, self.explain, self.rankings, self.batches = scorer, explain, list(rankings), batches
         self._all, self._work = shown, SimpleQueue()
+        self._ids = {place: row["token_ids"] for place, row in enumerate(rows) if row.get("token_ids")}
+        self._batches: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self._every = list(shown)  # by place: these rows, then those of the batches that were asked for
         self._views: dict[int, dict[str, Any]] = {}
         self._answers = 0
         left = max(0, len(shown) - MAX_ROWS)
         parts = {"scorer": scorer is not None, "explain": explain is not None, "rankings": bool(self.rankings)}
+        parts["batches"] = batches is not None
         super().__init__(rows=shown[-MAX_ROWS:], spec={"title": title, "left_out": left, **parts})
         self.on_msg(self._hear)
         if not display.is_headless():
@@ -101,7 +96,7 @@ class RewardInspector(anywidget.AnyWidget):
 
     def obey(self, message: Mapping[str, Any]) -> None:
         """Do what a message asks; an error becomes a sentence on the board."""
-        tasks = {"explain": self._explain, "rescore": self._rescore, "report": self._report, "probe": self._probe}
+        tasks = {"explain": self._explain, "rescore": self._rescore, "report": self._report, "probe": self._probe, "batch": self._batch}
         task = tasks.get(message.get("kind", ""))
         if task is None:
             return
@@ -116,9 +111,9 @@ class RewardInspector(anywidget.AnyWidget):
 
     def _row(self, message: Mapping[str, Any]) -> dict[str, Any]:
         place = message.get("row")
-        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(self._all):
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(self._every):
             raise DataError("The page asked for a row that is not in the table; reload the page.")
-        return self._all[place]
+        return self._every[place]
 
     def _explain(self, message: Mapping[str, Any]) -> None:
         row = self._row(message)
@@ -131,9 +126,10 @@ class RewardInspector(anywidget.AnyWidget):
         return {**answer, "answer": self._answers}
 
     def _view(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The token view of a row, computed once."""
+        """The token view of a row, computed once; of its own tokens, where they are known."""
         if row["row"] not in self._views:
-            seen = self.explain(row)
+            ids = self._ids.get(row["row"])
+            seen = self.explain({**row, "token_ids": ids} if ids else row)
             columns = {name: [_number(v) for v in values] for name, values in seen.columns.items()}
             self._views[row["row"]] = {
                 "row": row["row"],
@@ -157,10 +153,27 @@ class RewardInspector(anywidget.AnyWidget):
             answer = {"row": row["row"], "text": text, "finished": finished}
             self.edited = self._numbered({**answer, "before": _number(old), "score": _number(new)})
 
+    def _batch(self, message: Mapping[str, Any]) -> None:
+        source, step = message.get("source"), message.get("step")
+        if self.batches is None or not isinstance(source, str) or isinstance(step, bool) or not isinstance(step, int):
+            return
+        if (source, step) not in self._batches:
+            found = self.batches(source, step)[:MAX_BATCH]
+            if not found:
+                raise DataError(
+                    f"No whole batch of step {step} of {source} is kept: only PPO's steps keep theirs, since completions.jsonl is written. "
+                    "The table shows the samples that the step itself has."
+                )
+            first = len(self._every)
+            self._batches[source, step] = [_clean(row, first + i) for i, row in enumerate(found)]
+            self._ids |= {first + i: row["token_ids"] for i, row in enumerate(found) if row.get("token_ids")}
+            self._every += self._batches[source, step]
+        self.batch = self._numbered({"source": source, "step": step, "rows": self._batches[source, step]})
+
     def _probe(self, message: Mapping[str, Any]) -> None:
-        wanted = [i for i in message.get("rows") or [] if isinstance(i, int) and 0 <= i < len(self._all)]
+        wanted = [i for i in message.get("rows") or [] if isinstance(i, int) and 0 <= i < len(self._every)]
         if self.scorer is not None:
-            self.probes = self.probe([self._all[i] for i in wanted[:MAX_PROBED]] or self._all[:MAX_PROBED])
+            self.probes = self.probe([self._every[i] for i in wanted[:MAX_PROBED]] or self._all[:MAX_PROBED])
 
     def probe(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Findings of all probes on `rows`, as plain values."""
@@ -266,8 +279,8 @@ def _serve(work: SimpleQueue) -> None:
 
 
 def _clean(row: Mapping[str, Any], place: int) -> dict[str, Any]:
-    """A row as plain JSON values, texts cut at MAX_TEXT, with its place in the table."""
-    kept = {str(k): _plain(v) for k, v in row.items() if k not in ("token_ids", "meaning")}
+    """A row as plain JSON values, texts cut at MAX_TEXT, with its place in the table. A seed has more digits than a page can hold."""
+    kept = {str(k): _plain(v) for k, v in row.items() if k not in ("token_ids", "meaning", "seed")}
     return {**kept, "row": place}
 
 

@@ -27,12 +27,15 @@ def train(
 
     Metrics are TRL's own names. Raises RunError where the run has no such start, rankings or reward model yet.
     """
+    from labkit.experiment.needs import fingerprints
+
     settings = settings or settings_of(lab, method)
     beginning = lab.run.stage(start).model
     if not beginning.is_dir():
         raise RunError(f"{beginning} does not exist: {method} starts from {start}. Make it first (05_ppo_ptx does).")
     folder = lab.run.stage(method)
-    folder.begin(settings=settings.to_json(), seed=lab.seed)
+    learnt_from = ("rankings", "labels") if method in OFFLINE else ("prompts", "reward")
+    folder.begin(settings=settings.to_json(), seed=lab.seed, parents=fingerprints(lab.run, start, *learnt_from))
     began = time.time()
     try:
         with tempfile.TemporaryDirectory() as scratch:

@@ -17,6 +17,7 @@ from labkit.disk import write_json, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, Preference, compare, compare_by_score
 from labkit.evaluation.winrate import Judgment, WinRate, judgments_of
+from labkit.experiment import needs
 from labkit.experiment.by_people import PEOPLE, join_people
 from labkit.experiment.look import JudgedRankings, answers
 from labkit.labels.intervals import FEW
@@ -166,14 +167,15 @@ def evaluate(
     prompts: by default test prompts, which come from held-out customers. On the world's prompts its labelers and its
     judge decide; on others the run's reward model, without gold utility, Likert, flags and benchmarks.
     """
-    prompts = list(prompts) if prompts is not None else lab.prompts("test")[: lab.amounts.test_prompts]
+    own = prompts is None
+    prompts = lab.prompts("test")[: lab.amounts.test_prompts] if own else list(prompts)
     if not prompts:
         raise DataError(
             f"{lab.run.path / 'prompts' / 'test.jsonl'} is empty: no prompt is left to evaluate on. "
             'Give more prompts, or some with "split": "test" in prompts.jsonl.'
         )
     folder = lab.run.stage(stage)
-    folder.begin(settings={"models": list(models), "baseline": baseline}, seed=lab.seed)
+    folder.begin(settings={"models": list(models), "baseline": baseline}, seed=lab.seed, parents=_parents(lab, models, prompts, own))
     try:
         result = _evaluate(lab, folder, list(models), baseline, prompts, benchmarks)
     except BaseException as error:
@@ -182,6 +184,12 @@ def evaluate(
         raise
     folder.finish()
     return result
+
+
+def _parents(lab: Experiment, models: Sequence[str], prompts: Sequence[Prompt], own: bool) -> dict[str, str]:
+    """What the sheet is made from: the models that answer, the run's own prompts, and the reward model where it judges."""
+    judge = [] if all(p.meaning is not None for p in prompts) else ["reward"]
+    return needs.fingerprints(lab.run, *dict.fromkeys([*needs.answered_by(models, prompts=own), *judge]))
 
 
 def _evaluate(

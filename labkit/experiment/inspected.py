@@ -66,6 +66,8 @@ def _rows(
 def explain_samples(lab: Experiment, stages: Sequence[str]) -> Callable[[Mapping[str, Any]], TokenView]:
     """For samples that every step kept, with their stage as `source`: row -> token view, by the model the stage ended with.
 
+    Of a row with `token_ids`, as whole batches have them, these very tokens are shown.
+
     The policies of earlier steps are not kept, so `facts["note"]` says whose numbers these are. Nothing is loaded before
     somebody looks.
     """
@@ -78,7 +80,8 @@ def explain_samples(lab: Experiment, stages: Sequence[str]) -> Callable[[Mapping
 
     def explain(row: Mapping[str, Any]) -> TokenView:
         how = {"finished": row["finished"], **shared(), **own[row["source"]]()}
-        seen = token_view(lab.tokenizer, row["prompt"], row["response"], **how)
+        response = row.get("token_ids") or row["response"]  # of a whole batch the sampled ids are known
+        seen = token_view(lab.tokenizer, row["prompt"], response, **how)
         return replace(seen, facts={**seen.facts, "note": _whose(lab, row, len(seen.tokens))})
 
     return explain

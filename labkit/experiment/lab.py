@@ -18,13 +18,15 @@ from labkit.disk import read_all, write_json, write_jsonl
 from labkit.errors import DataError, RunError
 from labkit.experiment import needs
 from labkit.experiment.amounts import amounts
+from labkit.experiment.batches import with_batches_kept
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
+from labkit.experiment.words import shared_tokenizer
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
-from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, load_tokenizer, save_model
+from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, save_model
 from labkit.presets import preset
 from labkit.runs import Run, StageFolder
 from labkit.seeds import derive_seed
@@ -80,7 +82,8 @@ class Experiment:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.model)
+        """The policy's, whose ids the reward model is asked about too; ModelError where that one has another vocabulary."""
+        return shared_tokenizer(self.model, self.reward_base)
 
     @property
     def max_new_tokens(self) -> int:
@@ -165,7 +168,7 @@ class Experiment:
 
         name: the stage's folder, for variants; `changes` change single settings.
         """
-        name = name or ("ppo_init" if init else "sft")
+        name, _ = name or ("ppo_init" if init else "sft"), self.tokenizer  # models that cannot go together are refused here
         settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
         state, folder = sft.start(self.model), self.run.stage(name)
         train, valid = self.demonstrations("train"), self.demonstrations("valid")
@@ -185,9 +188,10 @@ class Experiment:
             drop_superseded(to, state)
             return state
 
+        origins = ("base", "pretraining") if mixed.get("pretraining") else ("base",)
         job = Job(
             steps, folder=folder, schedule=schedule or Dial(SFTKnobs()), total=total, snapshot_every=by_hand_every(total),
-            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations"), state=state, finish=finish,
+            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations", *origins), state=state, finish=finish,
         )  # fmt: skip
         return job
 
@@ -246,6 +250,7 @@ class Experiment:
         rankings: to learn from in place of the run's training rankings, as where members of an ensemble are to differ.
         """
         settings, folder = self.preset.reward.but(**{"seed": self.seed, **changes}), self.run.stage(name)
+        _ = self.tokenizer  # refused here, before an hour of training, where it is not the policy's
         state = reward.start(self.reward_base, seed=settings.seed)
         train = list(rankings) if rankings is not None else self.rankings("train")
         valid, written = self.rankings("valid"), self.demonstrations("train")
@@ -253,13 +258,14 @@ class Experiment:
 
         def finish(to: StageFolder) -> reward.RewardState:
             state.centre_on(written)  # where it was stopped before the loop came to it
-            state.save_model(to.model)
+            state.check_saved(state.save_model(to.model), written)
             return state
 
+        parents = needs.fingerprints(self.run, "demonstrations", "rankings", "labels", "reward_base")
         return Job(
             lambda knobs: reward.loop(state, train, knobs, settings, valid=valid, demonstrations=written),
             folder=folder, schedule=schedule or Dial(RewardKnobs()), total=total, snapshot_every=by_hand_every(total),
-            settings=settings.to_json(), seed=self.seed, parents=needs.fingerprints(self.run, "demonstrations", "rankings"), state=state, finish=finish,
+            settings=settings.to_json(), seed=self.seed, parents=parents, state=state, finish=finish,
         )  # fmt: skip
 
     def ppo_job(
@@ -302,11 +308,18 @@ class Experiment:
                     state.save_adapters(to.path / "adapters")
             return state
 
-        return Job(
-            lambda knobs: ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo"),
-            folder=folder, schedule=schedule or Dial(start, locked=locked), total=settings.steps, settings=settings.to_json(), seed=self.seed,
-            parents=needs.fingerprints(self.run, "prompts", init, "reward"), state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
+        parents = needs.fingerprints(self.run, "prompts", init, "reward", *([] if pretraining is None else ["pretraining"]))
+        told = {"policy": {"stage": init, "weights": parents[init]}, "sampling": {"max_new_tokens": settings.max_new_tokens, "seed": settings.seed}}
+
+        def steps(knobs: Schedule) -> Iterator[Step]:
+            found = ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo")
+            return with_batches_kept(found, state, lambda: job.folder, told)
+
+        job = Job(
+            steps, folder=folder, schedule=schedule or Dial(start, locked=locked), total=settings.steps, settings=settings.to_json(), seed=self.seed,
+            parents=parents, state=state, finish=finish, snapshot_every=self.amounts.snapshot_every,
         )  # fmt: skip
+        return job
 
     def ensure(self, *wanted: str, say: Callable[[str], None] = print) -> None:
         """Make what is missing of these, and of what they need: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx.

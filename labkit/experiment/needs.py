@@ -7,23 +7,25 @@ whoever trained a new reward model may still want to look at the old policy.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.disk import file_hash
+from labkit.experiment.origins import ORIGINS, origin_hash
 from labkit.runs import Run, StageFolder
 
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
 
-__all__ = ["NEEDS", "ensure", "fingerprints", "is_there", "parents_that_changed"]
+__all__ = ["NEEDS", "answered_by", "ensure", "fingerprints", "is_there", "parents_that_changed"]
 
 #: What preparing and ranking leave, the last file last.
 DATA = {
     "prompts": ("prompts/train.jsonl", "prompts/valid.jsonl", "prompts/test.jsonl", "demonstrations/train.jsonl", "demonstrations/valid.jsonl"),
     "rankings": ("rankings/train.jsonl", "rankings/valid.jsonl"),
 }  # fmt: skip
-FOLDERS = ("prompts", "demonstrations", "rankings")  # parents that are data; all others are models
+FOLDERS = ("prompts", "demonstrations", "rankings")  # parents that are data; all others are models, or origins
 NEEDS = {
     "sft": ("prompts",),
     "ppo_init": ("prompts",),
@@ -70,26 +72,49 @@ def is_there(run: Run, name: str) -> bool:
 
 
 def fingerprints(run: Run, *names: str) -> dict[str, str]:
-    """Content hashes of what a stage is made from, for its manifest."""
-    return {name: file_hash(run.path / name if name in FOLDERS else run.stage(name).model) for name in names}
+    """Content hashes of what a stage is made from, for its manifest: data and stages of the run, and its origins.
+
+    Origins (labels, base, reward_base, pretraining) that cannot be told are left out.
+    """
+    found = {name: origin_hash(run, name) if name in ORIGINS else file_hash(_place(run, name)) for name in names}
+    return {name: told for name, told in found.items() if told is not None}
+
+
+def answered_by(models: Sequence[str], prompts: bool = True) -> list[str]:
+    """The parents of answers of these models, named as `labkit.experiment.answers` takes them; each once.
+
+    prompts: whether the run's own prompts were asked.
+    """
+    found = ["prompts"] if prompts else []
+    for model in models:
+        if model.startswith("best-of-"):
+            found += ["sft", "reward"]
+        else:
+            found += {"base": ["base"], "few-shot": ["base", "demonstrations"]}.get(model, [model])
+    return list(dict.fromkeys(found))
 
 
 def parents_that_changed(run: Run, stage: str) -> list[str]:
     """Of what a trained stage says that it was made from, what is something else in the run by now.
 
-    What is gone says nothing, nor do prompts that a sweep brought from a run with another seed.
+    What is gone says nothing, nor do prompts that a sweep brought from a run with another seed, nor names that an older
+    manifest does not have.
     """
     recorded = run.stage(stage).manifest.get("parents") or {}
     facts = run.path / "prompts" / "experiment.json"
     brought = facts.is_file() and "data_seed" in json.loads(facts.read_text(encoding="utf-8"))
-    there = [
-        name
-        for name in recorded
-        if not (name == "prompts" and brought)
-        and ((run.path / name) if name in FOLDERS else run.stage(name).model).is_dir()
-    ]
+    there = [name for name in recorded if not (name == "prompts" and brought) and _is_still_there(run, name)]
     now = fingerprints(run, *there)
-    return [name for name in there if recorded[name] != now[name]]
+    return [name for name in there if name in now and recorded[name] != now[name]]
+
+
+def _is_still_there(run: Run, name: str) -> bool:
+    return name in ORIGINS and name != "labels" or _place(run, name).is_dir()
+
+
+def _place(run: Run, name: str) -> Path:
+    """Where data of the run lie, or the model of one of its stages."""
+    return run.path / name if name in (*FOLDERS, "labels") else run.stage(name).model
 
 
 def _that_changed(run: Run, name: str) -> list[str]:

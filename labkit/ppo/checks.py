@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from labkit.ppo.settings import PPOSettings
     from labkit.types import Prompt
 
-__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_pretraining", "check_processes", "check_prompts", "check_start"]
+__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_pretraining", "check_processes", "check_prompts", "check_reading", "check_start"]
 
 FURTHEST_BY_CHANCE = 20.0  # nats: once in e^20 steps, or two in a thousand million
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -56,6 +56,20 @@ def check_processes(settings: PPOSettings, processes: int) -> None:
         raise SettingsError(
             f"{settings.ptx_rows} pretraining rows per minibatch are too few for {processes} processes, each of which needs one; "
             f"choose a ptx_row below {settings.ptx_row}, so that there are more of them, or start fewer."
+        )
+
+
+def check_reading(model: str, how: str, alone: float, gap: float, allowed: float) -> None:
+    """A text means the same however it is padded and whatever lies beside it.
+
+    alone: what the model says of it by itself, at its last token. gap: how far that goes at most when it is read as `how` says.
+    """
+    if not gap <= allowed:
+        raise InvariantError(
+            f"The {model} says {alone:.4g} of a text alone and up to {gap:.3g} else of the same text {how}, where {allowed:.1g} would be "
+            "rounding: scores would depend on the batch. Usual causes: an attention mask that is ignored or has the wrong polarity, "
+            "position ids that count padding, a score read at the last place instead of the last real token, rows of a batch that see "
+            "each other, a norm over the batch, or dropout that is on."
         )
 
 

@@ -18,6 +18,7 @@ import torch
 from labkit.knobs import PPOKnobs, Schedule
 from labkit.ppo import checks
 from labkit.ppo.measure import metrics_of, of_processes, sample_rows
+from labkit.ppo.padding import check_padding
 from labkit.ppo.pretraining import Pretraining
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.sharding import agreed, dot, total_norm, use_device
@@ -57,6 +58,7 @@ def loop(
     checks.check_prompts(prompts, [len(ids) for ids in asked], context, settings.max_new_tokens)
     checks.check_pretraining(pretraining, context)
     use_device(state.accelerator)
+    check_padding(state, asked, reward)
     ahead = Pretraining(pretraining, settings, state.accelerator)
     for number in range(state.step + 1, settings.steps + 1):
         knobs = agreed(state.accelerator, schedule(number))

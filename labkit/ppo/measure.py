@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
 
 from labkit import rl
 from labkit.models import response_logits
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from labkit.ppo.state import State
     from labkit.ppo.update import Tally
 
-__all__ = ["exact_kl", "metrics_of", "of_processes", "sample_rows"]
+__all__ = ["batch_rows", "exact_kl", "metrics_of", "of_processes", "sample_rows"]
 
 
 def metrics_of(
@@ -71,20 +72,40 @@ def exact_kl(state: State, rollout: Rollout, temperature: float, rows: int = 32)
 
 def sample_rows(rollout: Rollout, count: int) -> tuple[dict[str, Any], ...]:
     """The first `count` episodes of the batch as plain rows for tables and run records."""
-    kl = (rollout.kl * rollout.mask).sum(1)
-    rows = []
-    for i in range(min(count, len(rollout))):
-        row = {
-            "prompt_id": rollout.prompts[i].id,
-            "prompt": rollout.prompts[i].text,
-            "response": rollout.texts[i],
-            "score": round(float(rollout.scores[i]), 4),
-            "kl": round(float(kl[i]), 4),
-            "length": len(rollout.response_ids[i]),
-            "finished": bool(rollout.finished[i]),
-        }
-        rows.append(row | ({"gold": round(float(rollout.gold[i]), 4)} if rollout.gold is not None else {}))
-    return tuple(rows)
+    count = min(count, len(rollout))
+    columns = {
+        "prompt_id": [p.id for p in rollout.prompts[:count]],
+        "prompt": [p.text for p in rollout.prompts[:count]],
+        "response": rollout.texts[:count],
+        "score": _rounded(rollout.scores[:count]),
+        "kl": _rounded((rollout.kl * rollout.mask).sum(1)[:count]),
+        "length": [len(ids) for ids in rollout.response_ids[:count]],
+        "finished": rollout.finished[:count].tolist(),
+    }
+    if rollout.gold is not None:
+        columns["gold"] = _rounded(rollout.gold[:count])
+    return tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def batch_rows(state: State) -> list[dict[str, Any]] | None:
+    """All episodes of the newest batch, in its order, each also with its token ids and its seed.
+
+    With several processes all must ask, and the first one gets the rows of all of them; the others get None.
+    """
+    rollout, accelerator = state.rollout, state.accelerator
+    rows = [
+        row | {"token_ids": list(ids), "seed": seed}
+        for row, ids, seed in zip(sample_rows(rollout, len(rollout)), rollout.response_ids, rollout.seeds, strict=True)
+    ]
+    if accelerator.num_processes == 1:
+        return rows
+    every = gather_object(rows)  # process after process, of which each took every so manyth episode
+    share = len(every) // accelerator.num_processes
+    return [every[i] for k in range(share) for i in range(k, len(every), share)] if accelerator.is_main_process else None
+
+
+def _rounded(values: torch.Tensor) -> list[float]:
+    return [round(x, 4) for x in values.tolist()]
 
 
 def _mean_over_processes(state: State, sums: dict[str, tuple[float, int]]) -> dict[str, float]:

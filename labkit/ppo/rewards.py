@@ -13,7 +13,7 @@ from labkit.models import decode, score
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Reward", "from_model", "from_texts", "weighted"]
+__all__ = ["Reward", "from_model", "from_texts", "models_of", "weighted"]
 
 Rows = Sequence[Sequence[int]]
 Reward = Callable[[Rows, Rows], torch.Tensor]  # (prompt ids, response ids) -> (B,) scores
@@ -21,7 +21,11 @@ Reward = Callable[[Rows, Rows], torch.Tensor]  # (prompt ids, response ids) -> (
 
 def from_model(reward_model: PreTrainedModel, *, max_tokens: int = 16384) -> Reward:
     """Score by a reward model, at the last token of prompt + response."""
-    return lambda prompts, responses: score(reward_model, prompts, responses, max_tokens=max_tokens)
+
+    def reward(prompts: Rows, responses: Rows) -> torch.Tensor:
+        return score(reward_model, prompts, responses, max_tokens=max_tokens)
+
+    return _made_of(reward, [reward_model])
 
 
 def from_texts(
@@ -40,9 +44,21 @@ def from_texts(
 
 def weighted(parts: Sequence[tuple[float, Reward]]) -> Reward:
     """The weighted sum of several rewards, given as (weight, reward) pairs."""
-    return lambda prompts, responses: torch.stack(
-        [w * reward(prompts, responses).float().cpu() for w, reward in parts]
-    ).sum(0)
+
+    def total(prompts: Rows, responses: Rows) -> torch.Tensor:
+        return torch.stack([w * reward(prompts, responses).float().cpu() for w, reward in parts]).sum(0)
+
+    return _made_of(total, [model for _, part in parts for model in models_of(part)])
+
+
+def models_of(reward: Reward) -> list[PreTrainedModel]:
+    """The reward models that a reward is known to be made of; of a function of one's own, none."""
+    return list(getattr(reward, "models", ()))
+
+
+def _made_of(reward: Reward, models: Sequence[PreTrainedModel]) -> Reward:
+    reward.models = tuple(models)  # type: ignore[attr-defined]
+    return reward
 
 
 def checked(scores: Any, episodes: int) -> torch.Tensor:

@@ -48,6 +48,7 @@ class Rollout:
     advantages: torch.Tensor | None = None  # (B, R) whitened
     returns: torch.Tensor | None = None  # (B, R)
     gold: torch.Tensor | None = None  # (B,) gold utility, where a judge is given
+    seeds: list[int] | None = None  # (B,) from which each response was drawn
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -85,13 +86,14 @@ def generate(
     order = addressed_rows(len(prompts), (number - 1) * settings.batch, settings.batch, settings.seed, "prompts")
     mine = range(rank, settings.batch, world)
     prompt_ids = [list(asked[order[i]]) for i in mine]
+    seeds = [derive_seed(settings.seed, number, "sampling", i) for i in mine]
     with state.whole(), state.forward_precision():
         drawn = sample(
             state.plain_policy,
             prompt_ids,
             max_new_tokens=settings.max_new_tokens,
             eos_id=state.tokenizer.eos_token_id,
-            seeds=[derive_seed(settings.seed, number, "sampling", i) for i in mine],
+            seeds=seeds,
             temperature=knobs.temperature,
         )
     lengths = torch.tensor([len(s.ids) for s in drawn])
@@ -104,6 +106,7 @@ def generate(
         finished=torch.tensor([s.finished for s in drawn]),
         mask=mask,
         logprobs=torch.empty(0),
+        seeds=seeds,
     )
     rollout.logprobs = rollout.grid(torch.tensor([x for s in drawn for x in s.logprobs]))
     return rollout

@@ -38,6 +38,11 @@ class Ensemble:
         if not self.rewards:
             raise SettingsError("The ensemble has no members; give at least one reward model or function.")
 
+    @property
+    def models(self) -> list[torch.nn.Module]:
+        """The members that are models, for who checks these before they are trained against."""
+        return [m for r in self.rewards for m in ([r] if isinstance(r, torch.nn.Module) else getattr(r, "models", ()))]
+
     def members(self, prompts: Rows, responses: Rows) -> torch.Tensor:
         """(members, B) scores of each member."""
         return torch.stack([_scores(reward, prompts, responses).float().cpu() for reward in self.rewards])

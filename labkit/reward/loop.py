@@ -24,6 +24,7 @@ from labkit.models import (
     score,
 )
 from labkit.models.loading import scalar_head
+from labkit.reward.checks import FEW, check_centred, check_saved
 from labkit.reward.data import Dropped, Ranked, elements_and_batch, encode_rankings
 from labkit.reward.head import settle_head
 from labkit.reward.report import accuracy_of
@@ -57,6 +58,14 @@ class RewardState(TrainState):
         if demonstrations and self.centred_at != self.step:
             self.shift = (self.shift or 0.0) + centre(self.model, self.tokenizer, demonstrations)
             self.centred_at = self.step
+
+    def check_saved(self, folder: str | Path, demonstrations: Sequence[Demonstration]) -> None:
+        """Raise InvariantError where the model that was saved in `folder` does not score demonstrations as this one does."""
+        if demonstrations:
+            rows = _some(_fitting(self.model, self.tokenizer, demonstrations))
+            device = self.model.get_input_embeddings().weight.device
+            again = _scores(load_reward_model(folder, device=device), rows)
+            check_saved(again, _scores(self.model, rows), Path(folder), choose_device()[1])
 
 
 def start(
@@ -138,8 +147,22 @@ def centre(
 ) -> float:
     """Add to the head's bias so that demonstrations score 0 on average (section 3.5); returns what was added.
 
-    Demonstrations that do not fit the context take no part.
+    Demonstrations that do not fit the context take no part. Raises InvariantError where they do not score 0 afterwards.
     """
+    rows = _fitting(model, tokenizer, demonstrations)
+    model.eval()
+    before = _scores(model, rows)
+    mean = before.double().mean().item()
+    with torch.no_grad():
+        scalar_head(model).bias -= mean
+    check_centred(_scores(model, _some(rows)), torch.stack(_some(before)) - mean, -mean, choose_device()[1])
+    return -mean
+
+
+def _fitting(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]
+) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids, response ids) of the demonstrations that fit the context; DataError where none does."""
     context = _context(model)
     rows = [(encode_prompt(tokenizer, d.prompt.text), encode_response(tokenizer, d.text)) for d in demonstrations]
     rows = [(p, r) for p, r in rows if len(p) + len(r) <= context]
@@ -148,11 +171,17 @@ def centre(
             f"None of the {len(demonstrations)} demonstrations fits the context of {context} tokens; "
             "the reward model cannot be centred on them. Give shorter ones."
         )
-    model.eval()
-    mean = score(model, [p for p, _ in rows], [r for _, r in rows]).cpu().double().mean().item()
-    with torch.no_grad():
-        scalar_head(model).bias -= mean
-    return -mean
+    return rows
+
+
+def _some(rows: Sequence[Any]) -> list[Any]:
+    """At most FEW of them, from all over."""
+    return list(rows[:: math.ceil(len(rows) / FEW)])
+
+
+def _scores(model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
+    """(B,) fp32 scores on the CPU, as they are asked for later."""
+    return score(model, [p for p, _ in rows], [r for _, r in rows]).cpu()
 
 
 def _train(

@@ -116,3 +116,34 @@ def test_models_that_fail_leave_no_promise_of_an_answer(inspector: Lab) -> None:
     page.wait_for_selector(".lki-notice.lki-bad")
     assert "ZeroDivisionError" in page.inner_text(".lki-notice")
     assert "Asking" not in page.inner_text(".lki-readout")
+
+
+WHOLE = """
+from tests.toy_inspector import rows, scorer, explain
+from widgets import RewardInspector
+def batches(source, step):
+    made = [r for r in rows() if (r["source"], r["step"]) == (source, step)]
+    return [{**r, "response": f"episode {i} of {source}", "token_ids": [i], "seed": i} for i in range(128) for r in made[:1]]
+board = RewardInspector(rows(), scorer=scorer, explain=explain, batches=batches)
+board
+"""
+
+
+def test_the_whole_batch_of_a_chosen_step_comes_when_it_is_asked_for(lab: Lab) -> None:
+    page = lab.open([WHOLE], "whole.ipynb").run_all().page
+    page.wait_for_selector(".lki-token")
+    button = page.locator(".lki-tools button", has_text="Whole batch")
+    assert not button.is_visible(), "no step is chosen yet"
+    page.select_option(".lki-menu >> nth=0", "ppo_ptx")
+    page.select_option(".lki-menu >> nth=1", "30")
+    assert button.is_visible() and page.inner_text(".lki-count").startswith("6 of 36")
+    button.click()
+    page.wait_for_function("() => document.querySelector('.lki-count').textContent.startsWith('128 of 158')")
+    assert not button.is_visible() and page.locator(".lki-list tbody tr").count() == 100
+    page.fill(".lki-search", "episode 77")
+    page.locator(".lki-list tbody tr").first.click()
+    page.wait_for_function("() => document.querySelectorAll('.lki-token').length === 5")  # "episode 77 of ppo_ptx" and the end
+    page.select_option(".lki-menu >> nth=1", "60")
+    page.fill(".lki-search", "")
+    assert button.is_visible() and page.inner_text(".lki-count").startswith("6 of 158")
+    assert lab.complaints() == []

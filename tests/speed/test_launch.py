@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from labkit import reward
 from labkit.errors import RunError
 from labkit.experiment import Experiment
+from labkit.experiment.batches import batch_of
 from labkit.experiment.launch import main, prepared
 from labkit.runs import Run
 from tests.conftest import REPOSITORY
@@ -70,6 +71,10 @@ def check_equal(two, one):
     for a, b in zip(one.steps(), two.steps(), strict=True):
         numbers = [{k: v for k, v in s.metrics.items() if not k.startswith("time_")} for s in (a, b)]
         assert numbers[1] == pytest.approx(numbers[0], rel=5e-3, abs=5e-4, nan_ok=True)
+    for number in (1, 2):  # the first process writes the episodes of all, in the batch's order
+        rows = [batch_of(f, number)["episodes"] for f in (one, two)]
+        assert [[r["prompt_id"], r["seed"]] for r in rows[0]] == [[r["prompt_id"], r["seed"]] for r in rows[1]]
+        assert number > 1 or [r["token_ids"] for r in rows[0]] == [r["token_ids"] for r in rows[1]]
     models = [AutoModelForCausalLM.from_pretrained(f.model) for f in (one, two)]
     for p, q in zip(*(m.parameters() for m in models), strict=True):
         assert (p - q).abs().max() < 2e-3

@@ -260,6 +260,60 @@ def test_centring_shifts_every_score_alike(bases):
     assert reward.centre(state.model, state.tokenizer, demonstrations(6)) == pytest.approx(0.0, abs=1e-6)
 
 
+class WithoutBias(torch.nn.Linear):
+    """A head that is read without the bias that centring moves."""
+
+    def forward(self, hidden):
+        return F.linear(hidden, self.weight)
+
+
+class Noisy(torch.nn.Linear):
+    """A head with dropout that `eval` does not switch off."""
+
+    def forward(self, hidden):
+        return super().forward(F.dropout(hidden, 0.5, training=True))
+
+
+@pytest.mark.parametrize("base", ["gpt2", "llama"])
+@pytest.mark.parametrize("broken", [WithoutBias, Noisy])
+def test_a_model_that_cannot_be_centred_says_so(bases, base, broken):
+    model = reward.start(bases[base], device="cpu").model
+    with torch.no_grad():
+        scalar_head(model).bias += 1.0
+    scalar_head(model).__class__ = broken
+    with pytest.raises(InvariantError, match=r"demonstrations score [+-]\S+ on average, where 0 is due\. Usual causes: .* dropout"):
+        reward.centre(model, tokenizer(), demonstrations(6))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 300.0])
+@pytest.mark.parametrize("base", ["gpt2", "llama"])
+def test_centring_of_a_sound_model_raises_nothing_whatever_its_scale(bases, base, size):
+    model = reward.start(bases[base], device="cpu").model
+    with torch.no_grad():
+        scalar_head(model).weight *= size
+        scalar_head(model).bias += 1000 * size
+    reward.centre(model, tokenizer(), demonstrations(200))
+
+
+@pytest.mark.parametrize("base", ["gpt2", "llama"])
+def test_a_saved_model_that_lost_its_centring_bias_says_so(bases, base, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    state = reward.start(bases[base], device="cpu")
+    state.tokenizer = tokenizer()
+    with torch.no_grad():
+        scalar_head(state.model).bias += 1.0  # as training may leave it
+    state.centre_on(demonstrations(6))
+    folder = state.save_model(tmp_path / "model")
+    state.check_saved(folder, demonstrations(6))
+
+    weights = load_file(folder / "model.safetensors")
+    name = next(n for n in weights if n.endswith((".bias", "bias")) and n.split(".")[0] in ("score", "classifier"))
+    save_file({**weights, name: torch.zeros(1)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InvariantError, match="Reloaded from .*model the reward model scores .* a head that is saved without its bias"):
+        state.check_saved(folder, demonstrations(6))
+
+
 # Judging
 
 
@@ -371,7 +425,10 @@ def test_centring_asks_no_device_for_float64(bases, monkeypatch):
         def cpu(self):
             return self.as_subclass(torch.Tensor)
 
-    monkeypatch.setattr(reward_loop, "score", lambda *rows: torch.tensor([1.0, 2.0, 6.0]).as_subclass(OnAppleGPU))
+    def scored(model, *rows):
+        return (torch.tensor([1.0, 2.0, 6.0]) + scalar_head(model).bias.item()).as_subclass(OnAppleGPU)
+
+    monkeypatch.setattr(reward_loop, "score", scored)
     assert reward.centre(reward.start(bases["gpt2"], device="cpu").model, tokenizer(), demonstrations(3)) == -3.0
 
 

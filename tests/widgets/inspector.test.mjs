@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choices, columnsOf, filterRows, joins, siblings, signed, sortRows, standing, strengths, tint, toCSV, toJSONL, tokenText } from "../../widgets/inspector.mjs";
+import { choices, columnsOf, filterRows, joins, oneStep, siblings, signed, sortRows, standing, strengths, tint, toCSV, toJSONL, tokenText, withBatch } from "../../widgets/inspector.mjs";
 
 const ROWS = [
   { row: 0, source: "sft", step: 1, prompt_id: "p0", prompt: "Where?", response: "In the Wood", score: 0.5, finished: true },
@@ -73,4 +73,20 @@ test("the best by score is named, shared first places say so, and where all are 
   assert.deepEqual(stands(3, 3, 3, 1)[0], "best, with 2 others");
   assert.deepEqual(stands(2, 2), ["", ""]);
   assert.deepEqual(stands(2), [""]);
+});
+
+test("a whole batch is of one source and one step, which menus or the rows themselves leave", () => {
+  assert.equal(oneStep(ROWS, {}), null);
+  assert.equal(oneStep(ROWS, { source: "ppo" }), null);
+  assert.deepEqual(oneStep(ROWS, { source: "ppo", step: "10" }), { source: "ppo", step: 10 });
+  const alone = ROWS.filter((r) => r.source === "ppo");
+  assert.deepEqual(oneStep(alone, { source: "", step: "2" }), { source: "ppo", step: 2 });
+  assert.deepEqual(oneStep(alone.slice(1, 2), {}), { source: "ppo", step: 2 });
+  assert.equal(oneStep([{ source: "base" }], {}), null, "no step, no batch");
+});
+
+test("a whole batch takes the place of that step's samples and of nothing else", () => {
+  const batch = { source: "ppo", step: 10, rows: [7, 8, 9].map((row) => ({ row, source: "ppo", step: 10 })) };
+  assert.deepEqual(places(withBatch(ROWS, batch)), [0, 2, 7, 8, 9]);
+  assert.deepEqual(places(withBatch(ROWS, {})), [0, 1, 2, 3]);
 });

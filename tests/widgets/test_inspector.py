@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from labkit.disk import append_jsonl
 from labkit.errors import DataError
+from labkit.experiment.batches import FILE
 from labkit.runs import StageFolder
-from labkit.types import Completion, Prompt, Ranking
+from labkit.types import Completion, Prompt, Ranking, Step
 from tests.toy_inspector import explain, rankings, rows, scorer
 from tests.toy_job import toy_job
-from widgets.inspector import RewardInspector, rows_of
+from widgets.inspector import RewardInspector, batches_of, rows_of
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +34,67 @@ def test_rows_of_a_run_are_the_samples_of_its_steps(tmp_path: Path) -> None:
     assert len(found) == 8 and {r["step"] for r in found} == {2, 6} and {r["source"] for r in found} == {"ppo"}
     assert len(rows_of(job)) == 24
     assert len(RewardInspector(found).rows) == 8
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> StageFolder:
+    """Two recorded steps: two samples each, and of the second a whole batch of 1,200 long episodes."""
+    folder = StageFolder(tmp_path / "ppo")
+    folder.begin(settings={})
+    for number in (1, 2):
+        samples = tuple({"prompt": "a", "response": f"sample {i}", "score": 1.0} for i in range(2))
+        folder.append_step(Step("ppo", number, {"score": 1.0}, samples=samples))
+    rows = [{"prompt": "a", "response": f"{i} " + "x" * 300, "score": 0.5, "token_ids": [i], "seed": 2**62 + i} for i in range(1200)]
+    append_jsonl(folder.path / FILE, {"step": 2, "episodes": rows})
+    return folder
+
+
+def test_the_whole_batch_of_a_step_comes_when_it_is_asked_for_and_not_before(run: StageFolder) -> None:
+    read = []
+    batches = batches_of({"ppo": run})
+    board = RewardInspector(rows_of({"ppo": run}), batches=lambda *asked: read.append(asked) or batches(*asked))
+    assert len(board.rows) == 4 and not read and len(json.dumps(board.get_state())) < 200_000
+    heard = []
+    board.observe(lambda change: heard.append(change.new), ["batch"])
+    for _ in range(2):
+        board.obey({"kind": "batch", "source": "ppo", "step": 2})
+    assert read == [("ppo", 2)] and len(heard) == 2, "read once, told to every page that asks"
+    shown = board.batch["rows"]
+    assert len(shown) == 1000 and [r["row"] for r in shown[:2]] == [4, 5] and len(json.dumps(shown)) < 500_000
+    assert "token_ids" not in shown[0] and "seed" not in shown[0]
+    assert len(board.rows) == 4 and len(board._all) == 4, "figures and tables are of the samples alone"
+
+
+def test_rows_of_a_whole_batch_are_explained_by_their_own_tokens_and_probed(run: StageFolder) -> None:
+    given = []
+    board = RewardInspector(
+        rows_of({"ppo": run}), batches=batches_of(run), scorer=scorer, explain=lambda row: given.append(row) or explain(row)
+    )
+    board.obey({"kind": "batch", "source": board.rows[0]["source"], "step": 2})
+    assert board.notice["bad"], "a lone folder names itself by its path"
+    board = RewardInspector(rows_of({"ppo": run}), batches=batches_of({"ppo": run}), scorer=scorer, explain=board.explain)
+    board.obey({"kind": "batch", "source": "ppo", "step": 2})
+    board.obey({"kind": "explain", "row": 4 + 17})
+    assert given[-1]["token_ids"] == [17] and board.view["row"] == 21
+    board.obey({"kind": "explain", "row": 0})
+    assert "token_ids" not in given[-1]
+    board.obey({"kind": "probe", "rows": [4, 5]})
+    assert board.probes["count"] == 2
+    board.obey({"kind": "explain", "row": 4 + 1000})
+    assert "reload the page" in board.notice["text"]
+
+
+@pytest.mark.parametrize("asked", [{"step": 1}, {"step": 9}, {"source": "sft", "step": 2}])
+def test_a_batch_that_was_not_kept_is_a_sentence(run: StageFolder, asked: dict) -> None:
+    board = RewardInspector(rows_of({"ppo": run}), batches=batches_of({"ppo": run}))
+    board.obey({"kind": "batch", "source": "ppo", **asked})
+    assert board.notice["bad"] and f"No whole batch of step {asked['step']}" in board.notice["text"] and not board.batch
+
+
+def test_rows_of_whole_steps_are_all_episodes_and_else_the_samples(run: StageFolder) -> None:
+    found = rows_of({"ppo": run}, whole=True)
+    assert len(found) == 2 + 1200 and {r["source"] for r in found} == {"ppo"} and found[-1]["step"] == 2
+    assert len(rows_of(run.steps(), whole=True)) == 4, "a list of Steps has no folder"
 
 
 def test_a_row_without_texts_is_refused_with_a_sentence() -> None:
@@ -127,7 +190,7 @@ def test_of_rows_that_were_passed_by_only_the_last_is_explained() -> None:
 
 def test_without_functions_there_is_a_table_and_nothing_fails() -> None:
     board = RewardInspector(rows())
-    for kind in ("explain", "rescore", "probe", "report", "nonsense"):
+    for kind in ("explain", "rescore", "probe", "report", "batch", "nonsense"):
         board.obey({"kind": kind, "row": 0, "rows": [0], "text": "x"})
         assert board.notice == {}
     assert board.spec == {
@@ -136,6 +199,7 @@ def test_without_functions_there_is_a_table_and_nothing_fails() -> None:
         "scorer": False,
         "explain": False,
         "rankings": False,
+        "batches": False,
     }
 
 
