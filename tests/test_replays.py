@@ -129,7 +129,7 @@ def test_the_labels_by_hand_are_those_that_the_reward_model_learnt_from(old, rep
     code, out, err = replay("relabeled", "relabeled-again")
     made = Run("relabeled-again", old.run.path.parent)
     assert len(read_rankings(made.path / "labels")) == 3
-    assert code == 1 and "reward: Step 1: " in err and "Versions, platform and threads are the same" in err, out + err
+    assert code == 1 and "the content of labels was" in err and "reward was not replayed, so there is nothing" in err, out + err
     assert "Traceback" not in err and numbers(made.stage("sft")) == numbers(old.run.stage("sft"))
 
 

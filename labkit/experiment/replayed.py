@@ -137,7 +137,7 @@ def _stage(old: Run, lab: Experiment, name: str) -> Replayed:
     recorded = old.stage(name)
     if not is_there(old, name):
         raise RunError(f"{recorded.path} is {recorded.status} and left no model, so there is nothing to compare with.")
-    if changed := parents_that_changed(old, name):
+    if changed := [parent for parent in parents_that_changed(old, name) if parent != "labels"]:  # their logs tell the time
         raise RunError(
             f"{recorded.path} was made from other {' and '.join(changed)} than {old.path} holds now, so its record does not say how."
         )
@@ -185,6 +185,8 @@ def _policies(old: Run, lab: Experiment) -> dict[str, PreTrainedModel] | None:
 
 def _epoch(old: Run, lab: Experiment) -> Replayed:
     """The choice of SFT's epoch by the reward model, as 04_reward makes it."""
+    if not is_there(lab.run, "reward"):
+        raise RunError(f"{lab.run.stage('reward').path} was not replayed, so there is nothing to choose by.")
     was = _epochs(old.stage("sft"))
     with sharing(_threads(old)):
         lab.choose_sft_epoch()
