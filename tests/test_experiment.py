@@ -317,6 +317,7 @@ def test_evaluation_judges_every_model_and_is_kept(lab):
         ["base", "few-shot", "sft", "best-of-4", "ppo", "ppo_ptx"],
         prompts=lab.prompts("test")[:8],
         benchmarks=False,
+        training_prompts=4,
     )
     kept = load_evaluation(lab.run)
     assert kept.to_json() == result.to_json()
@@ -325,6 +326,9 @@ def test_evaluation_judges_every_model_and_is_kept(lab):
     judged = list(read_jsonl(lab.run.path / "evaluate" / "judgments.jsonl"))
     made_from = {"base", "demonstrations", "sft", "reward", "ppo", "ppo_ptx"}  # and prompts that were given
     assert set(lab.run.stage("evaluate").manifest["parents"]) == made_from and parents_that_changed(lab.run, "evaluate") == []
+    both = result.customers_table()
+    assert {(r["model"], r["judges"]) for r in both} == {(m, g) for m in ("base", "ppo", "ppo_ptx") for g in result.groups[:2]}
+    assert {r["count"] for r in result.on_training} == {4 * 3} and all("%" in r["training prompts"] for r in both)
     assert len(judged) >= 3 * 5 * 8 and {"prompt_id", "a", "b", "preference", "judge"} == set(judged[0])
 
 

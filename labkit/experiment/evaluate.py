@@ -48,6 +48,7 @@ class Evaluation:
         default_factory=list
     )  # model, benchmark, value, stderr, n, higher_is_better
     people: dict[str, Any] = field(default_factory=dict)  # labelers, prompts, rankings, outdated, quality; empty without labels
+    on_training: list[dict[str, Any]] = field(default_factory=list)  # as preferences, on prompts that PPO was trained on
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -70,6 +71,18 @@ class Evaluation:
         """Win rate of a model over the baseline; None for the baseline itself."""
         group = group or self.groups[0]
         return next((r["rate"] for r in self.preferences if r["model"] == model and r["group"] == group), None)
+
+    def customers_table(self) -> list[dict[str, str]]:
+        """One row per model and group: preferred to the baseline on prompts of held-out customers and on training prompts."""
+        held_out = {(r["model"], r["group"]): r for r in self.preferences}
+
+        def said(row: Mapping[str, Any]) -> str:
+            return f"{100 * row['rate']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+
+        return [
+            {"model": r["model"], "judges": r["group"], "held-out customers": said(held_out[r["model"], r["group"]]), "training prompts": said(r)}
+            for r in self.on_training
+        ]
 
     def table(self) -> list[dict[str, Any]]:
         """One row per model: preferences, and gold utility, Likert and the flags that matter most, or the RM score."""
@@ -160,12 +173,15 @@ def evaluate(
     baseline: str = "sft",
     prompts: Sequence[Prompt] | None = None,
     benchmarks: bool = True,
+    training_prompts: int = 0,
     stage: str = "evaluate",
 ) -> Evaluation:
     """Sample one answer per test prompt from every model and have them judged; written to runs/<name>/<stage>/.
 
     prompts: by default test prompts, which come from held-out customers. On the world's prompts its labelers and its
     judge decide; on others the run's reward model, without gold utility, Likert, flags and benchmarks.
+    training_prompts: in the world, on so many prompts that PPO was trained on preferences are counted as well: does what was
+    learnt hold for customers who took no part?
     """
     own = prompts is None
     prompts = lab.prompts("test")[: lab.amounts.test_prompts] if own else list(prompts)
@@ -177,7 +193,7 @@ def evaluate(
     folder = lab.run.stage(stage)
     folder.begin(settings={"models": list(models), "baseline": baseline}, seed=lab.seed, parents=_parents(lab, models, prompts, own))
     try:
-        result = _evaluate(lab, folder, list(models), baseline, prompts, benchmarks)
+        result = _evaluate(lab, folder, list(models), baseline, prompts, benchmarks, training_prompts)
     except BaseException as error:
         with contextlib.suppress(LabError):  # a full disk must not hide the error that came first
             folder.finish("failed", error=str(error) or type(error).__name__)
@@ -188,12 +204,19 @@ def evaluate(
 
 def _parents(lab: Experiment, models: Sequence[str], prompts: Sequence[Prompt], own: bool) -> dict[str, str]:
     """What the sheet is made from: the models that answer, the run's own prompts, and the reward model where it judges."""
-    judge = [] if all(p.meaning is not None for p in prompts) else ["reward"]
+    there = lab.run.stage("reward").model.is_dir()  # in the world it is one judge of several
+    judge = ["reward"] if there or not all(p.meaning is not None for p in prompts) else []
     return needs.fingerprints(lab.run, *dict.fromkeys([*needs.answered_by(models, prompts=own), *judge]))
 
 
 def _evaluate(
-    lab: Experiment, folder: StageFolder, models: list[str], baseline: str, prompts: list[Prompt], benchmarks: bool
+    lab: Experiment,
+    folder: StageFolder,
+    models: list[str],
+    baseline: str,
+    prompts: list[Prompt],
+    benchmarks: bool,
+    training_prompts: int,
 ) -> Evaluation:
     """Draw, judge, write and return; the world's benchmarks where the models know the world."""
     in_world = all(p.meaning is not None for p in prompts)
@@ -209,11 +232,20 @@ def _evaluate(
         preferences=[_rate(m, group, rates) for group in groups for m in models if m != baseline],
         quality=quality,
         benchmarks=_benchmarks(lab, models) if benchmarks and in_world else [],
+        on_training=_on_training(lab, models, baseline, training_prompts) if training_prompts and in_world else [],
     )
     texts = {m: {c.prompt_id: c.text for c in own} for m, own in drawn.items()}
     result = join_people(lab.run, result, {p.id: p.text for p in prompts}, texts)
     write_json(folder.path / "results.json", result.to_json())
     return result
+
+
+def _on_training(lab: Experiment, models: Sequence[str], baseline: str, count: int) -> list[dict[str, Any]]:
+    """Preferences of the simulated labelers on PPO's own prompts; what is no stage of its own (few-shot, best-of-n) is left out."""
+    asked = lab.prompts("train", "ppo")[:count]
+    stages = [m for m in models if m != "few-shot" and not m.startswith("best-of-")]
+    judged = compare(asked, {m: answers(lab, m, asked) for m in stages}, baseline=baseline, seed=lab.seed)
+    return [_rate(m, group, judged.win_rates) for group in GROUPS[:2] for m in stages if m != baseline]
 
 
 def _by_all(

@@ -129,7 +129,8 @@ def _trained(lab: Experiment, stage: str, judge: PreTrainedModel) -> dict[str, A
     """A stage's policy, value model and knobs as they were at its end, as `token_view` takes them."""
     folder = lab.run.stage(stage)
     value = value_of(folder, lab.run.stage("reward")) or judge
-    penalty = folder.manifest["settings"].get("missing_end_penalty", 0.0)
+    settings = folder.manifest["settings"] if folder.status != "missing" else {}
+    penalty = settings.get("missing_end_penalty", 0.0)
     return {"policy": lab.policy(stage), "value": value, "missing_end_penalty": penalty, **knobs_of(folder)}
 
 
