@@ -122,15 +122,14 @@ export function command({ key, code = "", shiftKey = false }, part, count, flags
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(code)?.[1] ?? (/^\d$/.test(key) ? key : null);
   if (digit !== null && !(code.startsWith("Numpad") && !/^\d$/.test(key)))
     return digitCommand(Number(digit), part, count, shiftKey);
-  const common = COMMON[key] ?? (key === "U" || (key === "u" && shiftKey) ? { do: "redo" } : null);
-  if (common) return common;
-  if (part === "rate") return rateKey(key, flags);
-  return RANK_KEYS[key] ?? null;
+  const name = key.length === 1 ? key.toLowerCase() : key; // CapsLock changes nothing: Shift alone tells redo from undo
+  if (name === "u") return { do: shiftKey ? "redo" : "undo" };
+  if (COMMON[name]) return COMMON[name];
+  if (part === "rate") return rateKey(name, flags);
+  return RANK_KEYS[name] ?? null;
 }
 
 const COMMON = {
-  u: { do: "undo" },
-  U: { do: "redo" },
   s: { do: "skip" },
   n: { do: "cannot" },
   r: { do: "switch" },

@@ -125,6 +125,9 @@ test("a key means what the part says", () => {
   assert.equal(command(key("h"), "rank", 5, { h: "hallucination" }), null);
   assert.deepEqual(command(key("u"), "rank", 5), { do: "undo" });
   assert.deepEqual(command(key("U", { shiftKey: true }), "rank", 5), { do: "redo" });
+  assert.deepEqual(command(key("U"), "rank", 5), { do: "undo" }, "CapsLock turns no undo into a redo");
+  assert.deepEqual(command(key("u", { shiftKey: true }), "rank", 5), { do: "redo" }, "CapsLock with Shift");
+  assert.deepEqual(command(key("H"), "rate", 5, { h: "hallucination" }), { do: "flag", value: "hallucination" });
   assert.deepEqual(command(key("ArrowUp"), "rank", 5), { do: "shift", value: -1 });
   assert.deepEqual(command(key("Enter"), "rank", 5), { do: "submit" });
   assert.equal(command(key("d"), "rank", 5), null);
