@@ -206,7 +206,9 @@ function detailPane(model, spec, ask) {
     fillText(prompt, r.prompt.trim());
     reachWhenScrolling(prompt, "Prompt");
     const same = siblings(withBatch(model.get("rows"), model.get("batch")), r);
+    const pressed = beside.contains(beside.getRootNode().activeElement); // a card was: its new self keeps the focus
     beside.replaceChildren(...same.map((s) => card(s, s === r, standing(s, same), () => open(s))));
+    if (pressed) beside.children[same.indexOf(r)]?.focus();
     edit(r);
     tokens.clear(spec.explain);
     if (!spec.explain) return;

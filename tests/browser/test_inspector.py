@@ -48,6 +48,10 @@ def test_find_a_response_look_inside_edit_and_rescore(inspector: Lab, shots, tmp
     page.fill(".lki-edit", "water water water")
     page.wait_for_function("() => document.querySelector('.lki-result').dataset.sign === 'up'")
     assert "against the original" in page.inner_text(".lki-result")
+    page.locator(".lki-card").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('.lki-card')[1].getAttribute('aria-pressed') === 'true'")
+    assert page.evaluate("() => document.activeElement.matches('.lki-card[aria-pressed=true]')"), "the keyboard stays where it was"
     inspector.dark()
     page.locator(".lki").screenshot(path=shots("inspector-dark"))
     inspector.dark(False)
