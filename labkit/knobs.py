@@ -1,7 +1,7 @@
 """Knobs: the numbers that may bend while training runs, and the schedules that bend them.
 
-A loop sees a schedule: any `Callable[[int], Knobs]` that it asks once per step. `constant(k)`, `Dial(k)`
-(turned by hand or by a KL controller, from any thread), `replay(...)` or a plain function all serve.
+A loop sees a schedule: any `Callable[[int], Knobs]` that it asks once per step. `constant(k)`, `ramp(k, steps, kl_coef=...)`,
+`Dial(k)` (turned by hand or by a KL controller, from any thread), `replay(...)` or a plain function all serve.
 Every request to change a knob becomes one ledger line: asked, applied / clamped / refused, at which step, by whom, why.
 Settings (frozen at the start) live with their stage; a name is a setting or a knob, never both.
 """
@@ -29,6 +29,7 @@ __all__ = [
     "Schedule",
     "constant",
     "knob",
+    "ramp",
     "replay",
     "standing",
 ]
@@ -138,6 +139,29 @@ Schedule = Callable[[int], Knobs]
 def constant(knobs: Knobs) -> Schedule:
     """The schedule that never bends."""
     return lambda step: knobs
+
+
+def ramp(knobs: Knobs, steps: int, **ends: float) -> Schedule:
+    """From the values of `knobs` at step 1 to these at step `steps`, where they stay: `ramp(knobs, 30, kl_coef=0.02)`.
+
+    Straight, or by equal factors for knobs that are turned logarithmically, where neither end is 0. Both ends are checked
+    now, not in the middle of training.
+    """
+    if steps < 1:
+        raise SettingsError(f"steps is {steps}; a ramp needs at least one.")
+    last = knobs.turned(**ends)
+    by_factors = {f.name for f in fields(knobs) if f.metadata["log"] and getattr(knobs, f.name) > 0 and getattr(last, f.name) > 0}
+
+    def at(step: int) -> Knobs:
+        share = min(max(step - 1, 0) / max(steps - 1, 1), 1.0)
+        if share in (0.0, 1.0):
+            return last if share else knobs
+        pairs = {name: (getattr(knobs, name), getattr(last, name)) for name in ends}
+        return knobs.turned(
+            **{n: a * (b / a) ** share if n in by_factors else a + (b - a) * share for n, (a, b) in pairs.items()}
+        )
+
+    return at
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from labkit.errors import RunError, SettingsError
-from labkit.knobs import Dial, PPOKnobs, RewardKnobs, SFTKnobs, constant, replay
+from labkit.knobs import Dial, PPOKnobs, RewardKnobs, SFTKnobs, constant, ramp, replay
 from labkit.ppo import PPOSettings
 from labkit.types import Step
 
@@ -126,6 +126,21 @@ def test_many_threads_may_turn_at_once():
     dial(1)
     assert sorted(row["asked"] for row in dial.ledger) == [v / 1000 for v in range(1, 101)]
     assert dial.knobs.kl_coef == dial.ledger[-1]["new"]
+
+
+def test_a_ramp_begins_and_ends_as_told_and_bends_nothing_else():
+    start = PPOKnobs(kl_coef=0.2, clip=0.1, ptx_coef=0.0)
+    at = ramp(start, 5, kl_coef=0.0032, clip=0.3, ptx_coef=1.0)
+    assert at(1) == start and at(5) == at(9) == start.turned(kl_coef=0.0032, clip=0.3, ptx_coef=1.0)
+    betas = [at(step).kl_coef for step in range(1, 6)]
+    factors = [b / a for a, b in zip(betas, betas[1:], strict=False)]
+    assert max(factors) == pytest.approx(min(factors)) and at(3).kl_coef == pytest.approx((0.2 * 0.0032) ** 0.5)
+    assert at(3).clip == pytest.approx(0.2) and at(2).ptx_coef == pytest.approx(0.25), "from 0 there are no factors"
+    assert at(3).policy_lr == start.policy_lr
+    assert ramp(start, 1, clip=0.3)(2).clip == 0.3
+    for bad in ({"kl_coef": 11}, {"bogus": 1.0}):
+        with pytest.raises(SettingsError):
+            ramp(start, 5, **bad)
 
 
 def test_constant_never_bends():

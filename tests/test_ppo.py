@@ -9,10 +9,12 @@ import torch
 
 from labkit import rl
 from labkit.errors import DataError, InvariantError, RunError, SettingsError
-from labkit.knobs import PPOKnobs, constant
+from labkit.knobs import PPOKnobs, constant, ramp
+from labkit.models import new_reward_model, score
 from labkit.ppo import PPOSettings, from_model, from_texts, loop, weighted
 from labkit.ppo.checks import check_processes
 from labkit.ppo.rollout import _moments, addressed_rows
+from labkit.reward import Ensemble
 from tests.toy import NumberTokenizer, even_share, save_toy, toy_prompts, toy_state
 
 SETTINGS = PPOSettings(steps=12, batch=32, minibatch=8, max_new_tokens=10, warmup=2, ptx_row=32)
@@ -266,3 +268,29 @@ def test_bad_input_ends_in_one_sentence(folder, tmp_path):
         PPOSettings(batch=100, minibatch=64)
     with pytest.raises(RunError, match="not a complete snapshot"):
         toy_state(folder, SETTINGS).load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("how", "combined"),
+    [
+        ("mean", lambda scores: scores.mean(0)),
+        ("worst", lambda scores: scores.amin(0)),
+        ("uncertainty", lambda scores: scores.mean(0) - scores.var(0, unbiased=False)),
+    ],
+)
+def test_ppo_is_paid_by_several_weighted_rewards_under_a_scheduled_beta(folder, how, combined):
+    settings = replace(SETTINGS, steps=3)
+    state = toy_state(folder, settings)
+    judges = [new_reward_model(folder, seed, device="cpu").requires_grad_(False) for seed in range(3)]
+    paid, due = weighted([(1.0, Ensemble(judges, how=how)), (0.5, even_share)]), []
+
+    def watched(prompts, responses):
+        each = torch.stack([score(judge, prompts, responses) for judge in judges])
+        due.append(float((combined(each) + 0.5 * even_share(prompts, responses)).mean()))
+        return paid(prompts, responses)
+
+    steps = list(loop(state, toy_prompts(30), watched, ramp(KNOBS.turned(kl_coef=0.5), 3, kl_coef=0.005), settings))
+    assert [round(s.knobs["kl_coef"], 6) for s in steps] == [0.5, 0.05, 0.005]
+    for step, mean in zip(steps, due, strict=True):
+        cut = (1.0 - step.metrics["end_token_rate"]) * settings.missing_end_penalty
+        assert step.metrics["score"] == pytest.approx(mean - cut, abs=1e-4)
