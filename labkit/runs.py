@@ -30,8 +30,9 @@ from labkit.disk import append_jsonl, put_aside, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
 from labkit.types import Step
 
-__all__ = ["Run", "StageFolder", "check_name"]
+__all__ = ["FACTS", "Run", "StageFolder", "check_name"]
 
+FACTS = "prompts/experiment.json"  # in a run: what it was prepared with
 KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
 
@@ -184,6 +185,12 @@ class Run:
 
     def stage(self, name: str) -> StageFolder:
         return StageFolder(self.path / check_name(name, "stage"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the run was prepared with (scale, seed, model, reward_base, data); empty before its prompts are there."""
+        file = self.path / FACTS
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def stages(self) -> list[StageFolder]:
         """The stages on disk, oldest first."""

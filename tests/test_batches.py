@@ -61,7 +61,7 @@ def test_every_episode_of_every_step_is_there_and_steps_grow_by_nothing(job):
         means = {name: sum(row[name] for row in rows) / 16 for name in ("score", "kl", "length", "gold")}
         names = {"score": "score", "kl": "kl_k1", "length": "response_length", "gold": "gold"}
         assert all(step.metrics[names[k]] == pytest.approx(v, abs=1e-3) for k, v in means.items())
-        assert kept["policy"] == {"stage": "ppo_init", "weights": "abc", "updates": step.number - 1}
+        assert kept["policy"] == {"stage": "ppo_init", "weights": "abc", "iterations": step.number - 1}
         assert kept["sampling"] == {"temperature": 1.0, "max_new_tokens": 8, "seed": 0}
     assert "token_ids" not in (folder.path / "metrics.jsonl").read_text()
 

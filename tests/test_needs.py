@@ -5,6 +5,7 @@ import os
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_a_run_that_fits_together_says_nothing(lab: Prepared) -> None:
 
 def test_a_policy_of_another_reward_model_is_kept_and_said_to_be_one(lab: Prepared) -> None:
     train(lab.run, "reward", "demonstrations", "rankings", weights="second")
-    (line,) = told(lab, "ppo")
+    (line,) = told(lab, "ppo", "reward", "ppo")  # said once, whatever needs it
     assert "main/ppo was made from other reward than" in line and "05_ppo_ptx trains it again" in line
     assert lab.run.stage("ppo").status == "done"
 
@@ -92,6 +93,17 @@ def test_a_change_further_up_is_told_where_it_happened(lab: Prepared) -> None:
     write_json(lab.run.path / "rankings" / "train.jsonl", {"of": "ranked again"})
     (line,) = told(lab, "ppo")
     assert "main/reward was made from other rankings" in line and "04_reward" in line
+
+
+def test_an_evaluation_is_about_both_policies_unless_plain_ppo_was_chosen_or_there_is_nothing_to_mix_in(lab: Prepared) -> None:
+    lab.data = "world"
+    assert needs.ppo_stages(lab) == ["ppo"], "γ = 0 was chosen in 05"
+    put_aside(lab.run.path / "ppo")
+    assert needs.ppo_stages(lab) == ["ppo", "ppo_ptx"]
+    lab.data, lab.source = "own", SimpleNamespace(has_pretraining=False)
+    assert needs.ppo_stages(lab) == ["ppo"]
+    train(lab.run, "ppo_ptx", "prompts", "ppo_init", "reward")
+    assert needs.ppo_stages(lab) == ["ppo", "ppo_ptx"], "it is there"
 
 
 def test_prompts_that_a_sweep_brought_under_another_seed_are_not_others(lab: Prepared) -> None:
@@ -145,6 +157,12 @@ def test_another_base_or_text_is_told_by_every_stage_that_learnt_from_it(lab, tm
     (home / file).unlink()
     if file.startswith("data"):
         assert told(lab, *stages) == [], "what is gone says nothing"
+
+
+def test_a_picture_or_a_readme_beside_a_model_does_not_make_it_another(lab, tmp_path) -> None:
+    home = told_of_origins(lab, tmp_path / "own")
+    (home / "base" / "README.md").write_text("What a hub holds and one machine has fetched.")
+    assert told(lab, "sft", "ppo") == []
 
 
 def test_labels_by_hand_are_parents_of_the_reward_model_and_looking_at_the_board_changes_nothing(lab, tmp_path) -> None:

@@ -24,14 +24,18 @@ def compare(
     best_of: n of best-of-n, the SFT model's best answer in the eyes of the reward model; 0 leaves it out.
     """
     from labkit.experiment import evaluate
-    from labkit.experiment.needs import is_there
+    from labkit.experiment.needs import is_there, parents_that_changed
 
     for method in methods:
         settings_of(lab, method)  # an unknown name is refused before anything trains
     lab.ensure("ppo_init", "reward", say=say)
     for method in methods:
-        if not is_there(lab.run, method):
+        changed = parents_that_changed(lab.run, method) if is_there(lab.run, method) else []
+        if changed:
+            say(f"{method}: its {' and '.join(changed)} changed since it was trained; training it again.")
+        elif not is_there(lab.run, method):
             say(f"{method}: training, from the PPO init model.")
+        if changed or not is_there(lab.run, method):
             train(lab, method)
     own = [stage for stage in ("ppo", "ppo_ptx") if is_there(lab.run, stage)]
     best = [f"best-of-{best_of}"] if best_of else []

@@ -14,13 +14,13 @@ from pathlib import Path
 from labkit.batch.records import content_of, is_whole, pipeline_notebooks, record_of
 from labkit.disk import file_hash, put_aside, write_json
 from labkit.errors import RunError
-from labkit.runs import Run, StageFolder
+from labkit.runs import FACTS, Run, StageFolder
 
 __all__ = ["bring", "bring_parents", "changed_since"]
 
 NOTE = ".brought.json"  # in a point's folder: what it was brought, and in which state
-#: Records and reports of the base, rounds that went on from it, and what people said of its own answers.
-_NOT_BROUGHT = {"notebooks", "report", "rounds", "labels-evaluation"}
+#: Records and reports of the base, rounds that went on from it, and what was measured, or people said, of its own models.
+_NOT_BROUGHT = {"notebooks", "report", "replay.json", "rounds", "labels-evaluation", "benchmarks", "evaluate-methods"}
 #: Stages by the notebook that makes them: a base whose own notebooks made them otherwise (the tour) says nothing of it.
 MADE_BY = {"05_ppo_ptx": ("ppo", "ppo_ptx"), "06_evaluate": ("evaluate",)}
 
@@ -95,12 +95,9 @@ def bring(source: Path, target: Path) -> None:
 
 def _restate_seed(run: Run, seed: int | None) -> None:
     """Let the run's statement of what it was prepared with name its own seed, so that nothing looks mixed."""
-    statement = run.path / "prompts" / "experiment.json"
-    if seed is None or not statement.is_file():
-        return
-    facts = json.loads(statement.read_text(encoding="utf-8"))
-    if facts.get("seed") != seed:
-        write_json(statement, {**facts, "seed": seed, "data_seed": facts.get("data_seed", facts.get("seed"))})
+    facts = run.facts
+    if seed is not None and facts and facts.get("seed") != seed:
+        write_json(run.path / FACTS, {**facts, "seed": seed, "data_seed": facts.get("data_seed", facts.get("seed"))})
 
 
 def _is_finished(path: Path) -> bool:

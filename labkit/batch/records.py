@@ -89,10 +89,8 @@ def _own_files(run: Run, parameters: Mapping[str, Any]) -> str | None:
 
     Files of more than a few megabytes count by size and time.
     """
-    facts = run.path / "prompts" / "experiment.json"
-    recorded = json.loads(facts.read_text(encoding="utf-8")) if facts.exists() else {}
-    given = [str(parameters.get(name) or recorded.get(name) or "") for name in ("data", "model")]
-    folders = [Path(name) for name in given if name and name not in THE_LABS and Path(name).is_dir()]
+    given = [str(parameters.get(name) or run.facts.get(name) or "") for name in ("data", "model", "reward_base")]
+    folders = [Path(name) for name in dict.fromkeys(given) if name and name not in THE_LABS and Path(name).is_dir()]
     files = [f for folder in folders for f in sorted(folder.iterdir()) if f.is_file()]
     parts = [[f.name, f.stat().st_size, f.stat().st_mtime_ns if f.stat().st_size > LARGE else file_hash(f)] for f in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12] if parts else None

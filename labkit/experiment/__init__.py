@@ -23,6 +23,7 @@ from labkit.experiment.live import (
     tasks_by_hand,
 )
 from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, screened, worst_disagreements
+from labkit.experiment.needs import ppo_stages
 from labkit.experiment.prompted import hold_contest
 from labkit.experiment.replayed import replay_run
 from labkit.experiment.replays import replay_job, replay_of
@@ -50,6 +51,7 @@ __all__ = [
     "judge_rankings",
     "load_evaluation",
     "people_path",
+    "ppo_stages",
     "ranking_rows",
     "replay_job",
     "replay_of",

@@ -1,6 +1,6 @@
 """Every step's completions, kept: the whole batch that PPO sampled, with token ids and seeds, in a file beside metrics.jsonl.
 
-    {"step": 7, "policy": {"stage": "ppo_init", "weights": "1f0c…", "updates": 6}, "sampling": {...}, "episodes": [{...}, ...]}
+    {"step": 7, "policy": {"stage": "ppo_init", "weights": "1f0c…", "iterations": 6}, "sampling": {...}, "episodes": [{...}, ...]}
 
 One line per step, so a batch is whole or not there. Lines are appended before the Step is recorded; which of them hold is
 decided when they are read: a step that a rollback undid, or that was never recorded, has none, and of a step that was
@@ -79,7 +79,7 @@ def _append(stage: StageFolder, step: Step, rows: list[dict[str, Any]], told: Ma
         _bring_past(stage, step.number)
     line = {
         "step": step.number,
-        "policy": {**told["policy"], "updates": step.number - 1},
+        "policy": {**told["policy"], "iterations": step.number - 1},
         "sampling": {"temperature": step.knobs.get("temperature", 1.0), **told["sampling"]},
         "episodes": rows,
     }

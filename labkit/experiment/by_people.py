@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.disk import read_jsonl, write_json
 from labkit.errors import DataError, RunError
-from labkit.evaluation.winrate import judgments_of, win_rate
+from labkit.evaluation.winrate import ALIKE, judgments_of, win_rate
 from labkit.labels.cards import Given
 from labkit.labels.exchange.rows import short_hash
 from labkit.labels.store import read_rankings
@@ -38,7 +38,6 @@ FOLDER = "labels-evaluation"
 PEOPLE = "people"  # the group of judges
 TRAINED = ("ppo", "ppo_ptx")  # what people are asked about, beside the baseline
 MOST = 9  # answers on a card, as many as the board shows
-AND = ", "  # between the names of models that answered alike
 
 Drawn = Mapping[str, Mapping[str, str]]  # model -> prompt id -> its answer
 
@@ -72,13 +71,19 @@ def _card(prompt: Prompt, answers: Mapping[str, Completion]) -> Given:
     for model, answer in answers.items():
         whose[answer.text].append(model)
     texts = [
-        replace(answers[models[0]], id=f"{prompt.id}/{short_hash(text)}", model=AND.join(models)) for text, models in whose.items()
+        replace(answers[models[0]], id=f"{prompt.id}/{short_hash(text)}", model=ALIKE.join(models)) for text, models in whose.items()
     ]
     return prompt, texts
 
 
-def with_people(lab: Experiment, result: Evaluation, stage: str = "evaluate") -> Evaluation:
-    """The evaluation with what people have said so far in place of what they had said before; written to its results.json."""
+def with_people(lab: Experiment, stage: str = "evaluate") -> Evaluation:
+    """The evaluation with what people have said so far in place of what they had said before; written to its results.json.
+
+    Where the run was evaluated anew meanwhile, by another kernel or command, it is that evaluation which is returned.
+    """
+    from labkit.experiment.evaluate import load_evaluation
+
+    result = load_evaluation(lab.run, stage)
     drawn = {m: {i: c.text for i, c in own.items()} for m, own in _drawn(lab.run, stage).items()}
     found = join_people(lab.run, result, {p.id: p.text for p in lab.prompts("test")}, drawn)
     write_json(lab.run.path / stage / "results.json", found.to_json())
@@ -108,7 +113,7 @@ def _as_evaluated(ranking: Ranking, asked: Mapping[str, str], drawn: Drawn) -> R
     if asked.get(ranking.prompt.id) != ranking.prompt.text:
         return None
     at, ranks = ranking.prompt.id, ranking.ranks
-    ranked = [(m, c) for c in ranking.completions if c.id in ranks for m in c.model.split(AND)]
+    ranked = [(m, c) for c in ranking.completions if c.id in ranks for m in c.model.split(ALIKE)]
     found = {m: (ranks[c.id], c) for m, c in ranked if drawn.get(m, {}).get(at) == c.text}
     if len(found) < 2:
         return None

@@ -6,7 +6,6 @@ Everything it makes lies in the run folder; a stage finds what it needs there, s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +25,9 @@ from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.experiment.words import shared_tokenizer
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
-from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, save_model
+from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, model_hash, save_model
 from labkit.presets import preset
-from labkit.runs import Run, StageFolder
+from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
 
@@ -64,7 +63,7 @@ class Experiment:
     ) -> None:
         self.run, self.scale, self.seed = run, scale, seed
         self.preset, self.amounts = preset(scale), amounts(scale)
-        recorded = self._recorded()
+        recorded = self.run.facts
         model = model or recorded.get("model", "medium")
         reward_base = reward_base or recorded.get("reward_base", "reader" if model in SIZES else model)
         self.data = data or recorded.get("data", "world")
@@ -104,7 +103,7 @@ class Experiment:
                 prompts, report, self.longest_prompt, lambda text: len(encode_prompt(self.tokenizer, text))
             )
         folder = self.run.path / "prompts"
-        write_json(folder / "experiment.json", self.facts)
+        write_json(self.run.path / FACTS, self.facts)
         for split in ("train", "valid", "test"):
             write_jsonl(folder / f"{split}.jsonl", (p.to_json() for p in prompts if p.split == split))
         for split, limit in (("train", self.amounts.demonstrations), ("valid", self.amounts.valid_prompts)):
@@ -118,7 +117,7 @@ class Experiment:
         rows = read_all(Prompt, self._prepared("prompts", split))
         if use is None or split != "train" or isinstance(self.source, FolderSource):
             return rows
-        drawn = self._recorded().get("data_seed", self.seed)  # a sweep over seeds trains anew on the same shares
+        drawn = self.run.facts.get("data_seed", self.seed)  # a sweep over seeds trains anew on the same shares
         return [p for p in rows if USES[derive_seed(drawn, "use", p.id) % len(USES)] == use]
 
     def demonstrations(self, split: str = "train") -> list[Demonstration]:
@@ -294,7 +293,8 @@ class Experiment:
         start = self.preset.ppo_knobs.turned(**({} if ptx else {"ptx_coef": 0.0}) | knobs)
         folder, judged = self.run.stage(name), self.run.stage("reward").model
         value, judge = (load_reward_model(judged, tokenizer=self.tokenizer) for _ in range(2))
-        state = ppo.State(load_policy(self.run.stage(init).model), value, self.tokenizer, settings)
+        policy = load_policy(self.run.stage(init).model)
+        weights, state = model_hash(policy), ppo.State(policy, value, self.tokenizer, settings)
         score = score or ppo.from_model(judge.requires_grad_(False), max_tokens=settings.score_tokens)
         pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
         locked = {} if pretraining is not None else {"ptx_coef": f"{self.data} has no pretraining.txt to take gradients from"}
@@ -309,7 +309,7 @@ class Experiment:
             return state
 
         parents = needs.fingerprints(self.run, "prompts", init, "reward", *([] if pretraining is None else ["pretraining"]))
-        told = {"policy": {"stage": init, "weights": parents[init]}, "sampling": {"max_new_tokens": settings.max_new_tokens, "seed": settings.seed}}
+        told = {"policy": {"stage": init, "weights": weights}, "sampling": {"max_new_tokens": settings.max_new_tokens, "seed": settings.seed}}
 
         def steps(knobs: Schedule) -> Iterator[Step]:
             found = ppo.loop(state, prompts, score, knobs, settings, pretraining=pretraining, gold=self.source.gold, stage="ppo")
@@ -337,11 +337,6 @@ class Experiment:
         return load_policy(self.run.stage(stage).model)
 
     # -- small parts --------------------------------------------------------------------------------------------
-
-    def _recorded(self) -> dict[str, Any]:
-        """What this run was prepared with; empty before `prepare`."""
-        file = self.run.path / "prompts" / "experiment.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
     def _check_same(self, recorded: dict[str, Any]) -> None:
         """A run folder holds one experiment: other data or another seed under the same name would mix two."""

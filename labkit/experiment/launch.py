@@ -9,7 +9,6 @@ job always does. The others do the same work in step with it, in a scratch folde
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from labkit.errors import LabError, RunError
 from labkit.experiment.lab import Experiment
 from labkit.jobs import Job
 from labkit.jobs.history import load_newest
-from labkit.runs import Run, StageFolder
+from labkit.runs import FACTS, Run, StageFolder
 
 __all__ = ["carry_out", "main", "prepared"]
 
@@ -31,16 +30,15 @@ WORDS = {"true": True, "false": False, "none": None}
 
 def prepared(run: Run) -> Experiment:
     """The experiment that a run folder was prepared with."""
-    file = run.path / "prompts" / "experiment.json"
-    if not file.is_file():
+    facts = run.facts
+    if not facts:
         raise RunError(
-            f"{run.path} was not prepared: {file} is missing. "
+            f"{run.path} was not prepared: {run.path / FACTS} is missing. "
             f"Make the stages before PPO first: labkit run {run.name} --only 01_prompts, and 02_sft to 04_reward after it."
         )
     missing = [name for name in ("ppo_init", "reward") if not run.stage(name).model.is_dir()]
     if missing:
         raise RunError(f"{run.path / missing[0]} has no finished model; run that stage first: labkit run {run.name}.")
-    facts = json.loads(file.read_text(encoding="utf-8"))
     return Experiment(run, scale=facts["scale"], seed=facts["seed"])
 
 

@@ -18,7 +18,7 @@ from labkit.runs import Run, StageFolder
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
 
-__all__ = ["NEEDS", "answered_by", "ensure", "fingerprints", "is_there", "parents_that_changed"]
+__all__ = ["NEEDS", "answered_by", "ensure", "fingerprints", "is_there", "parents_that_changed", "ppo_stages"]
 
 #: What preparing and ranking leave, the last file last.
 DATA = {
@@ -37,11 +37,12 @@ NEEDS = {
 MADE_IN = {"ppo_init": "02_sft", "sft": "02_sft", "reward": "04_reward", "ppo": "05_ppo_ptx", "ppo_ptx": "05_ppo_ptx"}
 
 
-def ensure(lab: Experiment, *wanted: str, say: Callable[[str], None] = print) -> None:
+def ensure(lab: Experiment, *wanted: str, say: Callable[[str], None] = print, looked_at: set[str] | None = None) -> None:
     """Make what is missing of these and of what they need; say of what is there whether it still fits together.
 
-    wanted: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx.
+    wanted: prompts, sft, ppo_init, rankings, reward, ppo, ppo_ptx. looked_at: stages of which it was said already.
     """
+    looked_at = set() if looked_at is None else looked_at
     make: dict[str, Callable[[], object]] = {
         "prompts": lab.prepare,
         "sft": lambda: lab.sft_job().start().result(block=True),
@@ -53,15 +54,22 @@ def ensure(lab: Experiment, *wanted: str, say: Callable[[str], None] = print) ->
     }
     for name in wanted:
         if not is_there(lab.run, name):
-            ensure(lab, *NEEDS.get(name, ()), say=say)
+            ensure(lab, *NEEDS.get(name, ()), say=say, looked_at=looked_at)
             say(f"{lab.run.path / name} is not there yet: making it first, at scale {lab.scale}.")
             make[name]()
         else:
-            for line in _that_changed(lab.run, name):
+            for line in _that_changed(lab.run, name, looked_at):
                 say(line)
         if name == "reward" and _epoch_is_open(lab.run):  # also where a process ended between the two
             say(f"Choosing the epoch of {lab.run.path / 'sft'} by the score of that reward model.")
             lab.choose_sft_epoch()
+
+
+def ppo_stages(lab: Experiment) -> list[str]:
+    """The PPO stages that an evaluation of the run is about: both, unless γ = 0 was chosen or there is no pretraining text."""
+    mixed = lab.data == "world" or lab.source.has_pretraining
+    alone = is_there(lab.run, "ppo") or not mixed
+    return ["ppo"] if alone and not is_there(lab.run, "ppo_ptx") else ["ppo", "ppo_ptx"]
 
 
 def is_there(run: Run, name: str) -> bool:
@@ -101,8 +109,7 @@ def parents_that_changed(run: Run, stage: str) -> list[str]:
     manifest does not have.
     """
     recorded = run.stage(stage).manifest.get("parents") or {}
-    facts = run.path / "prompts" / "experiment.json"
-    brought = facts.is_file() and "data_seed" in json.loads(facts.read_text(encoding="utf-8"))
+    brought = "data_seed" in run.facts
     there = [name for name in recorded if not (name == "prompts" and brought) and _is_still_there(run, name)]
     now = fingerprints(run, *there)
     return [name for name in there if name in now and recorded[name] != now[name]]
@@ -117,9 +124,13 @@ def _place(run: Run, name: str) -> Path:
     return run.path / name if name in (*FOLDERS, "labels") else run.stage(name).model
 
 
-def _that_changed(run: Run, name: str) -> list[str]:
-    """A sentence for the stage and for each that it needs, where its parents have changed; the first ones first."""
-    told = [line for before in NEEDS.get(name, ()) if is_there(run, before) for line in _that_changed(run, before)]
+def _that_changed(run: Run, name: str, looked_at: set[str]) -> list[str]:
+    """A sentence for the stage and for each that it needs, where its parents have changed; the first ones first, each once."""
+    if name in looked_at:
+        return []
+    looked_at.add(name)
+    before = [n for n in NEEDS.get(name, ()) if is_there(run, n)]
+    told = [line for n in before for line in _that_changed(run, n, looked_at)]
     if name not in MADE_IN or not (changed := parents_that_changed(run, name)):
         return told
     others = " and ".join(changed)

@@ -19,6 +19,7 @@ from labkit.runs import Run
 __all__ = ["ORIGINS", "labels_hash", "origin_hash"]
 
 LARGE, PIECES, PIECE = 1 << 26, 64, 1 << 16  # of a file over 64 MB so many pieces of 64 kB count, from all over, and its size
+PARTS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")  # of a model's folder: no READMEs, no pictures
 DOCUMENTS = 400  # of the world's: a program writes them, and these show which
 
 
@@ -36,17 +37,17 @@ def labels_hash(run: Run) -> str:
 
 
 def _model(run: Run, name: str) -> str | None:
-    """Of the files of the model that the run was prepared with."""
+    """Of the model that the run was prepared with: its config, weights and tokenizer, whatever else lies beside them."""
     from labkit.experiment.lab import model_path
 
-    given = _facts(run).get(name)
+    given = run.facts.get(name)
     folder = given and _folder(model_path(given))
-    return _short([[f.name, _file(f)] for f in sorted(folder.iterdir()) if f.is_file()]) if folder else None
+    return _short([[f.name, _file(f)] for f in sorted(folder.iterdir()) if f.suffix in PARTS and f.is_file()]) if folder else None
 
 
 def _pretraining(run: Run) -> str | None:
     """Of the folder's pretraining.txt, or of what the world writes in its place; which part is used, seed and scale say."""
-    data = _facts(run).get("data")
+    data = run.facts.get("data")
     if data == "world":
         return _of_the_world()
     file = Path(data or "") / "pretraining.txt"
@@ -86,11 +87,6 @@ def _file(file: Path) -> str:
             stream.seek((size - PIECE) * i // (PIECES - 1))
             digest.update(stream.read(PIECE))
     return digest.hexdigest()[:12]
-
-
-def _facts(run: Run) -> Mapping[str, Any]:
-    file = run.path / "prompts" / "experiment.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _short(told: Sequence[Any]) -> str:

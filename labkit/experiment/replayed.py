@@ -22,7 +22,7 @@ from labkit.experiment.replays import KNOBS, kind_of, replay_job
 from labkit.experiment.sources import FolderSource
 from labkit.jobs.threads import sharing
 from labkit.models import load_policy, model_hash
-from labkit.runs import Run, StageFolder
+from labkit.runs import FACTS, Run, StageFolder
 from labkit.types import Step
 
 if TYPE_CHECKING:
@@ -53,10 +53,9 @@ class Replayed:
 
 def facts_of(run: Run) -> dict[str, Any]:
     """What a run was prepared with (scale, seed, model, reward_base, data); RunError where it cannot be prepared again."""
-    file = run.path / "prompts" / "experiment.json"
-    if not file.is_file():
-        raise RunError(f"{run.path} was not prepared: {file} is missing, so there is nothing to replay. Check the name.")
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts = run.facts
+    if not facts:
+        raise RunError(f"{run.path} was not prepared: {run.path / FACTS} is missing, so there is nothing to replay. Check the name.")
     if "data_seed" in facts:
         raise RunError(
             f"{run.path} is a point of a sweep: its prompts came from a run with seed {facts['data_seed']}, so it cannot be "
@@ -154,7 +153,10 @@ def _stage(old: Run, lab: Experiment, name: str) -> Replayed:
 
 def redrawn(old: Run, lab: Experiment) -> Replayed:
     """The completions drawn and ranked again, by the weights that the record names."""
-    _bring_labels(old, lab.run, before=old.stage("reward"))  # with data of one's own they may be all there is
+    if isinstance(lab.source, FolderSource) and not lab.source.has_rankings:  # people made them, and nobody wrote down when they were split
+        shutil.copytree(old.path / "rankings", lab.run.path / "rankings")
+        return Replayed("rankings", numbers=EQUAL, note="Taken over: they were ranked by hand.")
+    _bring_labels(old, lab.run, before=old.stage("reward"))
     with sharing(_threads(old)):
         lab.rank(_policies(old, lab))
     same = file_hash(old.path / "rankings") == file_hash(lab.run.path / "rankings")

@@ -26,7 +26,7 @@ from typing import Any
 
 from labkit.errors import DataError
 from labkit.labels import reports
-from labkit.labels.store import Draft, LabelLog, LabelState, MemoryLog
+from labkit.labels.store import Draft, LabelLog, LabelState, MemoryLog, read_log
 from labkit.labels.tasks import Card, Task, build_tasks, silent_repeats, task_id
 from labkit.seeds import derive_seed
 from labkit.types import Completion, Prompt, Ranking
@@ -61,6 +61,8 @@ class LabelSession:
         Asked for every open card at each step (cache it); may be set later; a failure is told in `score_error`, which
         stands until the next choice.
     require: what a submit needs: "rank" (two completions ranked) and/or "rate" (each completion has a Likert rating).
+    watch: only show what the log holds, as where nobody is there to label: nothing is written, and whoever holds the
+        board open elsewhere goes on.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class LabelSession:
         random_share: float = 0.2,
         require: Sequence[str] = ("rank",),
         clock: Callable[[], float] = time.time,
+        watch: bool = False,
     ) -> None:
         if not (0 <= repeat_share <= 1 and 0 <= random_share <= 1):
             shares = f"repeat_share is {repeat_share} and random_share {random_share}"
@@ -85,7 +88,8 @@ class LabelSession:
         self.score_error = ""  # why the last choice by `score` failed, if it did
         self.lock = threading.RLock()
         opening = {"seed": seed, "clock": clock}
-        self._log = LabelLog(log_path, labeler, **opening) if log_path else MemoryLog(labeler, **opening)
+        written = LabelLog(log_path, labeler, **opening) if log_path and not watch else None
+        self._log = written or MemoryLog(labeler, **opening, state=read_log(log_path) if log_path and Path(log_path).exists() else None)
         self.seed = int(self.state.seed or 0)
         self.tasks = build_tasks(tasks, labeler, self.seed)
         repeats = silent_repeats(self.tasks, repeat_share, labeler, self.seed, self.state.shown)

@@ -60,10 +60,12 @@ def read_rankings(*paths: str | Path) -> list[Ranking]:
 
 
 class MemoryLog:
-    """A log that keeps nothing: for a demonstration, and the null object behind `LabelLog`."""
+    """A log that keeps nothing: for a demonstration, for looking at what another log holds (`state`), and the null object behind `LabelLog`."""
 
-    def __init__(self, labeler: str, *, seed: int = 0, clock: Callable[[], float] = time.time) -> None:
-        self.labeler, self.clock, self.state = check_name(labeler, "labeler"), clock, LabelState()
+    def __init__(
+        self, labeler: str, *, seed: int = 0, clock: Callable[[], float] = time.time, state: LabelState | None = None
+    ) -> None:
+        self.labeler, self.clock, self.state = check_name(labeler, "labeler"), clock, state or LabelState()
         self._begin(seed)
 
     def append(self, event: str, **content: Any) -> dict[str, Any]:

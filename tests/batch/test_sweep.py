@@ -172,10 +172,10 @@ def test_what_is_brought_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
 
 def test_rounds_of_the_base_are_not_brought(tmp_path: Path) -> None:
     base, run = Run("base", tmp_path), Run("seed=0", tmp_path / "s")
-    for name in ("rounds/2/rankings/train.jsonl", "rankings/train.jsonl"):
+    for name in ("rounds/2/rankings/train.jsonl", "rankings/train.jsonl", "benchmarks/results.json", "evaluate-methods/samples.jsonl"):
         write_jsonl(base.path / name, [{"n": 1}])
     bring_parents(base, run, write_notebook(tmp_path / "05_x.ipynb"))
-    assert (run.path / "rankings").is_dir() and not (run.path / "rounds").exists()
+    assert {p.name for p in run.path.iterdir()} == {"rankings", ".brought.json"}, "what was measured of the base is not the point's"
 
 
 def test_a_point_states_its_own_seed_and_keeps_that_of_the_data(tmp_path: Path) -> None:

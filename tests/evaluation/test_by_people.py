@@ -20,6 +20,7 @@ from labkit.runs import Run
 from labkit.types import Rating
 from widgets import RankingBoard
 
+OTHER_RATE = 0.123
 MODELS = ["sft", "best-of-4", "ppo", "ppo_ptx"]
 BEST_FIRST = ["ppo", "sft", "ppo_ptx"]  # what the people of these tests think
 pytestmark = pytest.mark.slow
@@ -75,7 +76,7 @@ def rank_by_model(desk: LabelSession, order: list[str]) -> None:
 
 
 def test_without_labels_the_evaluation_says_so_and_is_drawn(lab, result):
-    found = with_people(lab, result)
+    found = with_people(lab)
     assert PEOPLE not in found.groups and found == result and "0 rankings by people" in found.people_sentence
     assert load_evaluation(lab.run) == found
     old = {k: v for k, v in found.to_json().items() if k != "people"}
@@ -129,7 +130,7 @@ def test_what_people_rank_counts_by_model_and_trains_nothing(lab, result):
     desk = desk_of(lab, result, "ann")
     rank_by_model(desk, BEST_FIRST)
     desk.close()
-    found = with_people(lab, result)
+    found = with_people(lab)
     cards = len(desk.tasks)
     assert found.people["rankings"] == found.people["prompts"] == cards and found.people["labelers"] == 1
     assert found.groups == [*result.groups, PEOPLE] and load_evaluation(lab.run) == found
@@ -145,12 +146,12 @@ def test_what_people_rank_counts_by_model_and_trains_nothing(lab, result):
 
 
 def test_intervals_are_of_prompts_however_many_people_judge_them(lab, result):
-    one = {r["model"]: r for r in with_people(lab, result).preferences if r["group"] == PEOPLE}
+    one = {r["model"]: r for r in with_people(lab).preferences if r["group"] == PEOPLE}
     for labeler in ("bob", "cid"):
         desk = desk_of(lab, result, labeler)
         rank_by_model(desk, BEST_FIRST)
         desk.close()
-    three = {r["model"]: r for r in with_people(lab, result).preferences if r["group"] == PEOPLE}
+    three = {r["model"]: r for r in with_people(lab).preferences if r["group"] == PEOPLE}
     for model, row in three.items():
         assert row["count"] == 3 * one[model]["count"]
         assert {k: row[k] for k in ("rate", "low", "high")} == pytest.approx({k: one[model][k] for k in ("rate", "low", "high")})
@@ -158,7 +159,7 @@ def test_intervals_are_of_prompts_however_many_people_judge_them(lab, result):
 
 def test_labels_outlive_a_second_evaluation_and_count_for_answers_that_are_still_given(lab, result):
     logs = {f.name: f.read_bytes() for f in (lab.run.path / FOLDER).iterdir()}
-    before = with_people(lab, result)
+    before = with_people(lab)
     again = judge_anew(lab)
     assert again == before, "the same models answer the same, and people have said the same of it"
     desk = desk_of(lab, again, "ann")
@@ -189,3 +190,13 @@ def test_a_sweep_does_not_bring_what_people_said_of_other_models(lab, repository
     point = Run("point", lab.run.path.parent)
     bring_parents(lab.run, point, repository / "notebooks" / "05_ppo_ptx.ipynb")
     assert (point.path / "sft").is_dir() and not (point.path / FOLDER).exists()
+
+
+def test_an_evaluation_that_was_made_elsewhere_meanwhile_is_not_written_over(lab):
+    judge_anew(lab)
+    file = lab.run.path / "evaluate" / "results.json"
+    told = json.loads(file.read_text())
+    told["preferences"][0]["rate"] = OTHER_RATE
+    file.write_text(json.dumps(told))
+    assert with_people(lab).preferences[0]["rate"] == OTHER_RATE
+    assert json.loads(file.read_text())["preferences"][0]["rate"] == OTHER_RATE

@@ -251,6 +251,13 @@ def test_ranking_lines_logs_and_ranks_by_model_are_read(tmp_path):
     assert reports[0].rates["m1", "m0"].rate == 1 and reports[0].rates["m0", "m2"].rate == 0.5
 
 
+def test_answers_that_were_alike_stand_for_each_of_their_models():
+    """A card shows them once; they tie with each other, and each is compared with the others."""
+    cards = (Completion("x", "p", "yes", model="sft, ppo"), Completion("y", "p", "no", model="base"))
+    found = {(j.a, j.b): j.preference for j in judgments_of([Ranking(Prompt("p", "?"), cards, (("x",), ("y",)), "ann")])}
+    assert found == {("sft", "ppo"): 0.5, ("sft", "base"): 1.0, ("ppo", "base"): 1.0}
+
+
 def test_a_row_that_was_rated_and_not_ranked_says_nothing_of_who_won(tmp_path):
     rated = {"prompt_id": "p0", "labeler": "ann", "completion_ids": ["x", "y"], "ranks": [None, None], "likert": [3, 5]}
     ranked = {"prompt_id": "p1", "labeler": "ann", "ranks": {"x": 1, "y": 2}}

@@ -357,3 +357,16 @@ def test_rankings_by_time_end_with_what_was_submitted_last_also_where_a_card_was
     assert [r.prompt.id for r in session.rankings_by_time][-1] == first
     again = LabelSession(tasks(3), "ann", labels_path(tmp_path, "ann"))
     assert again.rankings_by_time == session.rankings_by_time and set(map(id, again.rankings)) == set(map(id, again.rankings_by_time))
+
+
+def test_whoever_watches_sees_what_is_there_and_takes_nothing_from_whoever_labels(tmp_path):
+    path = labels_path(tmp_path, "ann")
+    desk = LabelSession(tasks(3), "ann", path)
+    desk.submit(draft("c1", "c0 c2"))
+    before = path.read_bytes()
+    seen = LabelSession(tasks(3), "ann", path, watch=True)
+    assert seen.rankings == desk.rankings and seen.current == desk.current and path.read_bytes() == before
+    desk.submit(draft("c1", "c0 c2"))
+    assert len(read_rankings(path)) == 2, "the board that is open goes on"
+    assert LabelSession(tasks(3), "bob", labels_path(tmp_path, "bob"), watch=True).rankings == []
+    assert not labels_path(tmp_path, "bob").exists()

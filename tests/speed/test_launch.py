@@ -173,6 +173,6 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(RunError, match="labkit run new --only 01_prompts"):
         prepared(Run("new", tmp_path))
     (tmp_path / "new" / "prompts").mkdir(parents=True)
-    (tmp_path / "new" / "prompts" / "experiment.json").write_text("{}")
+    (tmp_path / "new" / "prompts" / "experiment.json").write_text('{"scale": "smoke", "seed": 0}')
     with pytest.raises(RunError, match="ppo_init has no finished model; run that stage first"):
         prepared(Run("new", tmp_path))

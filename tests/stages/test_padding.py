@@ -6,12 +6,13 @@ from types import MethodType
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from labkit.errors import InvariantError
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import new_reward_model
 from labkit.ppo import PPOSettings, from_model, loop, weighted
-from labkit.ppo.padding import check_padding
+from labkit.ppo.padding import _chooses_experts, check_padding
 from labkit.ppo.rollout import encoded
 from labkit.reward import Ensemble
 from tests.toy import NumberTokenizer, even_share, save_toy, toy_prompts, toy_state
@@ -124,3 +125,11 @@ def test_weights_that_are_no_numbers_are_left_to_the_first_loss(tmp_path):
     with torch.no_grad():
         next(state.plain_value.parameters()).fill_(float("nan"))
     check_padding(state, ASKED, even_share)
+
+
+def test_experts_are_chosen_in_full_precision():
+    """Rounded, two scores that are nearly equal may change places: another expert, and nobody's fault."""
+    small = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    kinds = {"mixtral": {"num_local_experts": 2}, "llama": {}}
+    models = {k: AutoModelForCausalLM.from_config(AutoConfig.for_model(k, **small, **more)) for k, more in kinds.items()}
+    assert {k: _chooses_experts(model) for k, model in models.items()} == {"mixtral": True, "llama": False}

@@ -40,8 +40,7 @@ def path_of(run: Run, name: str) -> str:
 
 def _base(run: Run) -> str | None:
     """What the policy of a prepared run starts from."""
-    file = run.path / "prompts" / "experiment.json"
-    return json.loads(file.read_text(encoding="utf-8"))["model"] if file.is_file() else None
+    return run.facts.get("model")
 
 
 def _is_finished(run: Run, name: str) -> bool:

@@ -32,7 +32,7 @@ NEEDS_FILE = {
     "quac": ("QuAC", "quac.jsonl", "rows with context, answer and aliases"),
     "wmt15-fr-en": ("WMT15", "wmt15-fr-en.jsonl", "rows with fr and en"),
 }
-#: The world's miniatures, asked by lm-eval.
+#: The world's miniatures, asked by lm-eval; toxicity is judged from many samples by the world's judge, and stays with the lab (06_evaluate).
 WORLD = (
     "world_truthfulness",
     "world_bias",

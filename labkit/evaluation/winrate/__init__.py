@@ -11,11 +11,12 @@ report.py         all of it together
 """
 
 from labkit.evaluation.winrate.bradley_terry import Scores, bradley_terry
-from labkit.evaluation.winrate.judgments import Judgment, judgments_of, read_judgments
+from labkit.evaluation.winrate.judgments import ALIKE, Judgment, judgments_of, read_judgments
 from labkit.evaluation.winrate.rates import WinRate, win_rate
 from labkit.evaluation.winrate.report import WinRates, winrate_of_files, winrate_report
 
 __all__ = [
+    "ALIKE",
     "Judgment",
     "Scores",
     "WinRate",

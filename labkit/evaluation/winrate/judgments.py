@@ -27,12 +27,13 @@ from labkit.labels.exchange import rankings_from_rows
 from labkit.labels.store import read_log
 from labkit.types import Ranking
 
-__all__ = ["Judgment", "judgments_of", "read_judgments"]
+__all__ = ["ALIKE", "Judgment", "judgments_of", "read_judgments"]
 
 MODEL_A = ("model_a", "a", "model_1", "model1", "system_a", "system_1")
 MODEL_B = ("model_b", "b", "model_2", "model2", "system_b", "system_2")
 PREFERENCE = ("preference", "pref", "score", "value")
 JUDGE = ("judge", "labeler_id", "labeler", "annotator_id", "annotator", "rater", "worker_id", "worker")
+ALIKE = ", "  # between the names of models that answered alike, where a card shows the answer once
 TIES = ("tie", "draw", "both", "both_bad", "tie (bothbad)")
 
 
@@ -54,15 +55,18 @@ class Judgment:
 
 
 def judgments_of(rankings: Iterable[Ranking]) -> list[Judgment]:
-    """Judgments between the models of ranked completions; completions of one model, or of no named one, give none."""
+    """Judgments between the models of ranked completions; completions of one model, or of no named one, give none.
+
+    A completion that several models gave word for word (their names joined by `ALIKE`) stands for each of them; they tie.
+    """
     found = []
     for ranking in rankings:
-        models = {c.id: c.model for c in ranking.completions}
-        ranks = ranking.ranks
-        for i, j in combinations(ranks, 2):
-            if models[i] and models[j] and models[i] != models[j]:
-                preference = 0.5 if ranks[i] == ranks[j] else float(ranks[i] < ranks[j])
-                found.append(Judgment(ranking.prompt.id, models[i], models[j], preference, ranking.labeler))
+        ranks, models = ranking.ranks, {c.id: c.model for c in ranking.completions if c.model}
+        given = [(rank, name) for i, rank in ranks.items() if i in models for name in models[i].split(ALIKE)]
+        for (rank, a), (other, b) in combinations(given, 2):
+            if a != b:
+                preference = 0.5 if rank == other else float(rank < other)
+                found.append(Judgment(ranking.prompt.id, a, b, preference, ranking.labeler))
     return found
 
 
