@@ -8,7 +8,7 @@ import pytest
 from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
-from labkit.experiment import Experiment, evaluate, load_evaluation
+from labkit.experiment import Experiment, evaluate, load_evaluation, ppo_stages
 from labkit.experiment.needs import is_there
 from labkit.experiment.sources import WorldSource
 from labkit.iterate import iterate
@@ -105,6 +105,13 @@ def test_an_evaluation_that_ends_early_has_failed(own):
     assert own.run.stage("evaluate").status == "failed"
     with pytest.raises(DataError, match="no prompt is left to evaluate on"):
         evaluate(own, ["sft", "base"], prompts=[])
+
+
+def test_without_pretraining_text_plain_ppo_alone_is_made_and_evaluated(own):
+    assert ppo_stages(own) == ["ppo"]
+    own.ensure(*ppo_stages(own), say=lambda line: None)
+    result = evaluate(own, ["sft", *ppo_stages(own)])
+    assert {r["name"] for r in result.win_rates()} == {"ppo"} and not own.run.stage("ppo_ptx").path.exists()
 
 
 def own_folder(path: Path, **files: list[dict]) -> Experiment:
