@@ -108,7 +108,7 @@ def _evaluation(lab: Experiment) -> list[Row]:
     return [
         *rows,
         ("few-shot prefix", "the best of several by the authors, by RM score on validation prompts (3.5)", _contest(), "written by a program"),
-        ("judges", "training and held-out labelers (4.1)", "both, simulated; the truth, the reward model, and whoever judges on the board", "the world knows the truth"),
+        ("judges", "training and held-out labelers (4.1)", "both, simulated; the truth, the reward model, you on the board", "the world knows the truth"),
         ("metadata", "Likert 1 to 7 and 11 flags (Table 3)", f"Likert 1 to 7 and {len(RAISED)} of the flags", "the world has no more"),
         ("benchmarks", "SQuAD, DROP, HellaSwag, WMT 15, TruthfulQA and more (3.6)", "one of each kind in miniature", OFFLINE),
     ]
