@@ -39,7 +39,7 @@ from labkit.experiment.needs import parents_that_changed
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path
-from labkit.models import decode, encode_prompt, encode_response, load_policy, load_reward_model, score
+from labkit.models import decode, encode_prompt, encode_response, load_policy, load_reward_model, model_hash, score
 from labkit.runs import Run, StageFolder
 
 pytestmark = pytest.mark.slow
@@ -415,7 +415,7 @@ def test_the_inspectors_token_view_has_the_numbers_that_the_stage_trained_on(lab
 def test_an_episode_of_a_whole_batch_is_seen_in_the_tokens_that_were_sampled(lab):
     explain, (stage, number) = inspected.explain_samples(lab, ["ppo_ptx"]), (lab.run.stage("ppo_ptx"), 2)
     kept = batch_of(stage, number)
-    assert len(kept["episodes"]) == lab.preset.ppo.batch and kept["policy"]["weights"] == stage.manifest["parents"]["ppo_init"]
+    assert len(kept["episodes"]) == lab.preset.ppo.batch and kept["policy"]["weights"] == model_hash(lab.policy("ppo_init"))
     for row in kept["episodes"][:6]:
         seen = explain({**row, "source": "ppo_ptx", "step": number})
         assert len(seen.tokens) == len(row["token_ids"]) and "falls into" not in seen.facts["note"]
