@@ -69,7 +69,7 @@ def test_run_all_pressed_again_while_it_trains_harms_nothing(lab: Lab, prepared:
     lab.run_cell(cell_with(lab, "board.report()"))
     lab.run_cell(cell_with(lab, "plain = "))
     wait(lab, "not plain.alive")
-    lab.run_cell(cell_with(lab, "RewardInspector(sampled"))
+    lab.run_cell(cell_with(lab, "RewardInspector(rows_of"))
     lab.page.wait_for_selector(".lki-token")
     assert "sampled at step" in lab.page.inner_text(".lki-whose")
     assert lab.complaints() == []
