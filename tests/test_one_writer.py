@@ -104,8 +104,9 @@ def test_the_folder_of_a_job_that_has_ended_may_be_started_anew(toy, tmp_path, m
 
 
 def test_a_finished_job_that_nobody_holds_blocks_nothing_and_keeps_no_memory(toy, tmp_path):
-    job = toy_job(tmp_path / "ppo", total=2, seconds=0.0).start()
+    job = toy_job(tmp_path / "ppo", total=2, seconds=0.0).start(paused=True)
     assert [j.folder.path for j in running()] == [tmp_path / "ppo"]
+    job.resume()
     job.result(block=True)
     wait(lambda: not running())
     weights = weakref.ref(job.state)

@@ -27,6 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_its_numbers_and_its_pictures(root: Path) -> None:
     asked = ["findings", "set", "--read", "--docs", str(root / "docs"), "--root", str(root / "runs")]
     said = CliRunner().invoke(app, asked)
