@@ -34,30 +34,25 @@ __all__ = [
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` with `value` as JSON, atomically: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(scratch, "w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1, ensure_ascii=False, default=_plain)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise RunError(
-            f"Could not write {path}: {error.strerror}. Free some space or choose another folder; the old file is untouched."
-        ) from error
+    with _replacing(path) as out:
+        json.dump(value, out, indent=1, ensure_ascii=False, default=_plain)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace `path` with one JSON object per line, atomically."""
+    with _replacing(path) as out:
+        for row in rows:
+            out.write(as_line(row) + "\n")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Any]:
+    """A file to write, which takes the place of `path` when it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(scratch, "w", encoding="utf-8") as out:
-            for row in rows:
-                out.write(as_line(row) + "\n")
+            yield out
             out.flush()
             os.fsync(out.fileno())
         os.replace(scratch, path)

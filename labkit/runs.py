@@ -57,6 +57,11 @@ class StageFolder:
         return self.path / "model"
 
     @property
+    def has_model(self) -> bool:
+        """Whether the stage ended, or was ended by a person, and left a model."""
+        return self.status in ("done", "stopped") and self.model.is_dir()
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """The content of run.json; a missing or half-written stage is an error that says so."""
         file = self.path / "run.json"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from labkit.disk import file_hash
 from labkit.experiment.origins import ORIGINS, origin_hash
-from labkit.runs import Run, StageFolder
+from labkit.runs import Run
 
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
@@ -76,7 +76,7 @@ def is_there(run: Run, name: str) -> bool:
     """Whether a stage left a model, or data are whole: a killed process may have left some of the files."""
     if name in DATA:
         return all((run.path / file).exists() for file in DATA[name])
-    return run.stage(name).status in ("done", "stopped") and StageFolder(run.path / name).model.is_dir()
+    return run.stage(name).has_model
 
 
 def fingerprints(run: Run, *names: str) -> dict[str, str]:

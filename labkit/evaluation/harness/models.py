@@ -16,7 +16,7 @@ JUDGED = ("base", "sft", "ppo_init", "ppo", "ppo_ptx")
 
 def models_of(run: Run) -> list[str]:
     """Those of `JUDGED` that the run has; RunError where it has none."""
-    found = [name for name in JUDGED if (_base(run) if name == "base" else _is_finished(run, name))]
+    found = [name for name in JUDGED if (_base(run) if name == "base" else run.stage(name).has_model)]
     if not found:
         raise RunError(f"{run.path} has no model to judge; train one first, or name a folder or a hub name with --models.")
     return found
@@ -32,7 +32,7 @@ def path_of(run: Run, name: str) -> str:
     if base is None:
         raise RunError(f"{run.path} does not say what its policy starts from; run 01_prompts first, or name a folder.")
     if name in JUDGED[1:] or (run.path / name / "run.json").is_file():
-        if not _is_finished(run, name):
+        if not run.stage(name).has_model:
             raise RunError(f"{run.path / name} has no finished model; run that stage first.")
         base = str(run.stage(name).model)
     return _written_by_a_language_model(_on_disk(base))
@@ -41,10 +41,6 @@ def path_of(run: Run, name: str) -> str:
 def _base(run: Run) -> str | None:
     """What the policy of a prepared run starts from."""
     return run.facts.get("model")
-
-
-def _is_finished(run: Run, name: str) -> bool:
-    return run.stage(name).status in ("done", "stopped") and run.stage(name).model.is_dir()
 
 
 def _on_disk(name: str) -> str:
