@@ -168,7 +168,7 @@ def test_looking_seldom_changes_no_stop(folder, monkeypatch, every, graphs):
     model, prompts, tokenizer = load_policy(folder, device="cpu"), toy_rows(24, 2, 8), NumberTokenizer()
     stop = {"stop": [draw(model, prompts)[0].ids[1:3], " 7 "], "tokenizer": tokenizer}
     expected = draw(model, prompts, **stop)
-    monkeypatch.setattr(steps, "ask_every", lambda device: every)
+    monkeypatch.setattr(steps, "ASK_EVERY", {"cpu": every})
     monkeypatch.setattr(engine, "graphs_pay", lambda device: graphs)
     assert [(s.ids, s.finished) for s in draw(model, prompts, **stop)] == [(s.ids, s.finished) for s in expected]
 

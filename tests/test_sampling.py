@@ -78,7 +78,7 @@ def test_asking_seldom_who_has_ended_changes_nothing(folder, monkeypatch, every)
     """The path of accelerators, forced on a CPU: rows go on past their end until somebody looks."""
     model, prompts = load_policy(folder, device="cpu"), toy_rows(24, 1, 12) * 2
     at_once = draw(model, prompts)
-    monkeypatch.setattr(steps, "ask_every", lambda device: every)
+    monkeypatch.setattr(steps, "ASK_EVERY", {"cpu": every})
     seldom = draw(model, prompts)
     assert [(s.ids, s.finished) for s in at_once] == [(s.ids, s.finished) for s in seldom]
     assert {s.finished for s in seldom} == {True, False} and len({len(s.ids) for s in seldom}) > 3
@@ -100,7 +100,7 @@ class Waits(TorchDispatchMode):
 
 def test_between_two_looks_the_host_never_waits(tmp_path, monkeypatch):
     model = load_policy(save_toy(tmp_path / "m"), device="cpu")
-    monkeypatch.setattr(steps, "ask_every", lambda device: 100)
+    monkeypatch.setattr(steps, "ASK_EVERY", {"cpu": 100})
     counts = []
     for tokens in (2, 20):
         with Waits() as waits:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["graphs_pay", "recorded"]
+__all__ = ["graphs_pay", "recorded", "rounded"]
 
 #: While work is recorded this thread may not wait or allocate. Torch's default forbids it to all threads, and the one
 #: that makes PPO's pretraining rows ready pins memory at any time.
@@ -43,6 +43,12 @@ def recorded(work: Callable[[], object], device: torch.device) -> Callable[[], o
         return _capture(work, device)
     except RuntimeError as error:
         return _refused(error)
+
+
+def rounded(count: int, sizes: int = 4) -> int:
+    """The next of so many sizes an octave (a power of two): with four at most a quarter more than `count`."""
+    step = max(1, 2 ** (count.bit_length() - 1) // sizes)
+    return -(-count // step) * step
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from labkit.models.graphs import recorded
+from labkit.models.graphs import recorded, rounded
 from labkit.models.layout import Ends
 from labkit.models.packed import PackedRows
 from labkit.ppo.passes import Episodes, episodes_backward, pretraining_backward
@@ -25,19 +25,13 @@ if TYPE_CHECKING:
     from labkit.knobs import PPOKnobs
     from labkit.ppo.state import State
 
-__all__ = ["GradientGraphs", "replayed_episodes", "replayed_pretraining", "rounded"]
+__all__ = ["GradientGraphs", "replayed_episodes", "replayed_pretraining"]
 
 MOST = 16  # recorded sizes that are kept, those that came last
 TILE = 128  # the longest row counts in these: flash attention works on as many tokens at a time
 WARM = 1  # runs kernel by kernel before one is recorded
 
 Tensors = dict[str, torch.Tensor]
-
-
-def rounded(count: int, sizes: int = 4) -> int:
-    """The next of so many sizes an octave (a power of two): with four at most a quarter more than `count`."""
-    step = max(1, 2 ** (count.bit_length() - 1) // sizes)
-    return -(-count // step) * step
 
 
 class GradientGraphs:

@@ -2,7 +2,7 @@
 
 All prompts end at the same slot, so every row of a step writes to one and the same slot and attention reads one
 contiguous stretch; shorter prompts are masked on their left. Where nothing may change its shape or address (CUDA
-graphs), the same cache is `static`: the slot is a tensor, and attention always reads all slots.
+graphs), what the prompts left goes on in a cache that stays (`fixed.py`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,17 @@ class _Layer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, lengths: Sequence[int], new_slots: int, static: bool) -> None:
+    def __init__(self, lengths: Sequence[int], new_slots: int) -> None:
         super().__init__()
         self.lengths, self.longest = lengths, max(lengths)
-        self.slots, self.static = self.longest + new_slots, static
+        self.slots = self.longest + new_slots
         self.filled = 0
-        self.next: torch.Tensor | None = None  # (1,) the slot of the next token, of a static cache
         self.reading: tuple[Sequence[int], torch.Tensor] | None = None  # rows whose packed prompts the next update brings
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         shape = (len(self.lengths), key_states.shape[1], self.slots)
-        make = torch.Tensor.new_zeros if self.static else torch.Tensor.new_empty  # a static cache reads empty slots, too
-        self.keys = make(key_states, (*shape, key_states.shape[3]))
-        self.values = make(value_states, (*shape, value_states.shape[3]))
+        self.keys = key_states.new_empty((*shape, key_states.shape[3]))
+        self.values = value_states.new_empty((*shape, value_states.shape[3]))
         self.is_initialized = True
 
     def update(self, key_states, value_states, *args, **kwargs):
@@ -43,10 +41,6 @@ class _Layer(CacheLayerMixin):
             self._store_prompts(self.values, value_states)
             self.filled, self.reading = self.longest, None
             return key_states, value_states
-        if self.static:
-            self.keys.index_copy_(2, self.next, key_states)
-            self.values.index_copy_(2, self.next, value_states)
-            return self.keys, self.values
         self.keys[:, :, self.filled] = key_states[:, :, 0]
         self.values[:, :, self.filled] = value_states[:, :, 0]
         self.filled += 1
@@ -75,7 +69,7 @@ class _Layer(CacheLayerMixin):
             return
         if len(targets):
             for cached in (self.keys, self.values):
-                used = cached if self.static else cached[:, :, : self.filled]
+                used = cached[:, :, : self.filled]
                 used.index_copy_(0, targets, used.index_select(0, sources))
         self.keys, self.values = self.keys[:rows], self.values[:rows]
 
@@ -86,7 +80,7 @@ class _Layer(CacheLayerMixin):
         return self.slots
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.slots if self.static else self.filled + query_length, 0
+        return self.filled + query_length, 0
 
 
 class RightAlignedCache(Cache):
@@ -95,15 +89,13 @@ class RightAlignedCache(Cache):
     Masked slots hold the row's own first token, never garbage: a weight of zero times NaN would still be NaN.
     """
 
-    def __init__(self, config, lengths: Sequence[int], new_slots: int, static: bool = False) -> None:
+    def __init__(self, config, lengths: Sequence[int], new_slots: int) -> None:
         count = config.get_text_config(decoder=True).num_hidden_layers
-        super().__init__(layers=[_Layer(lengths, new_slots, static) for _ in range(count)])
-        self.lengths, self.longest, self.static = lengths, max(lengths), static
+        super().__init__(layers=[_Layer(lengths, new_slots) for _ in range(count)])
+        self.lengths, self.longest = lengths, max(lengths)
         slots = torch.arange(self.longest + new_slots)
         real = slots >= self.longest - torch.tensor(lengths)[:, None]  # (rows, slots), True on real tokens
-        if static:
-            real &= slots < self.longest  # each further slot is opened when its token comes
-        self._mask = torch.zeros(real.shape).masked_fill(~real, float("-inf"))  # what is added to attention scores
+        self.mask = torch.zeros(real.shape).masked_fill(~real, float("-inf"))  # what is added to attention scores
 
     def read_next(self, rows: Sequence[int], device: torch.device) -> None:
         """The next forward pass brings the packed prompts of these rows."""
@@ -116,31 +108,23 @@ class RightAlignedCache(Cache):
 
     def start_steps(self, rows: torch.Tensor | None) -> None:
         """After the prompts were read: repeat them as `rows` says (None: one row each) and move the mask to the device."""
-        self._mask = self._mask.to(self.layers[0].keys)
+        self.mask = self.mask.to(self.layers[0].keys)
         if rows is not None:
-            self._mask = self._mask.index_select(0, rows)
+            self.mask = self.mask.index_select(0, rows)
             for layer in self.layers:
                 layer.repeat(rows)
-        if self.static:
-            self._next = torch.tensor([self.longest], device=self._mask.device)
-            for layer in self.layers:
-                layer.next = self._next
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Row i becomes row rows[i], and the rest is forgotten. Cheap where most rows stay in place."""
         targets = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
         sources = rows[targets]
-        self._mask = self._mask.index_select(0, rows)
+        self.mask = self.mask.index_select(0, rows)
         for layer in self.layers:
             layer.move(sources, targets, len(rows))
 
     def step_mask(self) -> torch.Tensor:
-        """(rows, 1, 1, slots) of 0 and -inf: what the next token may look at. A static cache opens the token's own slot."""
-        if self.static:
-            return self._mask.index_fill_(1, self._next, 0.0)[:, None, None]
-        return self._mask[:, None, None, : self.layers[0].filled + 1]
+        """(rows, 1, 1, slots) of 0 and -inf: what the next token may look at."""
+        return self.mask[:, None, None, : self.layers[0].filled + 1]
 
     def stepped(self) -> None:
-        """After a forward pass of one token each: a static cache goes on to the next slot."""
-        if self.static:
-            self._next.add_(1)
+        """After a forward pass of one token each: nothing to do here."""

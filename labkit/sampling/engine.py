@@ -2,7 +2,8 @@
 
 Token t of request i is chosen by a uniform number drawn from (seeds[i], t) alone, so a completion does not depend on
 which others share its batch, nor on how often the host asks. No top-k, no top-p (paper: the policy's own distribution).
-Models with the lab's attention are sampled by `steps.py`, others through `generate` (`plain.py`), servers by `remote.py`.
+Models with the lab's attention are sampled by `steps.py`, on CUDA by `replayed.py`, others through `generate` (`plain.py`),
+servers by `remote.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from labkit.models.packed import LAB_ATTENTION
 from labkit.models.precision import chosen_precision
 from labkit.sampling.choice import Sampled, noise_of
 from labkit.sampling.plain import sample_by_generate
+from labkit.sampling.replayed import sample_replayed
 from labkit.sampling.steps import sample_cached
 from labkit.sampling.stops import Stops
 
@@ -94,7 +96,9 @@ def sample(
 def _way(model: PreTrainedModel) -> Callable[..., list[Sampled]]:
     if model.config._attn_implementation != LAB_ATTENTION:
         return sample_by_generate
-    return partial(sample_cached, graphs=graphs_pay(model.get_input_embeddings().weight.device))
+    sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)  # its weights come and go
+    graphs = graphs_pay(model.get_input_embeddings().weight.device) and not sharded
+    return sample_replayed if graphs else sample_cached
 
 
 def _check(prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> None:

@@ -1,19 +1,17 @@
 """The cached engine: prompts in one padding-free pass, then one pass of one token per living row and step.
 
 A row that ends leaves the batch, and the last row takes its place. On an accelerator ids, log-probabilities and who has
-ended stay there, and the host asks only every few tokens: asking means waiting until all queued work is done. With
-`graphs` nothing changes its shape or address between two looks, so that CUDA can replay a step it has recorded.
+ended stay there, and the host asks only every few tokens: asking means waiting until all queued work is done. Steps that
+CUDA replays are in `replayed.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 import torch
 
-from labkit.models.graphs import recorded
 from labkit.models.last_layer import only_needed
 from labkit.models.packed import PackedRows
 from labkit.models.scoring import batches_by_tokens
@@ -24,20 +22,19 @@ from labkit.sampling.stops import Stops
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["sample_cached"]
+    from labkit.sampling.fixed import FixedCache
 
-ASK_EVERY = 8  # tokens between two looks at who has ended, on an accelerator; a CPU is asked at every token, for nothing
+__all__ = ["Rows", "ask_every", "read_prompts", "sample_cached"]
+
+ASK_EVERY = {"cpu": 1}  # tokens between two looks at who has ended: a CPU is asked for nothing,
+SELDOM = 8  # an accelerator must have done all queued work first
 PROMPT_TOKENS = 4096  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
 MANY_TOKENS = 2**16  # the same on CUDA
-SHRINK_AT = 1 / 2  # share of rows that must have ended before they are dropped, where that means recording a step anew
-SHRINK_FOR = 24  # steps that must then be to come
-RECORD_FOR = 6  # steps that must be to come for recording one: on an H200 it took as long as two or three plain ones
-WARM = 1  # plain steps before one is recorded, after each change of shape
-_REFUSED: WeakSet[PreTrainedModel] = WeakSet()  # models whose steps could not be recorded: nobody tries again
 
 
 def ask_every(device: torch.device) -> int:
-    return 1 if device.type == "cpu" else ASK_EVERY
+    """Tokens between two looks at who has ended."""
+    return ASK_EVERY.get(device.type, SELDOM)
 
 
 def sample_cached(
@@ -47,52 +44,42 @@ def sample_cached(
     max_new_tokens: int,
     stops: Stops,
     temperature: float,
-    graphs: bool = False,
 ) -> list[Sampled]:
-    """One response per prompt. graphs: steps that a CUDA graph may replay; on a CPU the same steps, not recorded."""
-    graphs = graphs and model not in _REFUSED
-    batch = _Batch(model, prompts, noise, max_new_tokens, stops, temperature, graphs)
-    every, warm, step = ask_every(batch.device), 0, batch.step
+    """One response per prompt, rows dropped as soon as they are known to have ended."""
+    batch = _Batch(model, prompts, noise, max_new_tokens, stops, temperature)
+    every = ask_every(batch.device)
     for t in range(1, max_new_tokens):
         if t % every == 0:
-            living = batch.look(to_come=max_new_tokens - t)
+            living = batch.look()
             if living == 0:
                 break
             if living < len(batch):
                 batch.drop()
-                warm, step = 0, batch.step
-        if graphs and warm == WARM and max_new_tokens - t >= RECORD_FOR:
-            recording = recorded(batch.step, batch.device)
-            if recording is None:
-                _REFUSED.add(model)
-            step = recording or batch.step
-        warm += 1
-        step()
-    batch.write_back()
-    return cut(batch.all_ids.tolist(), batch.all_logprobs.tolist(), stops)
+        batch.step()
+    return batch.cut()
 
 
-class _Batch:
-    """The rows that are being continued. Tensors keep their addresses from one `drop` to the next."""
+class Rows:
+    """Rows that are being continued: what a step does with them, and what the host is told of it.
 
-    def __init__(self, model, prompts, noise, max_new_tokens, stops, temperature, graphs) -> None:
-        self.model, self.stops, self.temperature = model, stops, temperature
-        self.device = device = model.get_input_embeddings().weight.device
-        self.share = SHRINK_AT if graphs else 0.0
-        logits, self.cache = _read_prompts(model, prompts, max_new_tokens, device, static=graphs)
-        shape = (len(prompts), max_new_tokens)
-        self.all_ids, self.all_logprobs = torch.full(shape, stops.eos_id), torch.zeros(shape)
-        self.requests = torch.arange(len(prompts))  # (B,) which request each row is; this and the line above on the host
-        self.noise = noise.to(device)
-        self.ids, self.logprobs = (torch.zeros_like(x, device=device) for x in (self.all_ids, self.all_logprobs))  # (B, R)
-        self.positions = torch.tensor([[len(p)] for p in prompts], device=device)  # (B, 1) of the next token
-        self.ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        self.place = torch.zeros(1, dtype=torch.long, device=device)  # of the newest token in its response
-        self.detect, self.looked = stops.detector(device), 0  # tokens in which stop strings were looked for
-        self._append(logits)
+    Whoever makes them fills in: `model`, `stops`, `temperature`, `device`; `cache`, with the prompts in it; on the device
+    `noise`, `ids`, `logprobs` (B, R), `positions` (B, 1) of the next token, `ended` (B,), `place` (1,) of the newest token
+    in its response, `detect`; on the host `requests` (B,), which request each row is.
+    """
+
+    model: PreTrainedModel
+    cache: RightAlignedCache | FixedCache
+    stops: Stops
+    temperature: float
 
     def __len__(self) -> int:
         return len(self.ended)
+
+    def expect(self, requests: int, max_new_tokens: int) -> None:
+        """So many responses will be written to the host."""
+        shape = requests, max_new_tokens
+        self.all_ids, self.all_logprobs = torch.full(shape, self.stops.eos_id), torch.zeros(shape)
+        self.looked = 0  # tokens in which stop strings were looked for
 
     def step(self) -> None:
         """One more token for each row; the host is not asked."""
@@ -106,16 +93,17 @@ class _Batch:
         self.cache.stepped()
         self.positions.add_(1)
         self.place.add_(1)
-        self._append(logits)
+        self.append(logits)
 
-    def _append(self, logits: torch.Tensor) -> None:
+    def append(self, logits: torch.Tensor) -> None:
+        """(B, V) logits -> a token for each row."""
         tokens, chosen = choose(logits, self.noise.index_select(1, self.place).squeeze(1), self.temperature)
         self.ids.index_copy_(1, self.place, tokens[:, None])
         self.logprobs.index_copy_(1, self.place, chosen[:, None])
         self.ended.logical_or_(self.detect(self.ids, self.place))
 
-    def look(self, to_come: int) -> int:
-        """Ask who has ended: how many rows should go on. The batch as it is, as long as dropping rows would not pay."""
+    def look(self) -> int:
+        """Ask who has ended; returns how many rows have not."""
         self.gone = self.ended.cpu()
         if self.stops.strings:
             count = int(self.place) + 1
@@ -123,9 +111,34 @@ class _Batch:
             by_text = torch.tensor([not over and self.stops.by_text(row, since=self.looked) for row, over in rows])
             self.gone, self.looked = self.gone | by_text, count
             self.ended.logical_or_(by_text.to(self.device))
-        ended = int(self.gone.sum())
-        pays = ended >= self.share * len(self) and (self.share == 0.0 or to_come > SHRINK_FOR)
-        return len(self) - ended if ended == len(self) or pays else len(self)
+        return len(self) - int(self.gone.sum())
+
+    def write_back(self) -> None:
+        """Copy what was drawn to the host, each row to its request."""
+        self.all_ids[self.requests], self.all_logprobs[self.requests] = self.ids.cpu(), self.logprobs.cpu()
+
+    def cut(self) -> list[Sampled]:
+        """The responses, each to where it ended."""
+        self.write_back()
+        return cut(self.all_ids.tolist(), self.all_logprobs.tolist(), self.stops)
+
+
+class _Batch(Rows):
+    """Rows whose tensors are made anew whenever some of them are dropped."""
+
+    def __init__(self, model, prompts, noise, max_new_tokens, stops, temperature) -> None:
+        self.model, self.stops, self.temperature = model, stops, temperature
+        self.device = device = model.get_input_embeddings().weight.device
+        logits, self.cache = read_prompts(model, prompts, max_new_tokens, device)
+        self.expect(len(prompts), max_new_tokens)
+        self.requests = torch.arange(len(prompts))
+        self.noise = noise.to(device)
+        self.ids, self.logprobs = (torch.zeros_like(x, device=device) for x in (self.all_ids, self.all_logprobs))
+        self.positions = torch.tensor([[len(p)] for p in prompts], device=device)
+        self.ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        self.place = torch.zeros(1, dtype=torch.long, device=device)
+        self.detect = stops.detector(device)
+        self.append(logits)
 
     def drop(self) -> None:
         """Let go of the rows that the last look found ended."""
@@ -136,10 +149,6 @@ class _Batch:
         for name in ("noise", "ids", "logprobs", "positions", "ended"):
             setattr(self, name, getattr(self, name).index_select(0, keep))
 
-    def write_back(self) -> None:
-        """Copy what was drawn to the host, each row to its request."""
-        self.all_ids[self.requests], self.all_logprobs[self.requests] = self.ids.cpu(), self.logprobs.cpu()
-
 
 def _fill_gaps(ended: torch.Tensor) -> torch.Tensor:
     """(B,) which rows ended -> the living rows, the last of them standing in the places of those that ended."""
@@ -149,12 +158,14 @@ def _fill_gaps(ended: torch.Tensor) -> torch.Tensor:
     return keep
 
 
-def _read_prompts(model, prompts, max_new_tokens, device, *, static: bool) -> tuple[torch.Tensor, RightAlignedCache]:
-    """Packed passes over the distinct prompts: (B, V) logits after each prompt, and the filled cache."""
+def read_prompts(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_slots: int, device: torch.device
+) -> tuple[torch.Tensor, RightAlignedCache]:
+    """Packed passes over the distinct prompts: (B, V) logits after each prompt, and the filled cache, with room for `new_slots`."""
     distinct = {tuple(p): None for p in prompts}
     place = {p: i for i, p in enumerate(distinct)}
     texts, lengths = list(distinct), [len(p) for p in distinct]
-    cache = RightAlignedCache(model.config, lengths, max_new_tokens, static)
+    cache = RightAlignedCache(model.config, lengths, new_slots)
     order, parts = [], []
     for batch in batches_by_tokens(lengths, MANY_TOKENS if device.type == "cuda" else PROMPT_TOKENS):
         cache.read_next(batch, device)

@@ -15,7 +15,7 @@ from labkit.models import load_policy, new_reward_model, packed, response_logits
 from labkit.ppo import PPOSettings, State, from_model, loop
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.update import Tally, ppo_gradients, ptx_gradients
-from labkit.sampling import engine, sample
+from labkit.sampling import engine, replayed, sample
 from tests.toy import ARCHITECTURES, END, NumberTokenizer, save_toy, toy_prompts, toy_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -89,6 +89,27 @@ def test_sampled_log_probabilities_are_those_of_plain_scoring(folder, monkeypatc
             theirs = logprobs.gather(1, torch.tensor(s.ids, device="cuda")[:, None])[:, 0].cpu()
             torch.testing.assert_close(torch.tensor(s.logprobs), theirs, **CLOSE[dtype])
     assert {s.finished for s in drawn} == {True, False} and all(END not in s.ids[:-1] for s in drawn)
+
+
+@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+def test_a_step_that_was_recorded_before_an_optimiser_step_samples_from_the_weights_after_it(folder, monkeypatch, dtype):
+    """Calls of different sizes in turns, and rows that leave."""
+    monkeypatch.setenv("LABKIT_DTYPE", str(dtype).removeprefix("torch."))
+    model, slow = load_policy(folder, device="cuda"), plain(folder)
+    for call in range(5):
+        with torch.no_grad():
+            for p, q in zip(model.parameters(), slow.parameters(), strict=True):
+                p.add_(0.02 * call * torch.randn_like(p))
+                q.copy_(p)
+        prompts = toy_rows(48 - 8 * (call % 2), 1, 20, seed=call)
+        with precision(dtype), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            drawn = sample(model, prompts, max_new_tokens=24, eos_id=END, seeds=list(range(len(prompts))))
+            for p, s in zip(prompts, drawn, strict=True):
+                theirs = alone(slow, p, s.ids).log_softmax(-1).gather(1, torch.tensor(s.ids, device="cuda")[:, None])[:, 0]
+                torch.testing.assert_close(torch.tensor(s.logprobs), theirs.cpu(), **CLOSE[dtype])
+    (bench,) = replayed._BENCHES.of[model]
+    assert bench.calls == 5 and bench.steps and not bench.refused
 
 
 @pytest.mark.parametrize("graphs", ["0", "1"], ids=["steps", "graphs"])

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import packed
+from labkit.models.graphs import rounded
 from labkit.ppo import PPOSettings, graphed, loop
-from labkit.ppo.graphed import GradientGraphs, rounded
+from labkit.ppo.graphed import GradientGraphs
 from tests.toy import ARCHITECTURES, even_share, save_toy, toy_prompts, toy_state
 
 SETTINGS = PPOSettings(steps=6, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32, adam_eps=1e-3)

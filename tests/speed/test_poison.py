@@ -8,8 +8,9 @@ import torch
 from labkit.models import completion_scores, load_policy, new_reward_model, packed_logits
 from labkit.models.layout import Layout
 from labkit.models.shared import PrefixLayout
-from labkit.sampling import engine, sample, steps
+from labkit.sampling import engine, replayed, sample, steps
 from labkit.sampling.cache import RightAlignedCache
+from labkit.sampling.fixed import FixedCache
 from tests.toy import ARCHITECTURES, END, save_toy, toy_rows
 
 pytestmark = pytest.mark.slow
@@ -75,9 +76,9 @@ def test_poisoned_padding_of_shared_prompts_changes_nothing(folder, monkeypatch,
     torch.testing.assert_close(poisoned, clean, atol=0, rtol=0)
 
 
-def poison_slots(monkeypatch):
+def poison_slots(monkeypatch, kind):
     """Before every step, huge numbers in all slots that it may not look at: left of a prompt, and not yet filled."""
-    step_mask, filled = RightAlignedCache.step_mask, []
+    step_mask, filled = kind.step_mask, []
 
     def poisoned(cache):
         mask = step_mask(cache)  # (rows, 1, 1, slots up to the newest)
@@ -89,23 +90,22 @@ def poison_slots(monkeypatch):
             filled.append((len(closed), int(closed.sum())))
         return mask
 
-    monkeypatch.setattr(RightAlignedCache, "step_mask", poisoned)
+    monkeypatch.setattr(kind, "step_mask", poisoned)
     return filled
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("graphs", [False, True])
 def test_poisoned_slots_of_the_cache_change_nothing(folder, monkeypatch, graphs, dtype):
-    """Dynamic and static, before and after rows that ended were let go, ragged and repeated prompts."""
+    """Of either cache, before and after rows that ended were let go, ragged and repeated prompts."""
     model, prompts = load_policy(folder, device="cpu"), toy_rows(20, 1, 12) * 2
     asked = {"max_new_tokens": 20, "eos_id": END, "seeds": range(40)}
     monkeypatch.setattr(engine, "graphs_pay", lambda device: graphs)
-    monkeypatch.setattr(steps, "ask_every", lambda device: 3)
-    monkeypatch.setattr(steps, "SHRINK_AT", 0.1)
-    monkeypatch.setattr(steps, "SHRINK_FOR", 0)
+    monkeypatch.setattr(steps, "ASK_EVERY", {"cpu": 3})
+    monkeypatch.setattr(replayed, "SIZES", 16)
     with precision(dtype):
         clean = sample(model, prompts, **asked)
-        filled = poison_slots(monkeypatch)
+        filled = poison_slots(monkeypatch, FixedCache if graphs else RightAlignedCache)
         poisoned = sample(model, prompts, **asked)
     assert len({rows for rows, _ in filled}) > 1 and all(slots for _, slots in filled[:10])
     assert poisoned == clean

@@ -1,0 +1,57 @@
+"""A model once more, for passes that CUDA replays: the same weights at the same addresses, and halves that stay.
+
+Autocast makes half-precision copies of the matrices and throws them away when it ends, which a graph that outlives it
+would not notice. A replica keeps such copies, and brings them up to date when told that the weights may have changed.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+__all__ = ["Replica"]
+
+
+class Replica:
+    """`module` computes what `model` computes under the autocast that is open now. It has no gradients.
+
+    All weights are shared with the model, so what an optimiser does is seen at once, except by the halves of matrices:
+    they see it after `refresh`. Good as long as `still_of` says so.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+        self.module = copy.deepcopy(model, memo=shared)
+        self._drawn_from = _signature(model, device)
+        self._halves: list[torch.Tensor] = []
+        self._wholes: list[torch.Tensor] = []
+        if torch.is_autocast_enabled(device.type):
+            self._keep_halves(torch.get_autocast_dtype(device.type))
+
+    def _keep_halves(self, dtype: torch.dtype) -> None:
+        for module in self.module.modules():
+            if type(module) in (nn.Linear, Conv1D):  # not a head that autocast leaves alone
+                for name, weight in list(module.named_parameters(recurse=False)):
+                    if weight.dtype == dtype:
+                        continue
+                    half = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+                    setattr(module, name, half)
+                    self._halves.append(half)
+                    self._wholes.append(weight)
+
+    def refresh(self) -> None:
+        if self._halves:
+            torch._foreach_copy_(self._halves, self._wholes)
+
+    def still_of(self, model: nn.Module, device: torch.device) -> bool:
+        """Whether the model's weights lie where they lay, and autocast is what it was."""
+        return self._drawn_from == _signature(model, device)
+
+
+def _signature(model: nn.Module, device: torch.device) -> tuple:
+    half = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if half else None
+    return model.training, dtype, *((p.data_ptr(), p.dtype, p.shape) for p in model.parameters())

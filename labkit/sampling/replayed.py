@@ -1,0 +1,188 @@
+"""Sampling steps that CUDA replays, recorded once for all calls of the sampler that a model may still see.
+
+A GPU waits for Python between the many small kernels of a step, and recording a step costs as much as two or three of
+them. So rows are continued in tensors that stay (a `Bench`): the next call fills them anew and finds the steps recorded.
+When enough rows have ended, the living ones move to the front and steps of fewer rows go on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+
+from labkit.models.graphs import recorded, rounded
+from labkit.models.replica import Replica
+from labkit.sampling.choice import Sampled
+from labkit.sampling.fixed import FixedCache
+from labkit.sampling.steps import Rows, ask_every, read_prompts, sample_cached
+from labkit.sampling.stops import Stops
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["sample_replayed"]
+
+SIZES = 2  # numbers of rows an octave for which steps are recorded: 512, 384, 256, 192, ...
+KEEP_BYTES = 2 * 2**30  # what the caches of a model's benches may hold between two calls
+RECORD_FOR = 6  # steps that must be to come for recording one in the first call: on an H200 it took as long as two or three plain ones
+SHRINK_FOR = 24  # steps that must be to come for recording one of fewer rows in the first call
+WARM = 1  # plain steps of a number of rows before one is recorded
+NOBODY = -1  # the request of a row that has none
+_REFUSED: WeakSet[PreTrainedModel] = WeakSet()  # models whose steps could not be recorded: nobody tries again
+
+
+def sample_replayed(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    noise: torch.Tensor,
+    max_new_tokens: int,
+    stops: Stops,
+    temperature: float,
+) -> list[Sampled]:
+    """One response per prompt, by steps that a CUDA graph may replay; on a CPU the same steps, not recorded."""
+    if model in _REFUSED:
+        return sample_cached(model, prompts, noise, max_new_tokens, stops, temperature)
+    bench = _bench(model, prompts, max_new_tokens, stops, temperature)
+    bench.begin(prompts, noise, stops)
+    every = ask_every(bench.device)
+    for t in range(1, max_new_tokens):
+        if t % every == 0:
+            living = bench.look()
+            if living == 0:
+                break
+            bench.shrink_to(living, to_come=max_new_tokens - t)
+        if not bench.go_on(to_come=max_new_tokens - t):
+            _REFUSED.add(model)
+    found = bench.cut()
+    _keep(model, bench)
+    return found
+
+
+class Bench(Rows):
+    """Room for so many rows, prompts and responses of so many tokens, and the steps recorded on it."""
+
+    def __init__(self, replica: Replica, rows: int, longest: int, max_new_tokens: int, stops: Stops, temperature: float) -> None:
+        self.replica, self.model, self.temperature = replica, replica.module, temperature
+        self.device = device = self.model.get_input_embeddings().weight.device
+        self.longest, self.max_new_tokens = longest, max_new_tokens
+        self.ends = stops.eos_id, stops.sequences  # what `detect`, part of what is recorded, looks for
+        self.detect = stops.detector(device)
+        self.cache = FixedCache(self.model.config, rows, longest, max_new_tokens, device)
+        self.place = torch.zeros(1, dtype=torch.long, device=device)
+        self.whole = {  # all rows; the attributes of these names are the first rows of them
+            "noise": torch.zeros(rows, max_new_tokens, device=device),
+            "ids": torch.zeros(rows, max_new_tokens, dtype=torch.long, device=device),
+            "logprobs": torch.zeros(rows, max_new_tokens, device=device),
+            "positions": torch.zeros(rows, 1, dtype=torch.long, device=device),
+            "ended": torch.zeros(rows, dtype=torch.bool, device=device),
+        }
+        self.steps: dict[int, Callable[[], object]] = {}  # recorded ones, by the number of rows
+        self.ran: Counter[int] = Counter()  # plain ones
+        self.calls, self.refused = 0, False
+
+    def fits(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stops: Stops, temperature: float) -> bool:
+        """Whether there is room for these, and not far too much."""
+        same = (self.max_new_tokens, self.ends, self.temperature) == (max_new_tokens, (stops.eos_id, stops.sequences), temperature)
+        rows, longest = len(prompts), max(map(len, prompts))
+        return same and rows <= len(self.whole["ids"]) < 2 * rows and longest <= self.longest < 2 * longest + 16
+
+    def begin(self, prompts: Sequence[Sequence[int]], noise: torch.Tensor, stops: Stops) -> None:
+        """Read the prompts and choose the first token of each response. Rows without a prompt have ended."""
+        self.stops, count = stops, len(prompts)
+        self.calls += 1
+        self.replica.refresh()
+        logits, read = read_prompts(self.model, prompts, 0, self.device)
+        self.expect(count, self.max_new_tokens)
+        self.whole["noise"][:count].copy_(noise, non_blocking=True)
+        self.whole["positions"][:count].copy_(torch.tensor([[len(p)] for p in prompts]), non_blocking=True)
+        self.whole["ended"].zero_()
+        self.place.zero_()
+        self.cache.take(read, rows=count)
+        self._show(count)
+        self.append(logits)
+        self.whole["positions"][count:] = 1
+        self.whole["ended"][count:] = True
+        self._show(len(self.whole["ids"]))
+        self.requests = torch.full((len(self),), NOBODY)
+        self.requests[:count] = torch.arange(count)
+
+    def shrink_to(self, living: int, to_come: int) -> None:
+        """Let go of rows that have ended, where steps of fewer rows are recorded or recording them will pay."""
+        fewer = rounded(living, SIZES)
+        if fewer < len(self) and (fewer in self.steps or self.calls > 1 or to_come > SHRINK_FOR):
+            self.write_back()
+            sources = fewer + (~self.gone[fewer:]).nonzero().squeeze(1)
+            targets = self.gone[:fewer].nonzero().squeeze(1)[: len(sources)]
+            self.requests[targets] = self.requests[sources]
+            self.requests = self.requests[:fewer]
+            sources, targets = sources.to(self.device), targets.to(self.device)
+            self.cache.move(sources, targets)
+            for tensor in self.whole.values():
+                tensor.index_copy_(0, targets, tensor.index_select(0, sources))
+            self._show(fewer)
+
+    def go_on(self, to_come: int) -> bool:
+        """One more token for each row; False where the step cannot be recorded."""
+        rows = len(self)
+        pays = to_come >= RECORD_FOR or self.calls > 1
+        if rows not in self.steps and self.ran[rows] >= WARM and pays and not self.refused:
+            step = recorded(self.step, self.device)
+            if step is None:
+                self.refused = True
+            else:
+                self.steps[rows] = step
+        if rows in self.steps:
+            self.steps[rows]()
+        else:
+            self.ran[rows] += 1
+            self.step()
+        return not self.refused
+
+    def write_back(self) -> None:
+        mine = self.requests != NOBODY
+        requests = self.requests[mine]
+        self.all_ids[requests], self.all_logprobs[requests] = self.ids.cpu()[mine], self.logprobs.cpu()[mine]
+
+    def _show(self, rows: int) -> None:
+        """Only the first so many rows go on."""
+        self.cache.show(rows)
+        for name, tensor in self.whole.items():
+            setattr(self, name, tensor[:rows])
+
+
+class _Benches(threading.local):
+    """Of one thread, since what it records shares memory that no other may use meanwhile."""
+
+    def __init__(self) -> None:
+        self.of: WeakKeyDictionary[PreTrainedModel, list[Bench]] = WeakKeyDictionary()  # those used last come last
+
+
+_BENCHES = _Benches()
+
+
+def _bench(model: PreTrainedModel, prompts: Sequence[Sequence[int]], *told) -> Bench:
+    """One that is there already, where it has room and the model is as it was; else a new one."""
+    device = model.get_input_embeddings().weight.device
+    kept = [b for b in _BENCHES.of.pop(model, []) if b.replica.still_of(model, device)]
+    if kept:
+        _BENCHES.of[model] = kept
+    for bench in kept:
+        if bench.fits(prompts, *told):
+            return bench
+    replica = kept[0].replica if kept else Replica(model, device)
+    return Bench(replica, rounded(len(prompts), SIZES), rounded(max(16, *map(len, prompts))), *told)
+
+
+def _keep(model: PreTrainedModel, bench: Bench) -> None:
+    """For the next call; the ones used longest ago go where there are too many. Adapters may be off next time: none is kept."""
+    if hasattr(model, "disable_adapter") or bench.refused:
+        return
+    kept = [*(b for b in _BENCHES.of.get(model, []) if b is not bench), bench]
+    while kept and sum(b.cache.bytes for b in kept) > KEEP_BYTES:
+        del kept[0]
+    _BENCHES.of[model] = kept
