@@ -1,13 +1,13 @@
 """Models as the method needs them: any causal LM of `transformers`, a scalar-head reward / value model, padding-free passes."""
 
 from labkit.models.fingerprint import model_hash
+from labkit.models.fusing import fused
 from labkit.models.loading import (
     choose_device,
     context_of,
     decode,
     encode_prompt,
     encode_response,
-    fused,
     load_policy,
     load_reward_model,
     load_tokenizer,

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
-from transformers.activations import NewGELUActivation
 from transformers.utils import logging
 
 from labkit.errors import ModelError
 from labkit.models.files import UNREADABLE, new_folder, torn_weights
+from labkit.models.fusing import fused
 from labkit.models.proof import packed_where_right
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ __all__ = [
     "decode",
     "encode_prompt",
     "encode_response",
-    "fused",
     "load_policy",
     "load_reward_model",
     "load_tokenizer",
@@ -168,29 +167,6 @@ def scalar_head(model: PreTrainedModel) -> torch.nn.Linear:
             "or choose an architecture that transformers offers as AutoModelForTokenClassification."
         )
     return head
-
-
-class ExactHead(torch.nn.Linear):
-    """A head that autocast leaves alone: log-probabilities are fp32, and in bf16 a logit of 100 is off by up to a quarter."""
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            return torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
-
-
-def fused(model: PreTrainedModel) -> PreTrainedModel:
-    """Let PyTorch's one kernel compute GPT-2's GELU, which the library spells out in eight steps, and keep the head in fp32.
-
-    The same function; returns the model.
-    """
-    head = model.get_output_embeddings() or getattr(model, "score", None) or getattr(model, "classifier", None)
-    if type(head) is torch.nn.Linear:
-        head.__class__ = ExactHead
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, torch.nn.GELU(approximate="tanh"))
-    return model
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-__all__ = ["LAB_ATTENTION", "Layout", "PackedRows", "packed_logits", "reads_as_they_lie", "windows_told"]
+__all__ = ["LAB_ATTENTION", "Layout", "PackedRows", "end_to_end", "packed_logits", "reads_as_they_lie", "windows_told"]
 
 LAB_ATTENTION = "labkit_packed"
 _told: list[int] | None = None  # windows that layers hand to the attention function, while somebody asks
@@ -175,7 +175,7 @@ class PackedRows:
         lengths = [len(s) for s in sequences]
         starts = np.cumsum([0, *lengths[:-1]])
         positions = torch.from_numpy(np.arange(sum(lengths)) - np.repeat(starts, lengths)).to(device)
-        return cls(_end_to_end(sequences, device), positions, Layout.of(lengths, device))
+        return cls(end_to_end(sequences, device), positions, Layout.of(lengths, device))
 
 
 def packed_logits(
@@ -220,7 +220,7 @@ def is_scalar(model: torch.nn.Module) -> bool:
     return "ForTokenClassification" in type(getattr(model, "module", model)).__name__
 
 
-def _end_to_end(sequences: Sequence[Sequence[int]] | torch.Tensor, device: torch.device) -> torch.Tensor:
+def end_to_end(sequences: Sequence[Sequence[int]] | torch.Tensor, device: torch.device) -> torch.Tensor:
     """(T,) ids; a tensor that lies on the device already does not pass through the host again."""
     if isinstance(sequences, torch.Tensor):
         return sequences.reshape(-1).to(device)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from labkit.models.packed import packed_logits
+from labkit.models.packed import end_to_end, packed_logits
 from labkit.models.precision import chosen_precision
 
 if TYPE_CHECKING:
@@ -60,11 +60,13 @@ def response_logprobs(
     """(N,) fp32 log-probabilities of the response tokens at this temperature, without gradients."""
 
     def logprobs(p: Rows, r: Rows) -> torch.Tensor:
-        logits = response_logits(policy, p, r) / temperature
-        targets = torch.tensor([t for row in r for t in row], device=logits.device)
+        logits = response_logits(policy, p, r)
+        if temperature != 1:
+            logits = logits / temperature
+        targets = end_to_end(r, logits.device)
         return -F.cross_entropy(logits, targets, reduction="none")
 
-    return torch.cat(_in_batches(policy, logprobs, (prompts, responses), [len(r) for r in responses], max_tokens))
+    return _in_batches(policy, logprobs, (prompts, responses), [len(r) for r in responses], max_tokens)
 
 
 def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
@@ -74,7 +76,7 @@ def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, m
         rows = [[*a, *b] for a, b in zip(p, r, strict=True)]
         return packed_logits(model, rows, keep=response_positions(p, r, _device(model))).float()
 
-    return torch.cat(_in_batches(model, values, (prompts, responses), [len(r) for r in responses], max_tokens))
+    return _in_batches(model, values, (prompts, responses), [len(r) for r in responses], max_tokens)
 
 
 def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens: int = 16384) -> torch.Tensor:
@@ -85,12 +87,14 @@ def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens:
         ends = torch.tensor([len(row) for row in rows]).cumsum(0) - 1
         return packed_logits(model, rows, keep=ends.to(_device(model))).float()
 
-    return torch.cat(_in_batches(model, last_values, (prompts, responses), [1] * len(prompts), max_tokens))
+    return _in_batches(model, last_values, (prompts, responses), [1] * len(prompts), max_tokens)
 
 
 def text_values(model: PreTrainedModel, rows: Rows, *, max_tokens: int = 16384) -> list[torch.Tensor]:
     """For each row of token ids, the (length,) fp32 scores of its prefixes, without gradients."""
-    return _in_batches(model, lambda r: packed_logits(model, r).float(), (rows,), [len(r) for r in rows], max_tokens)
+    lengths = [len(row) for row in rows]
+    flat = _in_batches(model, lambda r: packed_logits(model, r).float(), (rows,), lengths, max_tokens)
+    return list(flat.split(lengths))
 
 
 def _in_batches(
@@ -99,19 +103,28 @@ def _in_batches(
     columns: Sequence[Rows],
     counts: Sequence[int],
     max_tokens: int,
-) -> list[torch.Tensor]:
-    """For each row, the counts[i] results of `model` that `compute` gives for it, without gradients.
+) -> torch.Tensor:
+    """Row by row the counts[i] results of `model` that `compute` gives for row i, end to end, without gradients.
 
     columns: what lies end to end in a row, such as all prompts and all responses; `compute` is given some rows of each.
     """
     lengths = [sum(map(len, row)) for row in zip(*columns, strict=True)]
-    parts: list[torch.Tensor] = [torch.empty(0)] * len(lengths)
+    order: list[int] = []
+    parts: list[torch.Tensor] = []
     with torch.no_grad(), chosen_precision(_device(model)):
         for batch in batches_by_tokens(lengths, max_tokens):
-            flat = compute(*([column[i] for i in batch] for column in columns))
-            for i, part in zip(batch, flat.split([counts[i] for i in batch]), strict=True):
-                parts[i] = part
-    return parts
+            parts.append(compute(*([column[i] for i in batch] for column in columns)))
+            order += batch
+    return torch.cat(parts).index_select(0, _places(order, counts).to(parts[0].device)) if parts else torch.empty(0)
+
+
+def _places(order: Sequence[int], counts: Sequence[int]) -> torch.Tensor:
+    """(N,) for the results of row 0, then of row 1, and so on: their places where rows stand in this order."""
+    here = np.array(counts)[np.array(order)]  # results of each row, as they stand
+    starts = np.empty(len(order), dtype=np.int64)
+    starts[np.array(order)] = here.cumsum() - here
+    within = np.arange(here.sum()) - np.repeat(np.cumsum(counts) - np.array(counts), counts)
+    return torch.from_numpy(np.repeat(starts, counts) + within)
 
 
 def _device(model: torch.nn.Module) -> torch.device:

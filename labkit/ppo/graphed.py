@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from labkit.knobs import PPOKnobs
     from labkit.ppo.state import State
 
-__all__ = ["GradientGraphs", "replayed_episodes", "replayed_pretraining"]
+__all__ = ["GradientGraphs", "Padded", "replayed_episodes", "replayed_pretraining"]
 
 MOST = 16  # recorded sizes that are kept, those that came last
 TILE = 128  # the longest row counts in these: flash attention works on as many tokens at a time
@@ -55,8 +56,7 @@ class GradientGraphs:
         """
         self._bring_gradients_home()
         key = (name, *((k, x.shape) for k, x in inputs.items()))
-        if self.device.type == "cuda":
-            inputs = {name: x if x.is_cuda else x.pin_memory() for name, x in inputs.items()}
+        inputs = {name: pinned(x, self.device) for name, x in inputs.items()}
         if key in self._slots:
             self._slots[key] = self._slots.pop(key)
         elif self._homes and self._came[key] >= WARM and not self.refused:
@@ -117,34 +117,55 @@ class _Slot:
         return {name: x.clone() for name, x in self.results.items()}
 
 
-def replayed_episodes(state: State, episodes: Episodes, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
-    """`episodes_backward`, replayed: padded to a size that comes again, at the end of the packed row and of what is predicted.
+@dataclass(frozen=True)
+class Padded:
+    """Episodes padded to a size that comes again, at the end of the packed row and of what is predicted; on the host.
 
     What pads the predictions has weight 0; what pads the packed row lies in rows of its own, since flash attention leaves
     tokens of no row undefined. `ends` has room for all rows and for the most that padding can take; the rest is empty rows.
     """
-    rows, taken = episodes.rows, len(episodes.rows.ids)
-    tokens, predicted = rounded(taken + 1), rounded(len(episodes.keep), sizes=2)
-    longest = -(-rows.layout.longest // TILE) * TILE
-    ends = [0, *accumulate(rows.layout.lengths), *range(taken, tokens, longest)[1:]]
-    most = rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1  # at most a quarter of the tokens is padding
-    ends += [tokens] * (1 + most - len(ends))
-    inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
-    inputs["weights"] = torch.ones_like(episodes.old)
-    inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
-    inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes.keep)), value=tokens - 1)
-    inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
-    inputs["ends"] = torch.tensor(ends, dtype=torch.int32)
-    inputs["scalars"] = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip])
+
+    predicted: int  # response tokens, without padding
+    longest: int
+    inputs: Tensors  # in pinned memory, for a device that copies from there while the host goes on
+
+    def __len__(self) -> int:
+        return self.predicted
+
+    @classmethod
+    def of(cls, episodes: Episodes, device: torch.device) -> Padded:
+        rows, taken = episodes.rows, len(episodes.rows.ids)
+        tokens, predicted = rounded(taken + 1), rounded(len(episodes), sizes=2)
+        longest = -(-rows.layout.longest // TILE) * TILE
+        ends = [0, *accumulate(rows.layout.lengths), *range(taken, tokens, longest)[1:]]
+        most = rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1  # at most a quarter of the tokens is padding
+        ends += [tokens] * (1 + most - len(ends))
+        inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
+        inputs["weights"] = torch.ones_like(episodes.old)
+        inputs = {name: F.pad(x, (0, predicted - len(x))) for name, x in inputs.items()}
+        inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes)), value=tokens - 1)
+        inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
+        inputs["ends"] = torch.tensor(ends, dtype=torch.int32)
+        return cls(len(episodes), longest, {name: pinned(x, device) for name, x in inputs.items()})
+
+
+def pinned(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """In memory from which CUDA copies while the host goes on; as it is for other devices, and where it lies on one."""
+    return x if x.is_cuda or device.type != "cuda" else x.pin_memory()
+
+
+def replayed_episodes(state: State, padded: Padded, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
+    """`episodes_backward`, replayed."""
+    scalars = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip])
 
     def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         given = dict(given)
         scale, temperature, clip, value_clip = given.pop("scalars").unbind()
-        rows = PackedRows(given.pop("ids"), given.pop("positions"), Ends(given.pop("ends"), longest))
+        rows = PackedRows(given.pop("ids"), given.pop("positions"), Ends(given.pop("ends"), padded.longest))
         told = SimpleNamespace(temperature=temperature, clip=clip, value_clip=value_clip)
         return episodes_backward(state, Episodes(rows, **given), told, scale, watch=True)
 
-    return state.graphs.run(("episodes", longest), backward, inputs)
+    return state.graphs.run(("episodes", padded.longest), backward, {**padded.inputs, "scalars": scalars})
 
 
 def replayed_pretraining(state: State, part: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:

@@ -18,6 +18,7 @@ import torch
 from labkit.knobs import PPOKnobs, Schedule
 from labkit.ppo import checks
 from labkit.ppo.measure import metrics_of, of_processes, sample_rows
+from labkit.ppo.minibatches import minibatches
 from labkit.ppo.padding import check_padding
 from labkit.ppo.pretraining import Pretraining
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
@@ -77,10 +78,11 @@ def loop(
 
         tally, gradients = Tally(), GradientWatch()
         for inner in range(settings.inner_epochs):
-            for place, rows in enumerate(_minibatches(len(rollout), settings.batch // settings.minibatch)):
+            batches = minibatches(state, rollout, settings)
+            for place in range(settings.batch // settings.minibatch):
                 first = number if inner == 0 and place == 0 else None
                 with clock("update"):
-                    ppo_gradients(state, rollout, rows, knobs, settings, tally, first=first)
+                    ppo_gradients(state, next(batches), knobs, tally, first=first)
                 with clock("ptx"):
                     examples = ahead.rows_of(number, inner, place, knobs, watch=first is not None)
                     if knobs.ptx_coef > 0:
@@ -170,9 +172,3 @@ def _set_learning_rates(state: State, knobs: PPOKnobs, factor: float) -> None:
     for optimizer, rate in ((state.policy_optimizer, knobs.policy_lr), (state.value_optimizer, knobs.value_lr)):
         for group in optimizer.param_groups:
             group["lr"] = rate * factor
-
-
-def _minibatches(episodes: int, count: int) -> list[list[int]]:
-    """The batch in `count` stretches. Its prompts come in random order already, so nothing needs shuffling."""
-    size = episodes // count
-    return [list(range(i * size, (i + 1) * size)) for i in range(count)]

@@ -76,7 +76,7 @@ def sample_rows(rollout: Rollout, count: int) -> tuple[dict[str, Any], ...]:
     columns = {
         "prompt_id": [p.id for p in rollout.prompts[:count]],
         "prompt": [p.text for p in rollout.prompts[:count]],
-        "response": rollout.texts[:count],
+        "response": rollout.texts(count),
         "score": _rounded(rollout.scores[:count]),
         "kl": _rounded((rollout.kl * rollout.mask).sum(1)[:count]),
         "length": [len(ids) for ids in rollout.response_ids[:count]],

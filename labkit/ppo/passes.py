@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from labkit import rl
 from labkit.models import packed_logits
-from labkit.models.packed import PackedRows
+from labkit.models.packed import PackedRows, end_to_end
 from labkit.models.scoring import response_positions
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Episodes:
     returns: torch.Tensor  # (N,)
     weights: torch.Tensor | None = None  # (N,) 1 on tokens, 0 on padding; None: there is none
 
+    def __len__(self) -> int:
+        return len(self.targets)
+
     @classmethod
     def of(cls, rollout: Rollout, batch: list[int], device: torch.device) -> Episodes:
         prompts, responses = [rollout.prompt_ids[i] for i in batch], [rollout.response_ids[i] for i in batch]
@@ -48,7 +51,7 @@ class Episodes:
         return cls(
             PackedRows.of([[*p, *r] for p, r in zip(prompts, responses, strict=True)], device),
             response_positions(prompts, responses, device),
-            torch.tensor([t for r in responses for t in r], device=device),
+            end_to_end(responses, device),
             *(grid[batch][mask].to(device) for grid in grids),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +38,7 @@ class Rollout:
     prompts: list[Prompt]
     prompt_ids: list[list[int]]
     response_ids: list[list[int]]
-    texts: list[str]
+    text_of: Callable[[list[int]], str]
     finished: torch.Tensor  # (B,) bool: ended by the end token
     mask: torch.Tensor  # (B, R) bool: True on real response tokens
     logprobs: torch.Tensor  # (B, R) log π_old of the sampled tokens
@@ -52,6 +53,10 @@ class Rollout:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def texts(self, count: int | None = None) -> list[str]:
+        """What the first `count` responses say, or all; read from their ids when somebody asks."""
+        return [self.text_of(ids) for ids in self.response_ids[:count]]
 
     def grid(self, flat: torch.Tensor) -> torch.Tensor:
         """(N,) values over all response tokens in row order -> (B, R), zero on padding."""
@@ -102,7 +107,7 @@ def generate(
         prompts=[prompts[order[i]] for i in mine],
         prompt_ids=prompt_ids,
         response_ids=[s.ids for s in drawn],
-        texts=[decode(state.tokenizer, s.ids) for s in drawn],
+        text_of=partial(decode, state.tokenizer),
         finished=torch.tensor([s.finished for s in drawn]),
         mask=mask,
         logprobs=torch.empty(0),
@@ -123,24 +128,24 @@ def score_episodes(
     """Fill in reference log-probabilities, values, scores and, where a judge is given, gold utility."""
     rows = rollout.prompt_ids, rollout.response_ids
     limits = {"max_tokens": settings.score_tokens}
+    logprobs = None
     with state.whole(), state.forward_precision():
         recompute = (
             settings.recompute_logprobs if settings.recompute_logprobs is not None else state.dtype != torch.float32
         )
         if recompute:
-            rollout.logprobs = rollout.grid(
-                response_logprobs(state.plain_policy, *rows, temperature=knobs.temperature, **limits)
-            )
+            logprobs = response_logprobs(state.plain_policy, *rows, temperature=knobs.temperature, **limits)
         with state.as_reference() as reference:
-            rollout.ref_logprobs = rollout.grid(
-                response_logprobs(reference, *rows, temperature=knobs.temperature, **limits)
-            )
-        rollout.values = rollout.grid(response_values(state.plain_value, *rows, **limits))
-        scores = checked(reward(*rows), len(rollout))
+            ref_logprobs = response_logprobs(reference, *rows, temperature=knobs.temperature, **limits)
+        values = response_values(state.plain_value, *rows, **limits)
+        scores = checked(reward(*rows), len(rollout))  # the first time that anybody waits for the device
+    if logprobs is not None:
+        rollout.logprobs = rollout.grid(logprobs)
+    rollout.ref_logprobs, rollout.values = rollout.grid(ref_logprobs), rollout.grid(values)
     rollout.scores = scores - settings.missing_end_penalty * (~rollout.finished)
     if gold is not None:
         rollout.gold = torch.as_tensor(
-            gold(rollout.prompts, rollout.texts, rollout.finished.tolist()), dtype=torch.float32
+            gold(rollout.prompts, rollout.texts(), rollout.finished.tolist()), dtype=torch.float32
         )
 
 

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.models import batches_by_tokens
 from labkit.models.packed import PackedRows
 from labkit.ppo.checks import check_finite, check_first_minibatch
 from labkit.ppo.graphed import replayed_episodes, replayed_pretraining
-from labkit.ppo.passes import TALLIED, Episodes, episodes_backward, pretraining_backward
-from labkit.ppo.sharding import summed, whole
+from labkit.ppo.passes import TALLIED, episodes_backward, pretraining_backward
+from labkit.ppo.sharding import whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from labkit.knobs import PPOKnobs
-    from labkit.ppo.rollout import Rollout
+    from labkit.ppo.minibatches import Minibatch
     from labkit.ppo.settings import PPOSettings
     from labkit.ppo.state import State
 
@@ -60,30 +59,22 @@ class Tally:
         return max(torch.stack(self._peaks[name]).tolist())
 
 
-def ppo_gradients(
-    state: State, rollout: Rollout, rows: list[int], knobs: PPOKnobs, settings: PPOSettings, tally: Tally, *, first: int | None
-) -> None:
-    """Backward passes of the policy and the value model on episodes `rows` of the batch.
+def ppo_gradients(state: State, minibatch: Minibatch, knobs: PPOKnobs, tally: Tally, *, first: int | None) -> None:
+    """Backward passes of the policy and the value model on a minibatch.
 
     first: the iteration's number on its first minibatch, where ratio = 1 is checked; None on the others.
     """
-    accelerator = state.accelerator
-    total = summed(accelerator, rollout.mask[rows].sum()).item()
-    scale = accelerator.num_processes / total
-    lengths = [len(rollout.prompt_ids[i]) + len(rollout.response_ids[i]) for i in rows]
-    batches = [[rows[i] for i in batch] for batch in _micro_batches(state, lengths, settings.micro_tokens)]
-    for place, batch in enumerate(batches):
-        device = accelerator.device if state.graphs is None else torch.device("cpu")  # replayed ones are padded there
-        episodes = Episodes.of(rollout, batch, device)
-        with _backward_scope(state, last=place + 1 == len(batches)):
+    scale = state.accelerator.num_processes / minibatch.tokens
+    for place, part in enumerate(minibatch.parts):
+        with _backward_scope(state, last=place + 1 == len(minibatch.parts)):
             if state.graphs is not None:
-                sums = replayed_episodes(state, episodes, knobs, scale)
+                sums = replayed_episodes(state, part, knobs, scale)
             else:
-                sums = episodes_backward(state, episodes, knobs, scale, watch=first is not None)
+                sums = episodes_backward(state, part, knobs, scale, watch=first is not None)
         if first is not None:
             check_first_minibatch(float(sums["gap"]), float(sums["spread"]), first, state.dtype)
         tally.peak(ratio_max=sums["ratio_max"])
-        tally.add(len(episodes.targets), **{name: sums[name] for name in TALLIED})
+        tally.add(len(part), **{name: sums[name] for name in TALLIED})
 
 
 def ptx_gradients(state: State, pretraining: torch.Tensor, knobs: PPOKnobs, settings: PPOSettings, *, backward: bool = True) -> float:
@@ -132,18 +123,6 @@ def apply_gradients(
 def policy_gradient(state: State) -> list[torch.Tensor]:
     """The policy's gradient so far, copied, by parameter."""
     return [p.grad.detach().clone() for p in state.trained() if p.grad is not None]
-
-
-def _micro_batches(state: State, lengths: list[int], max_tokens: int) -> list[list[int]]:
-    """Rows by `batches_by_tokens`, in as many batches on every process: sharded models run in step."""
-    batches = list(batches_by_tokens(lengths, max_tokens))
-    if state.accelerator.num_processes > 1:
-        most = int(state.accelerator.gather(torch.tensor([len(batches)], device=state.accelerator.device)).max())
-        while len(batches) < most:
-            largest = max(batches, key=len)
-            batches[batches.index(largest)] = largest[: len(largest) // 2]
-            batches.append(largest[len(largest) // 2 :])
-    return batches
 
 
 def _pretraining_parts(pretraining: torch.Tensor, accelerator: Accelerator, most: int) -> Sequence[torch.Tensor]:

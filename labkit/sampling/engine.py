@@ -20,7 +20,7 @@ from labkit.models.graphs import graphs_pay
 from labkit.models.lean import lean
 from labkit.models.packed import LAB_ATTENTION
 from labkit.models.precision import chosen_precision
-from labkit.sampling.choice import Sampled, noise_of
+from labkit.sampling.choice import Sampled
 from labkit.sampling.plain import sample_by_generate
 from labkit.sampling.replayed import sample_replayed
 from labkit.sampling.steps import sample_cached
@@ -86,8 +86,7 @@ def sample(
     with lean(model), chosen_precision(model.get_input_embeddings().weight.device):
         for start in range(0, len(order), at_once):
             rows = order[start : start + at_once]
-            noise = noise_of([seeds[i] for i in rows], max_new_tokens)
-            chunk = engine(model, [prompts[i] for i in rows], noise, max_new_tokens, stops, temperature)
+            chunk = engine(model, [prompts[i] for i in rows], [seeds[i] for i in rows], max_new_tokens, stops, temperature)
             for i, sampled in zip(rows, chunk, strict=True):
                 out[i] = sampled
     return out  # type: ignore[return-value]

@@ -15,7 +15,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from labkit.sampling.choice import Sampled, choose, cut
+from labkit.sampling.choice import Sampled, choose, cut, noise_of
 from labkit.sampling.stops import Stops
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Stopped(StoppingCriteria):
 def sample_by_generate(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    noise: torch.Tensor,
+    seeds: Sequence[int],
     max_new_tokens: int,
     stops: Stops,
     temperature: float,
@@ -62,7 +62,7 @@ def sample_by_generate(
     mask = torch.arange(longest) >= longest - torch.tensor([len(p) for p in prompts])[:, None]  # (B, L)
     ids = torch.full((len(prompts), longest), stops.eos_id)
     ids[mask] = torch.tensor([t for p in prompts for t in p])
-    chooser = _ChooseByNoise(noise, longest, temperature)
+    chooser = _ChooseByNoise(noise_of(seeds, max_new_tokens), longest, temperature)
     with _no_taste(model):
         out = model.generate(
             input_ids=ids.to(device),

@@ -17,7 +17,7 @@ import torch
 
 from labkit.models.graphs import recorded, rounded
 from labkit.models.replica import Replica
-from labkit.sampling.choice import Sampled
+from labkit.sampling.choice import Sampled, noise_of
 from labkit.sampling.fixed import FixedCache
 from labkit.sampling.steps import Rows, ask_every, read_prompts, sample_cached
 from labkit.sampling.stops import Stops
@@ -39,16 +39,16 @@ _REFUSED: WeakSet[PreTrainedModel] = WeakSet()  # models whose steps could not b
 def sample_replayed(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    noise: torch.Tensor,
+    seeds: Sequence[int],
     max_new_tokens: int,
     stops: Stops,
     temperature: float,
 ) -> list[Sampled]:
     """One response per prompt, by steps that a CUDA graph may replay; on a CPU the same steps, not recorded."""
     if model in _REFUSED:
-        return sample_cached(model, prompts, noise, max_new_tokens, stops, temperature)
+        return sample_cached(model, prompts, seeds, max_new_tokens, stops, temperature)
     bench = _bench(model, prompts, max_new_tokens, stops, temperature)
-    bench.begin(prompts, noise, stops)
+    bench.begin(prompts, seeds, stops)
     every = ask_every(bench.device)
     for t in range(1, max_new_tokens):
         if t % every == 0:
@@ -91,14 +91,14 @@ class Bench(Rows):
         rows, longest = len(prompts), max(map(len, prompts))
         return same and rows <= len(self.whole["ids"]) < 2 * rows and longest <= self.longest < 2 * longest + 16
 
-    def begin(self, prompts: Sequence[Sequence[int]], noise: torch.Tensor, stops: Stops) -> None:
+    def begin(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], stops: Stops) -> None:
         """Read the prompts and choose the first token of each response. Rows without a prompt have ended."""
         self.stops, count = stops, len(prompts)
         self.calls += 1
         self.replica.refresh()
         logits, read = read_prompts(self.model, prompts, 0, self.device)
         self.expect(count, self.max_new_tokens)
-        self.whole["noise"][:count].copy_(noise, non_blocking=True)
+        self.whole["noise"][:count].copy_(noise_of(seeds, self.max_new_tokens), non_blocking=True)
         self.whole["positions"][:count].copy_(torch.tensor([[len(p)] for p in prompts]), non_blocking=True)
         self.whole["ended"].zero_()
         self.place.zero_()

@@ -16,7 +16,7 @@ from labkit.models.last_layer import only_needed
 from labkit.models.packed import PackedRows
 from labkit.models.scoring import batches_by_tokens
 from labkit.sampling.cache import RightAlignedCache
-from labkit.sampling.choice import Sampled, choose, cut
+from labkit.sampling.choice import Sampled, choose, cut, noise_of
 from labkit.sampling.stops import Stops
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def ask_every(device: torch.device) -> int:
 def sample_cached(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    noise: torch.Tensor,
+    seeds: Sequence[int],
     max_new_tokens: int,
     stops: Stops,
     temperature: float,
 ) -> list[Sampled]:
     """One response per prompt, rows dropped as soon as they are known to have ended."""
-    batch = _Batch(model, prompts, noise, max_new_tokens, stops, temperature)
+    batch = _Batch(model, prompts, seeds, max_new_tokens, stops, temperature)
     every = ask_every(batch.device)
     for t in range(1, max_new_tokens):
         if t % every == 0:
@@ -126,13 +126,13 @@ class Rows:
 class _Batch(Rows):
     """Rows whose tensors are made anew whenever some of them are dropped."""
 
-    def __init__(self, model, prompts, noise, max_new_tokens, stops, temperature) -> None:
+    def __init__(self, model, prompts, seeds, max_new_tokens, stops, temperature) -> None:
         self.model, self.stops, self.temperature = model, stops, temperature
         self.device = device = model.get_input_embeddings().weight.device
         logits, self.cache = read_prompts(model, prompts, max_new_tokens, device)
         self.expect(len(prompts), max_new_tokens)
         self.requests = torch.arange(len(prompts))
-        self.noise = noise.to(device)
+        self.noise = noise_of(seeds, max_new_tokens).to(device)
         self.ids, self.logprobs = (torch.zeros_like(x, device=device) for x in (self.all_ids, self.all_logprobs))
         self.positions = torch.tensor([[len(p)] for p in prompts], device=device)
         self.ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import load_policy, new_reward_model, packed, response_logits
 from labkit.ppo import PPOSettings, State, from_model, loop
+from labkit.ppo.minibatches import Minibatch
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.update import Tally, ppo_gradients, ptx_gradients
 from labkit.sampling import engine, replayed, sample
@@ -151,7 +152,8 @@ def test_replayed_gradients_are_those_of_kernel_by_kernel(folder):
             tally = Tally()
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                ppo_gradients(state, rollout, list(range(start, start + 4)), KNOBS, SETTINGS, tally, first=1)
+                minibatch = Minibatch.of(state, rollout, list(range(start, start + 4)), SETTINGS)
+                ppo_gradients(state, minibatch, KNOBS, tally, first=1)
                 loss = ptx_gradients(state, PRETRAINING[start : start + 4], KNOBS, SETTINGS)
             found.append((tally.sums() | {"ptx": loss}, [p.grad.clone() for m in models for p in m.parameters()]))
     plain, replayed = found[: len(found) // 2], found[len(found) // 2 :]

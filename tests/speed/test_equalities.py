@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from labkit.errors import InvariantError, ModelError
 from labkit.knobs import PPOKnobs, constant
@@ -18,6 +19,7 @@ from labkit.models import (
     new_reward_model,
     packed_logits,
     response_logits,
+    response_logprobs,
     response_values,
 )
 from labkit.models import packed as packed_module
@@ -229,3 +231,32 @@ def test_micro_batches_change_memory_alone(gpt2):
     for a, b in zip(first, second, strict=True):
         for name in ("score", "kl_k1", "value_loss", "grad_norm_ppo"):
             assert b.metrics[name] == pytest.approx(a.metrics[name], rel=1e-3, abs=1e-4)
+
+
+def test_only_plain_norms_are_put_into_one_kernel(folder):
+    """Norms of the same form are; one that adds 1 to its weight, or reads a gate, computes something else."""
+    class PlusOneRMSNorm(LlamaRMSNorm):
+        def forward(self, x):
+            return super().forward(x) + torch.nn.functional.rms_norm(x, self.weight.shape, None, self.variance_epsilon)
+
+    class GatedRMSNorm(LlamaRMSNorm):
+        def forward(self, x, gate):
+            return super().forward(x) * gate
+
+    model = load_policy(folder, device="cpu")
+    model.plus_one, model.gated = PlusOneRMSNorm(8), GatedRMSNorm(8)
+    fused(model)
+    assert type(model.plus_one) is PlusOneRMSNorm and type(model.gated) is GatedRMSNorm
+    norms = [m for m in model.modules() if type(m).__name__ in ("LlamaRMSNorm", "Qwen2RMSNorm")]
+    kinds = {type(m) for m in norms}
+    assert len(norms) == (0 if model.config.model_type == "gpt2" else 5)
+    assert all(kind.__mro__[1].__name__ == "_OneKernelNorm" for kind in kinds)
+    assert {type(m) for m in fused(model).modules() if "RMSNorm" in type(m).__name__} >= kinds, "once is enough"
+
+
+def test_results_come_row_by_row_whatever_the_order_of_passes(folder):
+    model = load_policy(folder, device="cpu")
+    prompts, responses = toy_rows(30, 1, 20), toy_rows(30, 1, 12, seed=1)
+    alone = torch.cat([response_logprobs(model, [p], [r]) for p, r in zip(prompts, responses, strict=True)])
+    for most in (1, 40, 200, 10_000):
+        torch.testing.assert_close(response_logprobs(model, prompts, responses, max_tokens=most), alone, atol=1e-5, rtol=1e-4)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from labkit import reward, sft
 from labkit.knobs import PPOKnobs, RewardKnobs, SFTKnobs, constant
 from labkit.ppo import PPOSettings, loop
+from labkit.ppo.minibatches import Minibatch
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.update import Tally, ppo_gradients, ptx_gradients
 from labkit.reward import RewardSettings
@@ -54,7 +55,7 @@ def ppo_step_gradients(folder, rollout, dtype):
     """Gradients of the first minibatch of PPO and of PPO-ptx, policy and value model, in passes of this dtype."""
     state = toy_state(folder, SETTINGS)
     state.dtype = dtype
-    ppo_gradients(state, rollout, list(range(8)), KNOBS, SETTINGS, Tally(), first=None)
+    ppo_gradients(state, Minibatch.of(state, rollout, list(range(8)), SETTINGS), KNOBS, Tally(), first=None)
     both = [torch.cat([p.grad.flatten().clone() for p in m.parameters()]) for m in (state.policy, state.value)]
     ptx_gradients(state, PRETRAINING[:8], KNOBS, SETTINGS)
     assert {p.grad.dtype for m in (state.policy, state.value) for p in m.parameters()} == {torch.float32}
