@@ -31,8 +31,11 @@ __all__ = ["GradientGraphs", "Padded", "replayed_episodes", "replayed_pretrainin
 MOST = 16  # recorded sizes that are kept, those that came last
 TILE = 128  # the longest row counts in these: flash attention works on as many tokens at a time
 WARM = 1  # runs kernel by kernel before one is recorded
+ROOM = 1.34  # a recorded size that is so much larger will do,
+OFTEN = 8  # until its own has been asked for so often: recording costs as much as several replays
 
 Tensors = dict[str, torch.Tensor]
+EPISODES, PRETRAINING = "episodes", "pretraining"  # what is replayed
 
 
 class GradientGraphs:
@@ -47,8 +50,16 @@ class GradientGraphs:
         self._came: Counter[Hashable] = Counter()  # how often each size did, before it was recorded
         self._slots: dict[Hashable, _Slot] = {}  # recorded ones, the newest used last
         self._homes: list[tuple[torch.nn.Parameter, torch.Tensor]] = []  # where recorded kernels add gradients
+        self._asked: Counter[tuple[int, ...]] = Counter()  # how often each size of episodes was
 
-    def run(self, name: Hashable, function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
+    def size_for(self, *size: int) -> tuple[int, ...]:
+        """The size to pad episodes to: the least recorded one with room for them and not far too much, or their own."""
+        self._asked[size] += 1
+        recorded = {name[1:] for name, *_ in list(self._slots) if name[0] == EPISODES}
+        roomy = [s for s in recorded if all(n <= m <= ROOM * n for n, m in zip(size, s, strict=True))]
+        return size if self._asked[size] > OFTEN else min(roomy, default=size)
+
+    def run(self, name: tuple[Hashable, ...], function: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
         """function(inputs on the device), whose results are copied; `function` may not ask the device for anything.
 
         inputs: on the device or on the host, from where they travel without anybody waiting.
@@ -126,19 +137,20 @@ class Padded:
     """
 
     predicted: int  # response tokens, without padding
-    longest: int
+    size: tuple[int, ...]  # tokens, response tokens, the longest row and rows, all with padding
     inputs: Tensors  # in pinned memory, for a device that copies from there while the host goes on
 
     def __len__(self) -> int:
         return self.predicted
 
     @classmethod
-    def of(cls, episodes: Episodes, device: torch.device) -> Padded:
+    def of(cls, episodes: Episodes, graphs: GradientGraphs) -> Padded:
         rows, taken = episodes.rows, len(episodes.rows.ids)
-        tokens, predicted = rounded(taken + 1), rounded(len(episodes), sizes=2)
         longest = -(-rows.layout.longest // TILE) * TILE
+        own = rounded(taken + 1), rounded(len(episodes), sizes=2), longest, rounded(len(rows.layout.lengths))
+        tokens, predicted, longest, count = size = graphs.size_for(*own)
         ends = [0, *accumulate(rows.layout.lengths), *range(taken, tokens, longest)[1:]]
-        most = rounded(len(rows.layout.lengths)) + -(-tokens // (4 * longest)) + 1  # at most a quarter of the tokens is padding
+        most = count + -(-tokens // (2 * longest)) + 1  # less than half of the tokens is padding
         ends += [tokens] * (1 + most - len(ends))
         inputs = {name: getattr(episodes, name) for name in ("targets", "old", "advantages", "old_values", "returns")}
         inputs["weights"] = torch.ones_like(episodes.old)
@@ -146,7 +158,7 @@ class Padded:
         inputs["keep"] = F.pad(episodes.keep, (0, predicted - len(episodes)), value=tokens - 1)
         inputs |= {name: F.pad(x, (0, tokens - len(x))) for name, x in (("ids", rows.ids), ("positions", rows.positions))}
         inputs["ends"] = torch.tensor(ends, dtype=torch.int32)
-        return cls(len(episodes), longest, {name: pinned(x, device) for name, x in inputs.items()})
+        return cls(len(episodes), size, {name: pinned(x, graphs.device) for name, x in inputs.items()})
 
 
 def pinned(x: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -156,16 +168,16 @@ def pinned(x: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def replayed_episodes(state: State, padded: Padded, knobs: PPOKnobs, scale: float) -> dict[str, torch.Tensor]:
     """`episodes_backward`, replayed."""
-    scalars = torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip])
+    longest, scalars = padded.size[2], torch.tensor([scale, knobs.temperature, knobs.clip, knobs.value_clip])
 
     def backward(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         given = dict(given)
         scale, temperature, clip, value_clip = given.pop("scalars").unbind()
-        rows = PackedRows(given.pop("ids"), given.pop("positions"), Ends(given.pop("ends"), padded.longest))
+        rows = PackedRows(given.pop("ids"), given.pop("positions"), Ends(given.pop("ends"), longest))
         told = SimpleNamespace(temperature=temperature, clip=clip, value_clip=value_clip)
         return episodes_backward(state, Episodes(rows, **given), told, scale, watch=True)
 
-    return state.graphs.run(("episodes", padded.longest), backward, {**padded.inputs, "scalars": scalars})
+    return state.graphs.run((EPISODES, *padded.size), backward, {**padded.inputs, "scalars": scalars})
 
 
 def replayed_pretraining(state: State, part: torch.Tensor, keep: torch.Tensor, factor: float) -> torch.Tensor:
@@ -178,4 +190,4 @@ def replayed_pretraining(state: State, part: torch.Tensor, keep: torch.Tensor, f
         rows = PackedRows(given["part"].flatten(), given["positions"], Ends(given["ends"], length))
         return {"loss": pretraining_backward(state, rows, given["part"][:, 1:], given["keep"], given["factor"])}
 
-    return state.graphs.run("pretraining", backward, inputs)["loss"]
+    return state.graphs.run((PRETRAINING,), backward, inputs)["loss"]

@@ -38,7 +38,7 @@ class Minibatch:
         if state.graphs is None:
             return cls(tokens, [Episodes.of(rollout, part, state.accelerator.device) for part in parts])
         host = torch.device("cpu")  # they are padded there
-        return cls(tokens, [Padded.of(Episodes.of(rollout, part, host), state.accelerator.device) for part in parts])
+        return cls(tokens, [Padded.of(Episodes.of(rollout, part, host), state.graphs) for part in parts])
 
 
 def minibatches(state: State, rollout: Rollout, settings: PPOSettings) -> Iterator[Minibatch]:

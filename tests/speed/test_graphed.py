@@ -133,6 +133,18 @@ def test_gradients_come_home_whoever_made_or_forgot_them():
     assert weight.grad is home and torch.equal(home, torch.full((3,), 8.0)), "another's are taken over"
 
 
+def test_a_recorded_size_with_some_room_will_do_until_ones_own_has_come_often():
+    graphs = GradientGraphs([torch.nn.Parameter(torch.ones(1))], torch.device("cpu"))
+    own, wider, widest = (100, 50), (120, 60), (130, 60)
+    assert graphs.size_for(*own) == own, "nothing is recorded yet"
+    for size in (widest, wider, (135, 50), (120, 40), (90, 90)):
+        graphs._slots[(graphed.EPISODES, *size), ("ids", torch.Size([size[0]]))] = None
+    found = [graphs.size_for(*own) for _ in range(graphed.OFTEN + 1)]
+    assert found == [wider] * (graphed.OFTEN - 1) + [own] * 2
+    graphs._slots[(graphed.EPISODES, 70, 70), ()] = None
+    assert graphs.size_for(70, 70) == (70, 70)
+
+
 def test_few_sizes_come_up_and_none_is_a_quarter_too_large():
     assert all(n <= rounded(n) <= 1.25 * n for n in range(1, 5000))
     assert len({rounded(n) for n in range(1024, 2049)}) == 5
