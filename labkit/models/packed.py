@@ -69,8 +69,11 @@ def _attention(
         )
     if layout is None:
         return _one_token(query, key, value, _within(attention_mask, window), scaling), None
-    if isinstance(layout, (Layout, Ends)) and _flash_reads(value, query.shape[3]) and not dropout:
-        return _by_row_ends(query, key, value, layout, scaling, window), None
+    if _flash_reads(value, query.shape[3]) and not dropout:
+        if isinstance(layout, (Layout, Ends)):
+            return _by_row_ends(query, key, value, layout, scaling, window), None
+        rows = (layout.separate(x) for x in (query, key, value))  # prompts that several rows share
+        return layout.join(_by_row_ends(*rows, layout.apart, scaling, window)), None
     if isinstance(layout, Ends):
         raise ModelError(
             f"{type(module).__name__} cannot read rows of which only the ends are known; start with LABKIT_CUDA_GRAPHS=0."

@@ -1,8 +1,8 @@
 """Scores of several responses to one prompt, with the prompt read once.
 
 K completions of a prompt share its tokens. Under a causal model the prompt's hidden states do not depend on what
-follows, so each prompt lies once in the packed row and its K responses behind it; only the attention product, which is
-done on padded grids anyway (`labkit.models.layout`), sees the prompt once per response. The numbers are those of one
+follows, so each prompt lies once in the packed row and its K responses behind it; only the attention product, for which
+tokens are moved anyway (`labkit.models.layout`), sees the prompt once per response. The numbers are those of one
 separate pass per completion, for less than half of the work.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from labkit.models.last_layer import only_needed
-from labkit.models.layout import Places
+from labkit.models.layout import Layout
 from labkit.models.packed import LAB_ATTENTION, packed_logits
 
 if TYPE_CHECKING:
@@ -30,34 +31,43 @@ Rows = Sequence[Sequence[int]]
 class PrefixLayout:
     """A `Layout` of rows prompt + response in which the T packed tokens hold each prompt once."""
 
-    grids: tuple[tuple[int, int], ...]  # (rows, longest) of each grid
-    where: torch.Tensor  # (G,) the packed token at each place of the grids; a prompt's stands in several rows
-    slots: torch.Tensor  # (T,) the place from which each packed token takes its result; a prompt's, in its first row
+    apart: Layout  # as if each of the rows had the prompt for itself: S tokens end to end
+    where: torch.Tensor  # (S,) the packed token at each place of these rows; a prompt's stands in several
+    first: torch.Tensor  # (T,) the place from which each packed token takes its result; a prompt's, in its first row
 
     @classmethod
     def of(cls, prompts: Sequence[int], responses: Rows, device: torch.device) -> PrefixLayout:
         """The layout of prompts of these lengths, each followed by responses of these lengths."""
         lengths = [p + r for p, rs in zip(prompts, responses, strict=True) for r in rs]
-        apart = Places.of(lengths, torch.device("cpu"))  # as if each row had the prompt for itself
-        shared, first = _joined(prompts, responses)
-        if apart.where is not None:
-            shared, first = shared[apart.where], apart.slots[first]
-        return cls(apart.grids, shared.to(device), first.to(device))
+        return cls(Layout.of(lengths, device), *(places.to(device) for places in _joined(prompts, responses)))
 
-    @property
-    def longest(self) -> int:
-        return max(longest for _, longest in self.grids)
+    @cached_property
+    def places(self) -> tuple[tuple[tuple[int, int], ...], torch.Tensor, torch.Tensor]:
+        """Of grids: their (rows, longest), the packed token at each place, the place that each packed token is taken from."""
+        grids = self.apart.places
+        if grids.where is None:
+            return grids.grids, self.where, self.first
+        return grids.grids, self.where[grids.where], grids.slots[self.first]
+
+    def separate(self, packed: torch.Tensor) -> torch.Tensor:
+        """(1, H, T, d) packed -> (1, H, S, d), each row with its own prompt."""
+        return packed.index_select(2, self.where)
+
+    def join(self, rows: torch.Tensor) -> torch.Tensor:
+        """(1, S, H, d) -> (1, T, H, d) packed."""
+        return rows.index_select(1, self.first)
 
     def spread(self, packed: torch.Tensor) -> list[torch.Tensor]:
         """(1, H, T, d) packed -> for each grid (rows, H, longest, d)."""
-        flat = packed[0].transpose(0, 1).index_select(0, self.where)  # (G, H, d)
-        parts = flat.split([rows * longest for rows, longest in self.grids])
-        return [p.view(*grid, *p.shape[1:]).transpose(1, 2) for p, grid in zip(parts, self.grids, strict=True)]
+        sizes, where, _ = self.places
+        flat = packed[0].transpose(0, 1).index_select(0, where)  # (G, H, d)
+        parts = flat.split([rows * longest for rows, longest in sizes])
+        return [p.view(*grid, *p.shape[1:]).transpose(1, 2) for p, grid in zip(parts, sizes, strict=True)]
 
     def gather(self, grids: Sequence[torch.Tensor]) -> torch.Tensor:
         """For each grid (rows, H, longest, d) -> (1, T, H, d) packed."""
         flat = torch.cat([g.transpose(1, 2).reshape(-1, g.shape[1], g.shape[3]) for g in grids])
-        return flat.index_select(0, self.slots).unsqueeze(0)
+        return flat.index_select(0, self.places[2]).unsqueeze(0)
 
 
 def _joined(prompts: Sequence[int], responses: Rows) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from labkit.knobs import PPOKnobs, constant
-from labkit.models import load_policy, new_reward_model, packed, response_logits
+from labkit.models import completion_scores, load_policy, new_reward_model, packed, response_logits, shared
 from labkit.ppo import PPOSettings, State, from_model, loop
 from labkit.ppo.minibatches import Minibatch
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
@@ -72,6 +72,24 @@ def test_half_precision_needs_no_grids(folder, monkeypatch):
     monkeypatch.setattr(packed.Layout, "places", property(lambda self: pytest.fail("a grid was laid out")))
     with precision(torch.bfloat16):
         response_logits(load_policy(folder, device="cuda"), toy_rows(5, 1, 9), toy_rows(5, 1, 9, seed=1))
+
+
+@pytest.mark.parametrize("dtype", list(CLOSE), ids=str)
+def test_a_prompt_that_responses_share_is_as_good_as_one_for_each(folder, monkeypatch, dtype):
+    """Scores and gradients of the reward model; in half precision without grids, whose shapes never come again."""
+    if dtype == torch.bfloat16:
+        monkeypatch.setattr(shared.PrefixLayout, "spread", lambda *_: pytest.fail("a grid was laid out"))
+    prompts, responses = toy_rows(6, 1, 20), [toy_rows(2 + i, 1, 12, seed=i) for i in range(6)]
+    pairs, outcomes = [(p, r) for p, rs in zip(prompts, responses, strict=True) for r in rs], []
+    for asked in (((prompts, responses),), [([p], [[r]]) for p, r in pairs]):
+        model = new_reward_model(folder, 0)
+        with precision(dtype):
+            scores = torch.cat([completion_scores(model, *some) for some in asked])
+        scores.float().sin().sum().backward()
+        outcomes.append([scores.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(outcomes[0][0], outcomes[1][0], **CLOSE[dtype])
+    for ours, theirs in zip(*outcomes, strict=True):
+        assert F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.98 or theirs.norm() < 1e-4
 
 
 @pytest.mark.parametrize("graphs", [False, True], ids=["steps", "graphs"])

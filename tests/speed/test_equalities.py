@@ -14,6 +14,7 @@ from labkit.errors import InvariantError, ModelError
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import (
     choose_device,
+    completion_scores,
     fused,
     load_policy,
     new_reward_model,
@@ -231,6 +232,26 @@ def test_micro_batches_change_memory_alone(gpt2):
     for a, b in zip(first, second, strict=True):
         for name in ("score", "kl_k1", "value_loss", "grad_norm_ppo"):
             assert b.metrics[name] == pytest.approx(a.metrics[name], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("flash", [False, True], ids=["grids", "rows as they lie"])
+def test_a_prompt_that_responses_share_is_as_good_as_one_for_each(folder, request, flash):
+    """Scores and gradients; on a GPU flash attention reads the rows as they lie."""
+    if flash:
+        request.getfixturevalue("as_on_a_gpu")
+    prompts, responses = toy_rows(6, 1, 20), [toy_rows(2 + i, 1, 12, seed=i) for i in range(6)]
+    outcomes = []
+    for apart in (False, True):
+        model = new_reward_model(folder, 0, device="cpu")
+        if apart:
+            pairs = [(p, r) for p, rs in zip(prompts, responses, strict=True) for r in rs]
+            scores = torch.cat([completion_scores(model, [p], [[r]]) for p, r in pairs])
+        else:
+            scores = completion_scores(model, prompts, responses)
+        scores.float().sin().sum().backward()
+        outcomes.append([scores.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for ours, theirs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
 
 
 def test_only_plain_norms_are_put_into_one_kernel(folder):

@@ -5,10 +5,8 @@ from itertools import islice
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from labkit.knobs import PPOKnobs, constant
-from labkit.models import packed
 from labkit.models.graphs import rounded
 from labkit.ppo import PPOSettings, graphed, loop
 from labkit.ppo.graphed import GradientGraphs
@@ -17,25 +15,6 @@ from tests.toy import ARCHITECTURES, even_share, save_toy, toy_prompts, toy_stat
 SETTINGS = PPOSettings(steps=6, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32, adam_eps=1e-3)
 KNOBS = PPOKnobs(policy_lr=1e-3, value_lr=1e-3, ptx_coef=0.5)
 PRETRAINING = torch.randint(3, 40, (64, 32), generator=torch.Generator().manual_seed(0))
-
-
-def row_by_row(q, k, v, ends, ends_k, longest, longest_k, *, scale, window_size, enable_gqa=False):
-    """What flash attention computes on rows that it is told the ends of, in plain steps; (T, H, d) each."""
-    assert window_size == (-1, 0) and ends is ends_k and longest == longest_k >= int(ends.diff().max())
-    parts = []
-    for first, last in zip(ends.tolist(), ends.tolist()[1:], strict=False):
-        row = [x[first:last].transpose(0, 1)[None] for x in (q, k, v)]
-        if last > first:
-            out = F.scaled_dot_product_attention(*row, is_causal=True, scale=scale, enable_gqa=enable_gqa)
-            parts.append(out[0].transpose(0, 1))
-    assert ends[-1] == len(q), "every token belongs to a row"
-    return torch.cat(parts)
-
-
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(packed, "_flash_reads", lambda values, width: True)
-    monkeypatch.setattr(packed, "varlen_attn", row_by_row)
 
 
 def run(folder, settings, graphs: bool, knobs=KNOBS, pretraining=PRETRAINING, steps=4):

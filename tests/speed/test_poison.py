@@ -34,7 +34,7 @@ def poison_grids(monkeypatch, kind, padding_of):
 
     def poisoned(layout, packed):
         grids, padding = spread(layout, packed), padding_of(layout)
-        sizes = getattr(layout, "places", layout).grids
+        sizes = layout.places.grids if kind is Layout else layout.places[0]
         filled.append(len(padding))
         flat = torch.cat([g.transpose(1, 2).flatten(0, 1) for g in grids]).index_fill(0, padding, HUGE)
         parts = flat.split([n * longest for n, longest in sizes])
