@@ -23,6 +23,7 @@ from transformers.utils import logging
 from labkit.errors import ModelError
 from labkit.models.files import UNREADABLE, new_folder, torn_weights
 from labkit.models.fusing import fused
+from labkit.models.memory import keep_freed_memory
 from labkit.models.proof import packed_where_right
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def choose_device() -> tuple[torch.device, torch.dtype]:
         raise ModelError(f"LABKIT_DTYPE is {dtype!r}; it must be float32 or bfloat16.")
     if half and dtype == "bfloat16":
         torch.set_float32_matmul_precision("high")
+    if wanted == "cpu":
+        keep_freed_memory()
     return torch.device(wanted), getattr(torch, dtype)
 
 
