@@ -1,6 +1,6 @@
 """The command line.
 
-execute.py   run, notebook, demo, sweep, report, replay
+execute.py   run, notebook, demo, sweep, report, close, replay
 judge.py     agreement, winrate, labels, benchmarks
 studies.py   findings, iterate, methods
 world.py     world pretrain, world reader
