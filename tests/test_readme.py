@@ -17,6 +17,7 @@ from tests.readme import command, commands
 
 CHEAP = (
     "labkit agreement labels.jsonl",
+    "labkit screening labels.jsonl",
     "labkit winrate judgments.jsonl --json",
     "labkit labels export runs/mine/labels --to trl --out pairs.jsonl",
     "labkit findings --plan",

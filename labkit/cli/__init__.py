@@ -1,7 +1,7 @@
 """The command line.
 
 execute.py   run, notebook, demo, sweep, report, close, replay
-judge.py     agreement, winrate, labels, benchmarks
+judge.py     agreement, screening, winrate, labels, benchmarks
 studies.py   findings, iterate, methods
 world.py     world pretrain, world reader
 common.py    what they share

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.errors import DataError
 from labkit.labels.agreement import shown
 from labkit.labels.agreement import statistics as stats
 from labkit.labels.agreement.records import Records, read_records, records_of
@@ -100,6 +101,8 @@ def agreement_of_records(records: Records, *, seed: int = 0, replicates: int = R
     """All figures of `records`; seed and replicates are those of the bootstrap."""
     how = {"seed": seed, "replicates": replicates}
     notes = []
+    if not records.rankings and not records.ratings:
+        raise DataError("There is no ranking and no rating to compare, only flags; labkit screening measures those.")
     if records.replaced:
         notes.append(
             f"{records.replaced} label(s) were replaced by a later line of the same labeler on the same thing."
