@@ -2,7 +2,7 @@
 
 execute.py   run, notebook, demo, sweep, report, close, replay
 judge.py     agreement, screening, winrate, labels, benchmarks
-studies.py   findings, iterate, methods
+studies.py   findings, folds, iterate, methods
 world.py     world pretrain, world reader
 common.py    what they share
 
