@@ -94,15 +94,16 @@ def agreement(rankings: Iterable[Ranking], *, seed: int = 0, replicates: int = R
 
 def agreement_of_files(paths: Iterable[str | Path], *, seed: int = 0, replicates: int = REPLICATES) -> Agreement:
     """Agreement in any files that `records.read_records` can read."""
-    return agreement_of_records(read_records(list(paths)), seed=seed, replicates=replicates)
+    records = read_records(list(paths))
+    if not records.rankings and not records.ratings:
+        raise DataError("There is no ranking and no rating to compare, only flags; labkit screening measures those.")
+    return agreement_of_records(records, seed=seed, replicates=replicates)
 
 
 def agreement_of_records(records: Records, *, seed: int = 0, replicates: int = REPLICATES) -> Agreement:
     """All figures of `records`; seed and replicates are those of the bootstrap."""
     how = {"seed": seed, "replicates": replicates}
     notes = []
-    if not records.rankings and not records.ratings:
-        raise DataError("There is no ranking and no rating to compare, only flags; labkit screening measures those.")
     if records.replaced:
         notes.append(
             f"{records.replaced} label(s) were replaced by a later line of the same labeler on the same thing."
