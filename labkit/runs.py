@@ -98,8 +98,8 @@ class StageFolder:
         if self.status == "running" and not _is_here(self.manifest):
             raise RunError(
                 f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "
-                "wait for it, or choose another run name. (If that process or that machine is gone for good, set \"status\" "
-                f"to \"failed\" in {self.path / 'run.json'}.)"
+                "wait for it, or choose another run name. Where that process, or that machine, is gone for good, `labkit close` with the "
+                "run's name shows what it left running, and closes it."
             )
         if self.path.exists() and any(self.path.iterdir()) and not resume:
             put_aside(self.path)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from labkit.batch.records import makes
 from labkit.disk import file_hash, put_aside, write_json
 from labkit.experiment import needs, origins
 from labkit.iterate import _claim
@@ -69,6 +70,11 @@ def told_of_origins(lab: Prepared, tmp_path: Path) -> Path:
     train(lab.run, "reward", "demonstrations", "rankings", "labels", "reward_base")
     train(lab.run, "ppo", "prompts", "ppo_init", "reward", "pretraining")
     return tmp_path
+
+
+def test_the_notebook_named_for_a_stage_is_the_one_that_says_it_makes_it(repository):
+    for stage, notebook in needs.MADE_IN.items():
+        assert stage in makes(repository / "notebooks" / f"{notebook}.ipynb")
 
 
 def rank_by_hand(lab: Prepared, *orders: str) -> None:

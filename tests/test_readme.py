@@ -17,6 +17,7 @@ from tests.readme import command, commands
 
 CHEAP = (
     "labkit agreement labels.jsonl",
+    "labkit screening labels.jsonl",
     "labkit winrate judgments.jsonl --json",
     "labkit labels export runs/mine/labels --to trl --out pairs.jsonl",
     "labkit findings --plan",
@@ -35,6 +36,8 @@ RUN_BY = {
     "labkit methods": f"{FINDINGS}.test_methods_by_command_train_what_is_missing_and_share_one_sheet",
     "labkit replay": "tests.test_replays.test_a_run_by_hand_is_made_again_from_start_to_end",
     "labkit benchmarks": "tests.evaluation.test_harness.test_the_command_asks_the_models_of_a_run_a_task_of_ones_own",
+    "labkit folds": "tests.test_groups.test_the_command_takes_a_runs_rankings_and_says_where_they_are_too_few",
+    "labkit close": "tests.batch.test_closing.test_the_command_shows_closes_and_refuses",
     "labkit run own": f"{WHOLE}.test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo",
     "accelerate launch --multi_gpu --num_processes": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",
     "accelerate launch --use_fsdp": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",

@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from labkit.batch.records import content_of, is_whole, pipeline_notebooks, record_of
+from labkit.batch.records import content_of, is_whole, makes, pipeline_notebooks, record_of
 from labkit.disk import file_hash, put_aside, write_json
 from labkit.errors import RunError
 from labkit.runs import FACTS, Run, StageFolder
@@ -21,8 +21,6 @@ __all__ = ["bring", "bring_parents", "changed_since"]
 NOTE = ".brought.json"  # in a point's folder: what it was brought, and in which state
 #: Records and reports of the base, rounds that went on from it, and what was measured, or people said, of its own models.
 _NOT_BROUGHT = {"notebooks", "report", "replay.json", "rounds", "labels-evaluation", "benchmarks", "evaluate-methods"}
-#: Stages by the notebook that makes them: a base whose own notebooks made them otherwise (the tour) says nothing of it.
-MADE_BY = {"05_ppo_ptx": ("ppo", "ppo_ptx"), "06_evaluate": ("evaluate",)}
 
 
 def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = None) -> None:
@@ -37,7 +35,7 @@ def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = Non
     place = steps.index(notebook) if notebook in steps else len(steps)
     later = [notebook, *steps[place:]]
     own = {s for where in (base, run) for step in later for s in _made_by(where, step.stem)}
-    own |= {stage for step in later for stage in MADE_BY.get(step.stem, ())}
+    own |= {name for step in later for name in makes(step)}  # also where a base's own notebooks made it otherwise (the tour)
     names = [p.name for p in sorted(base.path.iterdir()) if not {p.name, p.name.split("@")[0]} & (_NOT_BROUGHT | own)]
     wanted = [n for n in names if not n.endswith(".old") and not n.startswith(".") and _is_finished(base.path / n)]
     wanted += [f"notebooks/{step.stem}" for step in steps[:place] if record_of(base, step.stem).path.exists()]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit.disk import file_hash
+from labkit.labels.store import labels_hash
 from labkit.runs import Run, StageFolder
 
-__all__ = ["code_hash", "content_of", "inputs_of", "is_whole", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
+__all__ = ["code_hash", "content_of", "inputs_of", "is_whole", "makes", "outputs_of", "pipeline_notebooks", "record_of", "stale"]
 
-THE_LABS = ("world", "small", "medium", "large", "reader")  # data and models that are no folders of one's own
 LARGE = 1 << 22  # bytes
 
 
@@ -29,6 +29,11 @@ def record_of(run: Run, notebook: str) -> StageFolder:
 def pipeline_notebooks(folder: Path) -> list[Path]:
     """The steps of the method in `folder`, in order: 01 to 06; the tour (00) and the findings (07) stand apart."""
     return sorted(p for p in folder.glob("0[1-6]_*.ipynb"))
+
+
+def makes(notebook: Path) -> list[str]:
+    """Names of the stages and files that a notebook says it makes, in its metadata: {"labkit": {"makes": [...]}}."""
+    return json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("labkit", {}).get("makes", [])
 
 
 def code_hash(notebook: Path) -> str:
@@ -75,13 +80,8 @@ def outputs_of(run: Run, notebook: str) -> str | None:
 
 
 def content_of(path: Path) -> str:
-    """Short hash of data; of label logs the rankings in force, so that looking at the board changes nothing."""
-    if path.name != "labels" or not path.is_dir():
-        return file_hash(path)
-    from labkit.labels.store import read_rankings
-
-    told = [ranking.to_json() for ranking in read_rankings(*sorted(path.glob("*.jsonl")))]
-    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
+    """Short hash of data; of label logs what they order, so that looking at the board changes nothing."""
+    return labels_hash(path) if path.name == "labels" and path.is_dir() else file_hash(path)
 
 
 def _own_files(run: Run, parameters: Mapping[str, Any]) -> str | None:
@@ -89,8 +89,11 @@ def _own_files(run: Run, parameters: Mapping[str, Any]) -> str | None:
 
     Files of more than a few megabytes count by size and time.
     """
-    given = [str(parameters.get(name) or run.facts.get(name) or "") for name in ("data", "model", "reward_base")]
-    folders = [Path(name) for name in dict.fromkeys(given) if name and name not in THE_LABS and Path(name).is_dir()]
+    from labkit.world.pretrain import SHIPPED
+
+    the_labs = {"data": ("world",), "model": SHIPPED, "reward_base": SHIPPED}
+    given = [(str(parameters.get(name) or run.facts.get(name) or ""), names) for name, names in the_labs.items()]
+    folders = [Path(f) for f in dict.fromkeys(f for f, names in given if f and f not in names) if Path(f).is_dir()]
     files = [f for folder in folders for f in sorted(folder.iterdir()) if f.is_file()]
     parts = [[f.name, f.stat().st_size, f.stat().st_mtime_ns if f.stat().st_size > LARGE else file_hash(f)] for f in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12] if parts else None

@@ -67,6 +67,11 @@ class Session:
             raise RunError(f"{self.notebook.stem}: a background thread failed: {self.errors[0]}")
         for name in stages:
             _require_done(self.run.stage(name), self.notebook.stem)
+        if (said := records.makes(self.notebook)) and (more := {n.split("@")[0] for n in (*stages, *files)} - {*said}):
+            raise RunError(
+                f"{self.notebook.stem} made {min(more)}, but its metadata say that it makes {', '.join(said)}; name it there "
+                "(labkit.makes), so that a sweep knows what is not to be brought to its points."
+            )
         for name in files:
             if not (self.run.path / name).exists():
                 raise RunError(f"{self.notebook.stem} says that it wrote {self.run.path / name}, which is not there.")

@@ -1,8 +1,8 @@
 """The command line.
 
-execute.py   run, notebook, demo, sweep, report, replay
-judge.py     agreement, winrate, labels, benchmarks
-studies.py   findings, iterate, methods
+execute.py   run, notebook, demo, sweep, report, close, replay
+judge.py     agreement, screening, winrate, labels, benchmarks
+studies.py   findings, folds, iterate, methods
 world.py     world pretrain, world reader
 common.py    what they share
 

@@ -1,4 +1,4 @@
-"""Commands that make runs: execute notebooks, sweep, report, make a recorded run again."""
+"""Commands that make runs: execute notebooks, sweep, report, close what was left running, make a recorded run again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from labkit.cli.common import Folder, Parameters, Root, Scale, app, assigned, fail_unless_done, home_of, say
+from labkit.cli.common import (
+    AsJson,
+    Folder,
+    Parameters,
+    Root,
+    Scale,
+    app,
+    assigned,
+    fail_unless_done,
+    home_of,
+    say,
+    show,
+)
 
 
 @app.command()
@@ -115,6 +127,23 @@ def report(
     from labkit.runs import Run
 
     print(write_sheet(Run(name, root)) if sheet else write_report(Run(name, root)))
+
+
+@app.command()
+def close(
+    name: Annotated[str, typer.Argument(help="Name of the run, or of a sweep: runs/NAME.")],
+    gone: Annotated[str, typer.Option(help="The machine that is gone for good: close what its processes left running.")] = "",
+    silent: Annotated[float, typer.Option(help="Minutes without a sign of life before a stage may be closed.", min=0)] = 60,
+    as_json: AsJson = False,
+    root: Root = Path("runs"),
+) -> None:
+    """Show what is running in a run, by which process, and its last sign of life; with --gone close what nobody runs any more."""
+    from labkit.batch.closing import close_gone
+    from labkit.runs import Run
+
+    found = close_gone(Run(name, root), gone, silent=60 * silent)
+    show(found, as_json)
+    fail_unless_done(list(found.refused))
 
 
 @app.command()

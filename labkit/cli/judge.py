@@ -1,4 +1,4 @@
-"""Commands that judge: agreement between labelers, win rates, labels handed on, public benchmarks."""
+"""Commands that judge: agreement between labelers, the screening of candidates, win rates, labels handed on, public benchmarks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,26 @@ def agreement(
     from labkit.labels.agreement import agreement_of_files
 
     show(agreement_of_files(files, seed=seed), as_json)
+
+
+@app.command()
+def screening(
+    files: Annotated[list[Path], typer.Argument(help="The candidates' labels: JSONL files or folders, as `labkit agreement` reads them.")],
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="Labels of those who know (repeatable); without, the majority of the other candidates.")
+    ] = None,
+    demonstrations: Annotated[Path | None, typer.Option(help="JSONL of prompt, labeler (who wrote it) and rating, 1 to 7.")] = None,
+    abilities: Annotated[Path | None, typer.Option(help="JSONL of labeler and covers, the topics they say they can judge.")] = None,
+    bar: Annotated[list[str] | None, typer.Option(metavar="CRITERION=BAR", help="Repeatable; default: the paper's, 0.75, 0.75 and 6.")] = None,
+    fewest: Annotated[int, typer.Option(help="With fewer prompts than this nothing is decided.", min=2)] = 20,
+    as_json: AsJson = False,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """The paper's screening test on stored labels: sensitive speech, rankings, demonstrations, abilities; and who passes."""
+    from labkit.labels.screening import screening as screen
+
+    given = {"reference": reference or (), "demonstrations": demonstrations, "abilities": abilities}
+    show(screen(files, **given, bars=dict(b.partition("=")[::2] for b in bar or []), fewest=fewest, seed=seed), as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands that go beyond one run of the method: the paper's findings, further rounds, other methods."""
+"""Commands that go beyond one run of the method: the paper's findings, folds by labeler group, further rounds, other methods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from labkit.cli.common import AsJson, Root, app, fail_unless_done, split
+from labkit.cli.common import AsJson, Root, app, fail_unless_done, show, split
 
 
 @app.command()
@@ -72,6 +72,32 @@ def findings(
     else:
         print(f"\n{table_text(outcomes)}\n\n{summary_line(outcomes)}\nReport: {page}")
     fail_unless_done([f"{key}: {error}" for key, error in errors.items()])
+
+
+@app.command()
+def folds(
+    name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME, whose rankings are taken, and its model and scale.")] = "main",
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="Rankings in place of the run's: label logs, folders or files. Repeatable.")
+    ] = None,
+    groups: Annotated[int, typer.Option(help="Groups of labelers, and so reward models.", min=2)] = 5,
+    base: Annotated[str | None, typer.Option(help="What the reward models start from where there is no run; default: the reader.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Whose settings: smoke, findings, tour or full; default: what the run says, else tour.")] = None,
+    as_json: AsJson = False,
+    root: Root = Path("runs"),
+) -> None:
+    """Does a reward model serve people it never saw? Five models, each blind to a fifth of the labelers, on held-out prompts."""
+    from labkit.experiment.groups import labeler_groups
+    from labkit.findings.scales import lab_at
+    from labkit.labels.exchange.files import rankings_of_files
+    from labkit.runs import Run
+
+    here = Run(name, root)
+    facts = here.facts
+    lab = lab_at(here, scale or facts.get("scale", "tour"), seed=facts.get("seed", 0), reward_base=base)
+    given = rankings_of_files(labels) if labels else None
+    report = labeler_groups(lab, given, groups=groups, say=lambda line: print(line, file=sys.stderr, flush=True))
+    show(report, as_json)
 
 
 @app.command()

@@ -30,6 +30,7 @@ from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
+from labkit.world.pretrain import RECIPES, SHIPPED, base_path
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Experiment"]
 
 USES = ("sft", "reward", "ppo")  # the paper's three sets of training prompts
-SIZES = ("small", "medium", "large")  # of the world's pretrained bases
 
 
 class Experiment:
@@ -65,7 +65,7 @@ class Experiment:
         self.preset, self.amounts = preset(scale), amounts(scale)
         recorded = self.run.facts
         model = model or recorded.get("model", "medium")
-        reward_base = reward_base or recorded.get("reward_base", "reader" if model in SIZES else model)
+        reward_base = reward_base or recorded.get("reward_base", "reader" if model in RECIPES else model)
         self.data = data or recorded.get("data", "world")
         self.facts = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": self.data}
         self._check_same(recorded)
@@ -374,8 +374,4 @@ class Experiment:
 
 def model_path(model: str) -> str:
     """A base of the world -> its folder; anything else is a folder or hub name already."""
-    if model in (*SIZES, "reader"):
-        from labkit.world.pretrain import base_path
-
-        return str(base_path(model))
-    return model
+    return str(base_path(model)) if model in SHIPPED else model

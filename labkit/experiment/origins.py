@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.disk import file_hash
+from labkit.labels.store import labels_hash
 from labkit.runs import Run
 
-__all__ = ["ORIGINS", "labels_hash", "origin_hash"]
+__all__ = ["ORIGINS", "origin_hash"]
 
 LARGE, PIECES, PIECE = 1 << 26, 64, 1 << 16  # of a file over 64 MB so many pieces of 64 kB count, from all over, and its size
 PARTS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")  # of a model's folder: no READMEs, no pictures
@@ -26,14 +27,6 @@ DOCUMENTS = 400  # of the world's: a program writes them, and these show which
 def origin_hash(run: Run, name: str) -> str | None:
     """Twelve hex digits: labels, base (what the policy starts from), reward_base (the same of the reward model) or pretraining."""
     return ORIGINS[name](run)
-
-
-def labels_hash(run: Run) -> str:
-    """Of the rankings by hand in force that order anything: looking at a board changes nothing. Without any, of none."""
-    from labkit.labels.store import read_rankings
-
-    told = [r.to_json() for r in read_rankings(*sorted((run.path / "labels").glob("*.jsonl"))) if r.pairs()]
-    return _short(told)
 
 
 def _model(run: Run, name: str) -> str | None:
@@ -95,7 +88,7 @@ def _short(told: Sequence[Any]) -> str:
 
 #: name -> its hash in a run.
 ORIGINS: Mapping[str, Callable[[Run], str | None]] = {
-    "labels": labels_hash,
+    "labels": lambda run: labels_hash(run.path / "labels"),
     "base": lambda run: _model(run, "model"),
     "reward_base": lambda run: _model(run, "reward_base"),
     "pretraining": _pretraining,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit import reward, sft
-from labkit.knobs import RewardKnobs, constant
+from labkit.experiment import groups
 from labkit.models import load_policy, load_reward_model
 from labkit.sampling import complete
 from labkit.seeds import derive_seed
-from labkit.types import Ranking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,13 +23,8 @@ LONG_SFT = {"smoke": 2, "findings": 6, "tour": 8, "full": 16}  # the paper train
 
 def labeler_groups(lab: Experiment) -> dict[str, Any]:
     """Accuracy of five reward models on labelers they never saw and on their own, on held-out prompts (section 4.1)."""
-    rankings = lab.rankings("train") + lab.rankings("valid")
-    rows = []
-    for fold in reward.labeler_folds(rankings, seed=lab.seed):
-        state = _trained(lab, fold.train, lab.preset.reward.but(seed=lab.seed))
-        own, held = (_accuracy(lab, state, part) for part in (fold.own, fold.held_out))
-        if own is not None and held is not None:
-            rows.append({"labelers": list(fold.labelers), "own": own, "held_out": held})
+    both = [f for f in groups.labeler_groups(lab).folds if f.own and f.held_out]
+    rows = [{"labelers": list(f.labelers), "own": f.own.overall.value, "held_out": f.held_out.overall.value} for f in both]
     return {"folds": rows}
 
 
@@ -40,7 +33,7 @@ def ways_of_batching(lab: Experiment) -> dict[str, Any]:
     settings = lab.preset.reward.but(seed=lab.seed, epochs=1)
     found = {"prompts": _losses(lab, _by_prompts(lab, settings))}
     for name, chosen in (("pairs", settings.but(batching="pairs")), ("more epochs", settings.but(epochs=MORE_EPOCHS))):
-        found[name] = _losses(lab, _trained(lab, lab.rankings("train"), chosen).model)
+        found[name] = _losses(lab, groups.reward_model_of(lab, lab.rankings("train"), chosen).model)
     return found
 
 
@@ -48,7 +41,7 @@ def _by_prompts(lab: Experiment, settings: reward.RewardSettings) -> PreTrainedM
     """The run's own reward model where it was trained in just this way: its bias moves no pair."""
     if settings == lab.preset.reward.but(seed=lab.seed):
         return load_reward_model(lab.run.stage("reward").model)
-    return _trained(lab, lab.rankings("train"), settings).model
+    return groups.reward_model_of(lab, lab.rankings("train"), settings).model
 
 
 def _losses(lab: Experiment, model: PreTrainedModel) -> dict[str, float]:
@@ -66,19 +59,6 @@ def epochs_of_long_sft(lab: Experiment) -> dict[str, Any]:
     for row in rows:
         row["gold"] = _gold(lab, row.pop("path"))
     return {"epochs": rows}
-
-
-def _trained(lab: Experiment, rankings: Sequence[Ranking], settings: reward.RewardSettings) -> reward.RewardState:
-    state = reward.start(lab.reward_base, seed=settings.seed)
-    for _ in reward.loop(state, rankings, constant(RewardKnobs()), settings):
-        pass
-    return state
-
-
-def _accuracy(lab: Experiment, state: reward.RewardState, rankings: Sequence[Ranking]) -> float | None:
-    """Pair accuracy, or None where no pair is strictly ranked."""
-    usable = [r for r in rankings if r.pairs()]
-    return reward.accuracy(state.model, lab.tokenizer, usable).overall.value if usable else None
 
 
 def _gold(lab: Experiment, path: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from labkit.batch.pages import moment, write_page, write_text
 from labkit.disk import write_json
 from labkit.findings.by_size import sweeps_by_size
-from labkit.findings.evidence import FEWEST_SEEDS
+from labkit.findings.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN
 from labkit.findings.execute import done_records, wall_seconds
 from labkit.findings.figures import figure_of
 from labkit.findings.finding import Outcome, measure_finding
@@ -104,11 +104,12 @@ def table_text(outcomes: Sequence[Outcome]) -> str:
 
 
 def summary_line(outcomes: Sequence[Outcome]) -> str:
-    """How many rows of the paper hold."""
+    """How many rows of the paper hold: "17 rows of the paper: 11 hold, 2 do not, 4 are not decided."."""
     paper = [o for o in outcomes if not o.finding.beyond]
-    counts = {v: sum(o.verdict == v for o in paper) for v in ("holds", "does not hold", "not decided")}
-    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    return f"{len(paper)} rows of the paper: {said}."
+    words = {HOLDS: ("holds", "hold"), FAILS: ("does not", "do not"), OPEN: ("is not decided", "are not decided")}
+    counts = {verdict: sum(o.verdict == verdict for o in paper) for verdict in words}
+    said = ", ".join(f"{n} {words[verdict][n != 1]}" for verdict, n in counts.items())
+    return f"{len(paper)} row{'' if len(paper) == 1 else 's'} of the paper: {said}."
 
 
 def to_json(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ session.py    LabelSession: which card is next, draft, submit, undo, warnings, p
 tasks.py      prompts with completions in a labeler's own order, models hidden
 reports.py    echo, contradictions, progress, position bias and self-consistency of a session
 intervals.py  the bootstrap by prompt that every statistic shares
+screening.py  the paper's test for candidates, on any stored labels
 agreement/    pairwise agreement, Kendall, Krippendorff, Cohen, Fleiss, each with an interval
 exchange/     export K-wise and as pairs; import of HH, TRL, Argilla and Label Studio files
 """

@@ -19,6 +19,7 @@ What a person did is never rewritten: undo is one more event. state.py says what
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -40,7 +41,7 @@ try:
 except ImportError:  # Windows: the size check in `append` still finds a second writer
     fcntl = None
 
-__all__ = ["Draft", "LabelLog", "LabelState", "MemoryLog", "fold", "labels_path", "read_log", "read_rankings"]
+__all__ = ["Draft", "LabelLog", "LabelState", "MemoryLog", "fold", "labels_hash", "labels_path", "read_log", "read_rankings"]
 
 
 def labels_path(run_path: str | Path, labeler: str) -> Path:
@@ -57,6 +58,15 @@ def read_rankings(*paths: str | Path) -> list[Ranking]:
     """All rankings in force in the given logs (a folder stands for its *.jsonl files); silent repeats are left out."""
     files = [f for p in map(Path, paths) for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
     return [ranking for file in files for ranking in read_log(file).rankings.values()]
+
+
+def labels_hash(folder: Path) -> str:
+    """Twelve hex digits of the rankings in force in a folder of logs that order anything; a folder that is not there has none.
+
+    Looking at a board changes nothing, nor does a card on which all tie: nothing is learnt from it.
+    """
+    told = [r.to_json() for r in read_rankings(*sorted(folder.glob("*.jsonl"))) if r.pairs()]
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
 
 
 class MemoryLog:

@@ -12,7 +12,7 @@ from labkit.reward.ensemble import Ensemble, likelihood
 from labkit.reward.folds import Fold, labeler_folds
 from labkit.reward.loop import RewardState, centre, loop, retrain, start, total_steps
 from labkit.reward.loss import kwise_loss
-from labkit.reward.report import Accuracy, Share, accuracy
+from labkit.reward.report import Accuracy, Share, accuracy, share
 from labkit.reward.settings import RewardSettings
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "likelihood",
     "loop",
     "retrain",
+    "share",
     "start",
     "total_steps",
 ]

@@ -23,7 +23,7 @@ from labkit.types import Ranking
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Accuracy", "Share", "accuracy", "score_ranked", "share"]
+__all__ = ["Accuracy", "Outcome", "Share", "accuracy", "score_ranked", "share"]
 
 Outcome = tuple[str, float]  # prompt id, 1 if the pair is ordered as the labeler did, 0.5 for equal scores
 
@@ -49,6 +49,7 @@ class Accuracy:
     by_gap: dict[int, Share]  # rank difference -> share
     by_labeler: dict[str, Share]
     loss: float
+    outcomes: list[Outcome]  # of each pair, to be pooled with those of other models
 
 
 def accuracy(
@@ -79,6 +80,7 @@ def accuracy_of(model: PreTrainedModel, rows: Sequence[Ranked]) -> Accuracy:
         by_gap=_grouped(outcomes, lambda row, gap: gap),
         by_labeler=_grouped(outcomes, lambda row, gap: row.labeler),
         loss=sum(losses) / len(losses),
+        outcomes=[o for _, _, o in outcomes],
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CONTEXT", "RECIPES", "Recipe", "base_path", "corpus_loss", "new_model", "pretrain"]
+__all__ = ["CONTEXT", "RECIPES", "SHIPPED", "Recipe", "base_path", "corpus_loss", "new_model", "pretrain"]
 
 CONTEXT = 256
 BASES = Path(__file__).with_name("bases")
@@ -64,10 +64,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+#: The bases that ship with the package: a size, or the reward model's.
+SHIPPED = (*RECIPES, "reader")
+
+
 def base_path(size: str = "small") -> Path:
     """The folder of a shipped base, a size or "reader"; it loads with plain `AutoModelForCausalLM.from_pretrained`."""
-    if size not in (*RECIPES, "reader"):
-        raise SettingsError(f"There is no base {size!r}; the world's bases are {', '.join(RECIPES)} and reader.")
+    if size not in SHIPPED:
+        raise SettingsError(f"There is no base {size!r}; the world's bases are {', '.join(SHIPPED)}.")
     return BASES / size
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from labkit.labels.screening import BARS, SLACK
 from labkit.seeds import derive_seed
 from labkit.types import Prompt
 from labkit.world.facts import World
@@ -21,10 +22,6 @@ from labkit.world.responses import corrupted, ideal_response
 from labkit.world.shown import sample_completions
 
 __all__ = ["Candidate", "Screening", "by_kind", "candidates", "screen"]
-
-#: The bars, and how far below one a candidate may be where the others are met: the paper calls its cut soft.
-BARS = {"flags": 0.75, "ranking": 0.75, "demonstrations": 6.0, "coverage": 6.0}
-SLACK = {"flags": 0.0, "ranking": 0.03, "demonstrations": 0.5, "coverage": 0.0}
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ import pytest
 
 from labkit.batch.notebooks import resolve_parameters
 from labkit.batch.pipeline import pipeline, plan
-from labkit.batch.records import inputs_of, is_whole, record_of, stale
+from labkit.batch.records import content_of, inputs_of, is_whole, record_of, stale
 from labkit.disk import write_json
 from labkit.errors import SettingsError
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
 from labkit.runs import Run
+from labkit.world.pretrain import SHIPPED
 from tests.batch.tiny import PARAMETERS, write_notebook
 from tests.labels.helpers import draft, tasks
 
@@ -97,6 +98,44 @@ def test_one_more_label_is_noticed_by_what_reads_it_and_looking_at_the_board_is_
     assert labels_path(run.path, "ada").read_bytes() != before and why(run, steps[2]) == ""
     at_the_board("c0|c1 c2")
     assert (why(run, steps[1]), why(run, steps[2])) == ("", "02_sft changed")
+
+
+def test_a_card_on_which_all_tie_changes_nothing_that_learns_from_labels(steps: list[Path], run: Run) -> None:
+    """It orders nothing, so nothing is learnt from it; manifests of stages and records of notebooks say the same."""
+    from labkit.experiment.origins import origin_hash
+
+    def both() -> tuple[str, str | None]:
+        return content_of(run.path / "labels"), origin_hash(run, "labels")
+
+    with contextlib.closing(LabelSession(tasks(3), "ada", labels_path(run.path, "ada"))) as desk:
+        desk.submit(draft("c1", "c0 c2"))
+        before = both()
+        desk.submit(draft("c0 c1 c2"))
+        assert both() == before and before[0] == before[1]
+        desk.submit(draft("c2", "c0 c1"))
+        assert both()[0] != before[0] and both()[0] == both()[1]
+
+
+@pytest.mark.parametrize(("name", "given"), [("data", "small"), ("data", "reader"), ("model", "world")])
+def test_a_folder_of_ones_own_may_be_called_as_something_of_the_labs(
+    steps: list[Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / given / "config.json", {})
+    write_json(run.path / "prompts" / "experiment.json", {"data": "world", "model": "medium", name: given})
+    finish(run, steps[0])
+    write_json(tmp_path / given / "config.json", {"changed": True})
+    assert why(run, steps[0]) == "the files of its data or its model changed"
+
+
+@pytest.mark.parametrize(("name", "given"), [("data", "world"), *(("model", base) for base in SHIPPED)])
+def test_what_is_the_labs_own_is_no_folder_that_happens_to_lie_here(
+    steps: list[Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / given / "config.json", {})
+    write_json(run.path / "prompts" / "experiment.json", {name: given})
+    assert inputs_of(run, steps[0], {})["own files"] is None
 
 
 def test_files_of_ones_own_that_changed_are_noticed(steps: list[Path], run: Run, tmp_path: Path) -> None:

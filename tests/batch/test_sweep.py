@@ -14,11 +14,12 @@ import pytest
 from labkit.batch import compare
 from labkit.batch.engines import gpus
 from labkit.batch.parents import bring, bring_parents
-from labkit.batch.records import record_of
+from labkit.batch.records import pipeline_notebooks, record_of
+from labkit.batch.session import Session
 from labkit.batch.sweep import grid, sweep
 from labkit.disk import append_jsonl, read_jsonl, write_json, write_jsonl
 from labkit.errors import RunError, SettingsError
-from labkit.runs import Run
+from labkit.runs import Run, StageFolder
 from labkit.types import Prompt
 from tests.batch.tiny import write_notebook
 
@@ -90,7 +91,8 @@ def test_a_sweep_never_clobbers(tmp_path: Path) -> None:
 
 def test_stages_under_way_and_later_ones_are_not_brought(tmp_path: Path) -> None:
     """A base whose 05 is at work, or which the tour made: no record says which stages are later than the notebook."""
-    notebook, _ = (write_notebook(tmp_path / f"{name}.ipynb") for name in ("05_ppo_ptx", "06_evaluate"))
+    notebook = write_notebook(tmp_path / "05_ppo_ptx.ipynb", makes=["ppo", "ppo_ptx"])
+    write_notebook(tmp_path / "06_evaluate.ipynb", makes=["evaluate"])
     base, run = Run("base", tmp_path), Run("seed=0", tmp_path / "s")
     for stage in ("reward", "evaluate", "ppo", "ppo_ptx@gentle", "sft"):
         base.stage(stage).begin(settings={})
@@ -98,6 +100,33 @@ def test_stages_under_way_and_later_ones_are_not_brought(tmp_path: Path) -> None
             base.stage(stage).finish()
     bring_parents(base, run, notebook)
     assert {s.path.name for s in run.stages()} == {"reward"}
+
+
+def test_what_the_notebook_and_later_ones_make_is_not_brought_whoever_made_it(tmp_path: Path, repository: Path) -> None:
+    """The tour made everything in one go; a point that trains SFT anew must not meet a reward model of the old one."""
+    base = Run("tour", tmp_path)
+    for name in ("prompts", "demonstrations", "rankings", "labels"):
+        write_jsonl(base.path / name / "train.jsonl", [])
+    for stage in ("sft", "ppo_init", "reward", "ppo", "ppo_ptx", "evaluate"):
+        base.stage(stage).begin(settings={})
+        base.stage(stage).finish()
+    order = ["prompts demonstrations", "sft ppo_init", "rankings labels", "reward", "ppo ppo_ptx", "evaluate"]
+    for place, notebook in enumerate(pipeline_notebooks(repository / "notebooks")):
+        run = Run(notebook.stem, tmp_path / "s")
+        bring_parents(base, run, notebook)
+        there = {p.name for p in run.path.iterdir()} - {".brought.json"}
+        assert there == set(" ".join(order[:place]).split()), notebook.stem
+
+
+def test_a_notebook_that_makes_more_than_it_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_RUNS", str(tmp_path / "runs"))
+    session = Session(write_notebook(tmp_path / "05_x.ipynb", makes=["ppo"]), {"run": "mine"})
+    for stage in ("ppo", "ppo@gentle", "other"):
+        (made := StageFolder(session.run.path / stage)).begin(settings={})
+        made.finish()
+    session.finish(stages=["ppo", "ppo@gentle"])
+    with pytest.raises(RunError, match=r"05_x made other, but its metadata say that it makes ppo; name it there"):
+        session.finish(stages=["ppo", "other"])
 
 
 def test_another_epoch_chosen_after_the_end_is_noticed(tmp_path: Path) -> None:

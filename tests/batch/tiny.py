@@ -19,15 +19,24 @@ FINISH = "session.finish(summary={'reward': 2.0 * kl_coef + seed})"
 
 
 def write_notebook(
-    path: Path, cells: Sequence[str] = (), *, parameters: str = PARAMETERS, finish: str = FINISH
+    path: Path,
+    cells: Sequence[str] = (),
+    *,
+    parameters: str = PARAMETERS,
+    finish: str = FINISH,
+    makes: Sequence[str] = (),
 ) -> Path:
-    """Write a notebook whose cells lie between `begin` and `finish`; an empty `finish` leaves the last cell out."""
+    """Write a notebook whose cells lie between `begin` and `finish`; an empty `finish` leaves the last cell out.
+
+    makes: what its metadata say that it makes.
+    """
     tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     begin = f"from labkit import batch\nsession = batch.begin(globals(), notebook={str(path)!r})"
     code = [begin, *cells, *([finish] if finish else [])]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_markdown_cell(f"# {path.stem}"), tagged, *map(nbformat.v4.new_code_cell, code)],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        metadata={"kernelspec": kernel, **({"labkit": {"makes": list(makes)}} if makes else {})},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)

@@ -11,8 +11,9 @@ from labkit.disk import write_json
 from labkit.errors import SettingsError
 from labkit.evaluation.winrate import WinRate
 from labkit.findings import FINDINGS, claim_rows, find, summary_line, table_rows, table_text, write_reports
-from labkit.findings.evidence import FAILS, HOLDS, OPEN
+from labkit.findings.evidence import FAILS, HOLDS, OPEN, Claim
 from labkit.findings.figures import figure_of
+from labkit.findings.finding import Finding, Outcome
 from labkit.findings.plan import Plan, plan_of
 from labkit.findings.records import Records
 from labkit.findings.report import measure_all
@@ -68,7 +69,18 @@ def test_the_reports_say_the_same_as_the_claims(recorded: tuple[int, Records]) -
         assert outcome.finding.title in page and outcome.finding.title in text
         shown = " ".join(re.sub(r"[|+=─-]", " ", table_text([outcome])).split())
         assert all(word in shown for word in (*outcome.verdict.split(), *outcome.finding.where.split()))
-    assert summary_line(outcomes).startswith(f"17 rows of the paper: {17 if sign > 0 else 0} holds")
+    assert summary_line(outcomes).startswith(f"17 rows of the paper: {17 if sign > 0 else 0} hold,")
+
+
+@pytest.mark.parametrize(
+    ("holds", "fails", "told"),
+    [(2, 1, "4 rows of the paper: 2 hold, 1 does not, 1 is not decided."), (1, 0, "3 rows of the paper: 1 holds, 0 do not, 2 are not decided.")],
+)
+def test_the_summary_counts_in_english(holds: int, fails: int, told: str) -> None:
+    up, down = ({seed: sign + seed / 100 for seed in range(5)} for sign in (1.0, -1.0))
+    measured = [up] * holds + [down] * fails + [{0: 1.0}] * (2 - fails)
+    row = Finding("f", "a finding", "figure 1", "so", "if not", lambda records: ())
+    assert summary_line([Outcome(row, (Claim("x", seeds, above=0.0),)) for seeds in measured]) == told
 
 
 def test_one_seed_decides_nothing_and_no_records_decide_nothing(tmp_path: Path) -> None:

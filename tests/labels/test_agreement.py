@@ -55,6 +55,12 @@ def test_perfect_agreement_is_one_everywhere():
     assert "does not mean certainty" in section.figures["agreement_strict"].note
 
 
+def test_of_no_labels_there_is_nothing_to_tell_and_no_error():
+    """A board that nobody has ranked on yet is no mistake; files without a ranking are."""
+    report = agreement([])
+    assert report.rankings is None and report.ratings is None and report.tables() == []
+
+
 def test_independent_labelers_agree_by_chance():
     section = agreement_of_records(ranked(400, 3, 4), **FAST).rankings
     for name, figure in section.figures.items():

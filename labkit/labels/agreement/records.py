@@ -8,6 +8,7 @@ One JSON object per line. The first key of each list that is present counts; oth
                      or ranking, groups: [["best"], ["tied", "tied"], "last"];
                      or ranks: [2, 1, null] in the order of completion_ids (or completions), as K-wise rows have it
     a rating         rating, value, label, score, likert: a number ("3" is one too) or a category
+    flags            flags: the short names of those of the paper's (labkit.types.FLAGS) that a labeler ticked, [] for none
     of a completion  completion_id, completion, response_id, response, system, model (optional, with a rating)
 
 Also read as they are: the lab's own `Ranking` lines, K-wise rows and label logs (runs/<name>/labels/<labeler>.jsonl);
@@ -32,9 +33,9 @@ from typing import Any
 
 from labkit.errors import DataError, LabError
 from labkit.labels.store import read_log
-from labkit.types import Ranking
+from labkit.types import Ranking, Rating
 
-__all__ = ["Records", "add_row", "field_of", "read_objects", "read_records", "records_of"]
+__all__ = ["Records", "add_row", "field_of", "number_of", "read_objects", "read_records", "records_of"]
 
 PROMPT = ("prompt_id", "prompt", "item_id", "item", "question_id", "question", "task", "id")
 LABELER = (
@@ -57,6 +58,7 @@ class Records:
 
     rankings: dict[str, dict[Card, dict[str, float]]] = field(default_factory=dict)  # prompt -> card -> ranks
     ratings: dict[tuple[str, str], dict[str, float | str]] = field(default_factory=dict)  # (prompt, completion or "")
+    flags: dict[tuple[str, str], dict[str, tuple[str, ...]]] = field(default_factory=dict)  # (prompt, completion): of all rated
     replaced: int = 0  # labels that a later line of the same labeler on the same thing replaced
     _texts: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)  # of completions, where they are told
 
@@ -78,6 +80,10 @@ class Records:
         self.replaced += labeler in home
         home[labeler] = value
 
+    def add_flags(self, prompt: str, completion: str, labeler: str, flags: Iterable[str]) -> None:
+        """Take in what a labeler flagged in a completion; nothing is an answer too."""
+        self.flags.setdefault((prompt, completion), {})[labeler] = tuple(flags)
+
 
 def records_of(rankings: Iterable[Ranking]) -> Records:
     """The lab's own rankings as records; Likert ratings become ratings of the completions."""
@@ -96,7 +102,7 @@ def read_records(paths: Iterable[str | Path]) -> Records:
             raise DataError(f"{path} holds no .jsonl file; name the files, or a folder with label logs.")
         for file in files:
             _read_file(records, file)
-    if not records.rankings and not records.ratings:
+    if not records.rankings and not records.ratings and not records.flags:
         names = ", ".join(str(p) for p in paths)
         raise DataError(
             f"{names}: there is no ranking and no rating in it; each line needs a prompt, a labeler and ranks."
@@ -168,14 +174,18 @@ def add_row(records: Records, row: dict[str, Any], where: str) -> None:
         among = map(str, row[key]) if isinstance(row[key], Mapping) else None
         records.add_ranks(prompt, labeler, _ranks(row[key], key, where), among)
         return
-    key = next((k for k in VALUE if k in row), None)
-    if key is None:
+    key, flagged = next((k for k in VALUE if k in row), None), isinstance(row.get("flags"), list)
+    if key is None and not flagged:
         raise DataError(
             f"{where} has neither ranks nor a rating; add 'ranks': {{completion id: rank}} "
-            "or 'rating' (also read: value, label, score, likert)."
+            "or 'rating' (also read: value, label, score, likert), or 'flags', a list."
         )
-    completion = next((k for k in COMPLETION if row.get(k) is not None), None)
-    records.add_rating(prompt, str(row[completion]) if completion else "", labeler, _value(row[key], key, where))
+    found = next((k for k in COMPLETION if row.get(k) is not None), None)
+    completion = str(row[found]) if found else ""
+    if flagged:
+        records.add_flags(prompt, completion, labeler, _flags(row["flags"], where))
+    if key is not None:
+        records.add_rating(prompt, completion, labeler, _value(row[key], key, where))
 
 
 def _add_ranking(records: Records, ranking: Ranking) -> None:
@@ -184,6 +194,7 @@ def _add_ranking(records: Records, ranking: Ranking) -> None:
     if len(ranking.ranks) > 1:
         records.add_ranks(prompt, labeler, {name[i]: rank for i, rank in ranking.ranks.items()}, name.values())
     for i, rating in ranking.ratings.items():
+        records.add_flags(prompt, name[i], labeler, rating.flags)
         if rating.likert is not None:
             records.add_rating(prompt, name[i], labeler, rating.likert)
 
@@ -209,6 +220,10 @@ def _add_kwise(records: Records, row: Mapping[str, Any], prompt: str, labeler: s
         records.add_ranks(prompt, labeler, _ranks(dict(zip(names, ranks, strict=True)), "ranks", where), names)
     for name, value in rated:
         records.add_rating(prompt, name, labeler, _value(value, "likert", where))
+    flags = row.get("flags") if isinstance(row.get("flags"), list) else []
+    for name, own in zip(names, flags, strict=False):
+        if own or name in dict(rated):  # without a rating an empty list is no answer
+            records.add_flags(prompt, name, labeler, _flags(own, where))
 
 
 def _ranks(value: Any, key: str, where: str) -> dict[str, float]:
@@ -244,6 +259,22 @@ def _value(value: Any, key: str, where: str) -> float | str:
     raise DataError(
         f"{where}: field {key!r} is {value!r}; a rating is a finite number or a category. Drop or mend the line."
     )
+
+
+def number_of(row: Mapping[str, Any], keys: tuple[str, ...], what: str, where: str) -> float:
+    """The first of `keys` in `row` as a number; missing, or none, is an error that lists the keys."""
+    found = _value(field_of(row, keys, what, where), next(k for k in keys if k in row), where)
+    if isinstance(found, float):
+        return found
+    raise DataError(f"{where}: the {what} is {found!r}; it must be a number.")
+
+
+def _flags(flags: Any, where: str) -> tuple[str, ...]:
+    """The paper's flags by their short names."""
+    try:
+        return Rating(flags=tuple(flags)).flags
+    except (DataError, TypeError) as error:
+        raise DataError(f"{where}: field 'flags' is {flags!r}. {error}") from None
 
 
 def _is_number(value: Any) -> bool:

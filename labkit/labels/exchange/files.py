@@ -1,4 +1,4 @@
-"""From files of labels to one file that others read: what `labkit labels export` does."""
+"""From files of labels to rankings, and to one file that others read: what `labkit labels export` does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labkit.labels.exchange.importers import read_rankings_from
 from labkit.labels.store import read_log
 from labkit.types import Ranking
 
-__all__ = ["FORMS", "export"]
+__all__ = ["FORMS", "export", "rankings_of_files"]
 
 #: What an export may be, and what its lines are called.
 FORMS = {"kwise": "K-wise rows", "trl": "pairs"}
@@ -45,6 +45,11 @@ def export(files: Iterable[str | Path], out: str | Path, to: str, margin: str = 
     people = len({ranking.labeler for ranking, _ in labels})
     counts = f"{_count(len(labels), 'ranking')} by {_count(people, 'labeler')} on {_count(len(first), 'prompt')}"
     return f"{counts}: wrote {len(rows)} {FORMS[to]} to {out}, each a line of {', '.join(rows[0])}."
+
+
+def rankings_of_files(files: Iterable[str | Path]) -> list[Ranking]:
+    """The rankings of label logs, folders of them, or any file of rankings that the lab reads; silent repeats are left out."""
+    return [ranking for given in files for file in _files(Path(given)) for ranking, _ in _labels(file)]
 
 
 def _count(number: int, what: str) -> str:
