@@ -129,7 +129,8 @@ class Captured:
 def captures(monkeypatch):
     """As if there were a GPU that records: what ran while it did, and how often unused memory was given back."""
     ran, given_back = [], []
-    for name, do in (("synchronize", lambda *_: None), ("stream", lambda _: nullcontext()), ("CUDAGraph", Captured)):
+    waits = SimpleNamespace(synchronize=lambda: None)
+    for name, do in (("current_stream", lambda _: waits), ("stream", lambda _: nullcontext()), ("CUDAGraph", Captured)):
         monkeypatch.setattr(torch.cuda, name, do)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
     monkeypatch.setattr(graphs, "_place", lambda device: SimpleNamespace(stream="stream", pool="pool"))

@@ -27,7 +27,7 @@ def recorded(work: Callable[[], object], device: torch.device) -> Callable[[], o
     """`work` as a CUDA graph; itself on other devices; None, with a warning, where it cannot be recorded.
 
     Recording runs nothing. `work` must have run before, must leave every tensor at its address, and may not ask the
-    device for anything. All that a thread records shares the memory of what is at work in between, so nothing may need
+    device for anything, nor for chance. All that a thread records shares the memory of what is at work in between, so nothing may need
     what another graph left there. Autocast's casts of the weights, where an open context made them before, must live as
     long as the graph does.
     """
@@ -66,30 +66,32 @@ class _Places(threading.local):
 
 
 _PLACES = _Places()
+_ONE_AT_A_TIME = threading.Lock()  # of all threads: none may wait for the whole device while another one records
 
 
 def _place(device: torch.device) -> _Place:
     if device not in _PLACES.of:
         place = _Place(torch.cuda.Stream(device), torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph())
         counter = torch.zeros(1, device=device)
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
         _record(lambda: counter.add_(1), place.keeper, place)
         _PLACES.of[device] = place
     return _PLACES.of[device]
 
 
 def _capture(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    place, graph = _place(device), torch.cuda.CUDAGraph()
-    torch.cuda.synchronize(device)
-    try:
-        _record(work, graph, place)
-    except RuntimeError:
-        with contextlib.suppress(Exception):  # an end that fails leaves the allocator in the state of recording
-            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), place.pool)
-        with contextlib.suppress(RuntimeError):  # says once more what is known
-            torch.cuda.synchronize(device)
-        raise
-    return graph.replay
+    with _ONE_AT_A_TIME:
+        place, graph = _place(device), torch.cuda.CUDAGraph()
+        torch.cuda.current_stream(device).synchronize()
+        try:
+            _record(work, graph, place)
+        except RuntimeError:
+            with contextlib.suppress(Exception):  # an end that fails leaves the allocator in the state of recording
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), place.pool)
+            with contextlib.suppress(RuntimeError):  # says once more what is known
+                torch.cuda.current_stream(device).synchronize()
+            raise
+        return graph.replay
 
 
 def _record(work: Callable[[], object], graph: torch.cuda.CUDAGraph, place: _Place) -> None:

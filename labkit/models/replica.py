@@ -18,13 +18,17 @@ __all__ = ["Replica"]
 class Replica:
     """`module` computes what `model` computes under the autocast that is open now. It has no gradients.
 
-    All weights are shared with the model, so what an optimiser does is seen at once, except by the halves of matrices:
-    they see it after `refresh`. Good as long as `still_of` says so.
+    All weights and buffers are shared with the model, so what an optimiser does is seen at once, except by the halves of
+    matrices: they see it after `refresh`. Good as long as `still_of` says so. A model that is moved to another device
+    keeps its old memory as long as a replica of it lives.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
-        self.module = copy.deepcopy(model, memo=shared)
+        self.module = copy.deepcopy(model, memo=shared | {id(b): b for b in model.buffers()}).train(model.training)
+        for module in self.module.modules():  # another thread may be in a backward pass of the model
+            if getattr(module, "gradient_checkpointing", False):
+                module.gradient_checkpointing = False
         self._drawn_from = _signature(model, device)
         self._halves: list[torch.Tensor] = []
         self._wholes: list[torch.Tensor] = []
@@ -47,11 +51,13 @@ class Replica:
             torch._foreach_copy_(self._halves, self._wholes)
 
     def still_of(self, model: nn.Module, device: torch.device) -> bool:
-        """Whether the model's weights lie where they lay, and autocast is what it was."""
+        """Whether the model's weights and buffers lie where they lay, with the same hooks on it, and autocast is what it was."""
         return self._drawn_from == _signature(model, device)
 
 
 def _signature(model: nn.Module, device: torch.device) -> tuple:
     half = torch.is_autocast_enabled(device.type)
     dtype = torch.get_autocast_dtype(device.type) if half else None
-    return model.training, dtype, *((p.data_ptr(), p.dtype, p.shape) for p in model.parameters())
+    hooks = [tuple(m._forward_pre_hooks) + tuple(m._forward_hooks) for m in model.modules()]
+    held = [(x.data_ptr(), x.dtype, x.shape) for x in (*model.parameters(), *model.buffers())]
+    return model.training, dtype, torch.is_inference_mode_enabled(), hooks, held

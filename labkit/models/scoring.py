@@ -92,6 +92,8 @@ def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens:
 
 def text_values(model: PreTrainedModel, rows: Rows, *, max_tokens: int = 16384) -> list[torch.Tensor]:
     """For each row of token ids, the (length,) fp32 scores of its prefixes, without gradients."""
+    if not rows:
+        return []
     lengths = [len(row) for row in rows]
     flat = _in_batches(model, lambda r: packed_logits(model, r).float(), (rows,), lengths, max_tokens)
     return list(flat.split(lengths))
@@ -115,7 +117,7 @@ def _in_batches(
         for batch in batches_by_tokens(lengths, max_tokens):
             parts.append(compute(*([column[i] for i in batch] for column in columns)))
             order += batch
-    return torch.cat(parts).index_select(0, _places(order, counts).to(parts[0].device)) if parts else torch.empty(0)
+    return torch.cat(parts).index_select(0, _places(order, counts).to(_device(model)))
 
 
 def _places(order: Sequence[int], counts: Sequence[int]) -> torch.Tensor:

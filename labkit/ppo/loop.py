@@ -127,7 +127,7 @@ class Clock:
 
     def seconds(self) -> dict[str, float]:
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+            self.spans[-1][2].synchronize()  # not the device, on which another thread may be recording
         phases: dict[str, float] = defaultdict(float)
         for name, first, last in self.spans:
             phases[f"time_{name}"] += last - first if isinstance(first, float) else first.elapsed_time(last) / 1e3

@@ -27,11 +27,17 @@ def noise_of(seeds: Sequence[int], steps: int) -> torch.Tensor:
     return torch.stack([torch.rand(steps, generator=generator.manual_seed(seed)) for seed in seeds])
 
 
-def choose(logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, V) logits and (B,) uniform numbers -> (B,) token ids and (B,) their log-probabilities."""
+def choose(
+    logits: torch.Tensor, noise: torch.Tensor, temperature: float | torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, V) logits and (B,) uniform numbers -> (B,) token ids and (B,) their log-probabilities.
+
+    temperature: 0 takes the likeliest; in a tensor (it may then change under a recorded step) it is above 0.
+    """
     logits = logits.float()
-    if temperature > 0:
-        logprobs = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    told = isinstance(temperature, torch.Tensor)
+    if told or temperature > 0:
+        logprobs = torch.log_softmax(logits / temperature if told or temperature != 1 else logits, dim=-1)
         cdf = logprobs.exp().cumsum(dim=-1)
         ids = torch.searchsorted(cdf, (noise.to(cdf.device) * cdf[:, -1])[:, None], right=True).squeeze(1)
         ids = ids.clamp_(max=logits.shape[-1] - 1)

@@ -22,7 +22,7 @@ from labkit.models.packed import LAB_ATTENTION
 from labkit.models.precision import chosen_precision
 from labkit.sampling.choice import Sampled
 from labkit.sampling.plain import sample_by_generate
-from labkit.sampling.replayed import sample_replayed
+from labkit.sampling.replayed import rows_at_most, sample_replayed
 from labkit.sampling.steps import sample_cached
 from labkit.sampling.stops import Stops
 
@@ -83,6 +83,7 @@ def sample(
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
     out: list[Sampled | None] = [None] * len(prompts)
     at_once = max_rows or _rows_at_once(model, max(map(len, prompts)) + max_new_tokens)
+    at_once = rows_at_most(at_once) if engine is sample_replayed else at_once
     with lean(model), chosen_precision(model.get_input_embeddings().weight.device):
         for start in range(0, len(order), at_once):
             rows = order[start : start + at_once]
@@ -96,8 +97,8 @@ def _way(model: PreTrainedModel) -> Callable[..., list[Sampled]]:
     if model.config._attn_implementation != LAB_ATTENTION:
         return sample_by_generate
     sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)  # its weights come and go
-    graphs = graphs_pay(model.get_input_embeddings().weight.device) and not sharded
-    return sample_replayed if graphs else sample_cached
+    plain = not sharded and all(type(p) is torch.nn.Parameter for p in model.parameters())  # none that knows more than its numbers
+    return sample_replayed if plain and graphs_pay(model.get_input_embeddings().weight.device) else sample_cached
 
 
 def _check(prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> None:

@@ -25,14 +25,16 @@ from labkit.sampling.stops import Stops
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["sample_replayed"]
+__all__ = ["rows_at_most", "sample_replayed"]
 
 SIZES = 2  # numbers of rows an octave for which steps are recorded: 512, 384, 256, 192, ...
-KEEP_BYTES = 2 * 2**30  # what the caches of a model's benches may hold between two calls
+KEEP_SHARE, KEEP_BYTES = 16, 2 * 2**30  # of a GPU's memory, what a model's caches may hold between two calls (halves come on top)
+KEEP = 8  # benches of a model at most
 RECORD_FOR = 6  # steps that must be to come for recording one in the first call: on an H200 it took as long as two or three plain ones
 SHRINK_FOR = 24  # steps that must be to come for recording one of fewer rows in the first call
 WARM = 1  # plain steps of a number of rows before one is recorded
 NOBODY = -1  # the request of a row that has none
+ANY = "any"  # temperature but 0 and 1
 _REFUSED: WeakSet[PreTrainedModel] = WeakSet()  # models whose steps could not be recorded: nobody tries again
 
 
@@ -48,7 +50,7 @@ def sample_replayed(
     if model in _REFUSED:
         return sample_cached(model, prompts, seeds, max_new_tokens, stops, temperature)
     bench = _bench(model, prompts, max_new_tokens, stops, temperature)
-    bench.begin(prompts, seeds, stops)
+    bench.begin(prompts, seeds, stops, temperature)
     every = ask_every(bench.device)
     for t in range(1, max_new_tokens):
         if t % every == 0:
@@ -56,19 +58,26 @@ def sample_replayed(
             if living == 0:
                 break
             bench.shrink_to(living, to_come=max_new_tokens - t)
-        if not bench.go_on(to_come=max_new_tokens - t):
-            _REFUSED.add(model)
+        bench.go_on(to_come=max_new_tokens - t)
     found = bench.cut()
     _keep(model, bench)
     return found
+
+
+def rows_at_most(rows: int) -> int:
+    """The largest number of rows for which steps are recorded that is no larger than this one."""
+    step = max(1, 2 ** (rows.bit_length() - 1) // SIZES)
+    return rows // step * step
 
 
 class Bench(Rows):
     """Room for so many rows, prompts and responses of so many tokens, and the steps recorded on it."""
 
     def __init__(self, replica: Replica, rows: int, longest: int, max_new_tokens: int, stops: Stops, temperature: float) -> None:
-        self.replica, self.model, self.temperature = replica, replica.module, temperature
+        self.replica, self.model = replica, replica.module
         self.device = device = self.model.get_input_embeddings().weight.device
+        self.heat = _heat(temperature)  # of what is recorded; any other temperature lies in a tensor and may move
+        self.temperature = torch.ones((), device=device) if self.heat == ANY else temperature
         self.longest, self.max_new_tokens = longest, max_new_tokens
         self.ends = stops.eos_id, stops.sequences  # what `detect`, part of what is recorded, looks for
         self.detect = stops.detector(device)
@@ -87,14 +96,16 @@ class Bench(Rows):
 
     def fits(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stops: Stops, temperature: float) -> bool:
         """Whether there is room for these, and not far too much."""
-        same = (self.max_new_tokens, self.ends, self.temperature) == (max_new_tokens, (stops.eos_id, stops.sequences), temperature)
+        same = (self.max_new_tokens, self.ends, self.heat) == (max_new_tokens, (stops.eos_id, stops.sequences), _heat(temperature))
         rows, longest = len(prompts), max(map(len, prompts))
         return same and rows <= len(self.whole["ids"]) < 2 * rows and longest <= self.longest < 2 * longest + 16
 
-    def begin(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], stops: Stops) -> None:
+    def begin(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], stops: Stops, temperature: float) -> None:
         """Read the prompts and choose the first token of each response. Rows without a prompt have ended."""
         self.stops, count = stops, len(prompts)
         self.calls += 1
+        if self.heat == ANY:
+            self.temperature.fill_(temperature)
         self.replica.refresh()
         logits, read = read_prompts(self.model, prompts, 0, self.device)
         self.expect(count, self.max_new_tokens)
@@ -126,8 +137,8 @@ class Bench(Rows):
                 tensor.index_copy_(0, targets, tensor.index_select(0, sources))
             self._show(fewer)
 
-    def go_on(self, to_come: int) -> bool:
-        """One more token for each row; False where the step cannot be recorded."""
+    def go_on(self, to_come: int) -> None:
+        """One more token for each row, by a recorded step where there is one or recording it pays."""
         rows = len(self)
         pays = to_come >= RECORD_FOR or self.calls > 1
         if rows not in self.steps and self.ran[rows] >= WARM and pays and not self.refused:
@@ -141,7 +152,6 @@ class Bench(Rows):
         else:
             self.ran[rows] += 1
             self.step()
-        return not self.refused
 
     def write_back(self) -> None:
         mine = self.requests != NOBODY
@@ -179,10 +189,26 @@ def _bench(model: PreTrainedModel, prompts: Sequence[Sequence[int]], *told) -> B
 
 
 def _keep(model: PreTrainedModel, bench: Bench) -> None:
-    """For the next call; the ones used longest ago go where there are too many. Adapters may be off next time: none is kept."""
-    if hasattr(model, "disable_adapter") or bench.refused:
+    """For the next call; the ones used longest ago go where there are too many, and one that is too large goes alone.
+
+    Adapters may be off next time: none is kept. Nor is any of a model whose steps could not be recorded.
+    """
+    if bench.refused:
+        _REFUSED.add(model)
+        _BENCHES.of.pop(model, None)
+    adapters = hasattr(model, "disable_adapter") or getattr(model, "_hf_peft_config_loaded", False)
+    if bench.refused or adapters or bench.cache.bytes > (most := _keep_bytes(bench.device)):
         return
-    kept = [*(b for b in _BENCHES.of.get(model, []) if b is not bench), bench]
-    while kept and sum(b.cache.bytes for b in kept) > KEEP_BYTES:
+    kept = [*(b for b in _BENCHES.of.get(model, []) if b is not bench), bench][-KEEP:]
+    while sum(b.cache.bytes for b in kept) > most:
         del kept[0]
     _BENCHES.of[model] = kept
+
+
+def _keep_bytes(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).total_memory // KEEP_SHARE if device.type == "cuda" else KEEP_BYTES
+
+
+def _heat(temperature: float) -> str | float:
+    """What of a temperature is part of a recorded step: that it is 0, or 1, or any other."""
+    return temperature if temperature in (0, 1) else ANY

@@ -70,7 +70,7 @@ class Rows:
     model: PreTrainedModel
     cache: RightAlignedCache | FixedCache
     stops: Stops
-    temperature: float
+    temperature: float | torch.Tensor
 
     def __len__(self) -> int:
         return len(self.ended)

@@ -1,5 +1,7 @@
 """The fast paths equal slow, plain ones: packed attention, narrowed last layer, sampling, bf16, adapters given from outside."""
 
+import copy
+import pickle
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -273,6 +275,14 @@ def test_only_plain_norms_are_put_into_one_kernel(folder):
     assert len(norms) == (0 if model.config.model_type == "gpt2" else 5)
     assert all(kind.__mro__[1].__name__ == "_OneKernelNorm" for kind in kinds)
     assert {type(m) for m in fused(model).modules() if "RMSNorm" in type(m).__name__} >= kinds, "once is enough"
+
+
+def test_a_model_with_norms_in_one_kernel_is_pickled_and_copied(folder):
+    model = load_policy(folder, device="cpu")
+    rows = [[3, 4, 5, 6], [7, 8]]
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        torch.testing.assert_close(packed_logits(again, rows), packed_logits(model, rows), atol=0, rtol=0)
+        assert [type(m) for m in again.modules()] == [type(m) for m in model.modules()]
 
 
 def test_results_come_row_by_row_whatever_the_order_of_passes(folder):

@@ -107,9 +107,14 @@ def test_what_is_asked_otherwise_is_recorded_anew(model):
     for options in ({}, {"temperature": 0.5}, {"temperature": 0.0}, {"max_new_tokens": 9}, {"stop": [[7]]}, {"eos_id": 5}):
         same(model, prompts, **options)
     assert len(benches(model)) == 6
+    for temperature in (0.7, 1.3):
+        same(model, prompts, temperature=temperature)
+    assert len(benches(model)) == 6 and sum(b.heat == replayed.ANY and b.calls == 3 for b in benches(model)) == 1
     same(model, toy_rows(3, 2, 12))
     same(model, [[3] * 36, *toy_rows(19, 2, 12)])
     assert len(benches(model)) == 8, "far fewer prompts, and far longer ones, have tensors of their own"
+    same(model, prompts, max_new_tokens=5)
+    assert len(benches(model)) == replayed.KEEP == 8 and benches(model)[0].calls == 1 and benches(model)[-1].max_new_tokens == 5
 
 
 def test_no_more_memory_is_kept_than_allowed(model, monkeypatch):
@@ -120,9 +125,8 @@ def test_no_more_memory_is_kept_than_allowed(model, monkeypatch):
     monkeypatch.setattr(replayed, "KEEP_BYTES", sizes[1] + sizes[2])
     same(model, toy_rows(10, 2, 12))
     assert [b.cache.bytes for b in benches(model)] == sizes[1:], "the one used longest ago has gone"
-    monkeypatch.setattr(replayed, "KEEP_BYTES", 0)
-    same(model, toy_rows(10, 2, 12))
-    assert not benches(model)
+    same(model, toy_rows(40, 2, 12))
+    assert [b.cache.bytes for b in benches(model)] == sizes[1:], "one that is too large goes alone"
 
 
 def test_nothing_keeps_a_model_alive(folder):
@@ -154,6 +158,59 @@ def test_what_cannot_be_recorded_is_sampled_all_the_same_and_nobody_tries_again(
     for _ in range(2):
         same(model, toy_rows(20, 2, 12))
     assert len(tried) == 1 and not benches(model)
+
+
+def test_where_a_further_size_cannot_be_recorded_nothing_is_kept(model, monkeypatch):
+    prompts = toy_rows(40, 2, 12)
+    same(model, prompts)
+    assert benches(model)
+    monkeypatch.setattr(replayed, "recorded", lambda work, device: None)
+    same(model, toy_rows(5, 2, 12))
+    assert not benches(model) and model in replayed._REFUSED
+    same(model, prompts)
+
+
+def test_hooks_and_buffers_that_change_between_two_calls_count(model):
+    """Who steers a policy by a hook must see it, and see it gone."""
+    prompts = toy_rows(20, 2, 12)
+    before = same(model, prompts)
+    block = model.get_submodule("transformer.h.0.mlp" if hasattr(model, "transformer") else "model.layers.0.mlp")
+    hook = block.register_forward_hook(lambda module, inputs, output: output * 3.0 + 0.5)
+    assert same(model, prompts) != before
+    hook.remove()
+    assert same(model, prompts) == before
+    if model.config.model_type != "gpt2":
+        model.model.rotary_emb.inv_freq.mul_(0.3)
+        assert same(model, prompts) != before
+
+
+def test_inference_mode_of_one_call_is_not_that_of_the_next(model):
+    prompts = toy_rows(20, 2, 12)
+    with torch.inference_mode():
+        inside = same(model, prompts)
+    assert same(model, prompts) == inside
+    with torch.inference_mode():
+        assert same(model, prompts) == inside
+
+
+def test_no_more_rows_than_were_allowed(model):
+    assert [replayed.rows_at_most(n) for n in (1, 2, 3, 5, 7, 255, 257, 512)] == [1, 2, 3, 4, 6, 192, 256, 512]
+    same(model, toy_rows(20, 2, 12), max_rows=5)
+    assert {len(b.whole["ids"]) for b in benches(model)} == {4}
+
+
+def test_a_model_whose_layers_are_in_a_backward_pass_is_copied_without_it(model):
+    prompts = toy_rows(20, 2, 12)
+    expected = same(model, prompts)
+    replayed._BENCHES.of.pop(model)
+    model.gradient_checkpointing_enable()
+    layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+    for layer in layers:
+        layer.training = True
+    ours = [s.ids for s in draw(model, prompts, True)]
+    for layer in layers:
+        layer.training = False
+    assert layers and ours == expected
 
 
 def test_adapters_that_are_switched_off_are_off(folder):
