@@ -3,7 +3,7 @@
     lab            the lab's own Ranking lines
     kwise          prompt, completions: [texts], ranks: [1 is best, null is unranked] (what `kwise_rows` writes)
     scored         prompt, completions: [texts or {"text" or "response", "score", "model"}], scores: higher is better
-    trl            prompt, chosen, rejected; texts or message lists
+    trl            prompt, chosen, rejected; texts or message lists; a margin is kept
     hh             chosen, rejected: whole dialogues, as transcripts or message lists
     argilla        records and data sets of Argilla 1 and 2 with a ranking question
     label_studio   tasks with a Ranker or Pairwise result
@@ -123,6 +123,7 @@ def _kwise(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking
             seconds=row.get("seconds"),
             origins=_origins(row, len(texts)),
             shown=row.get("shown"),
+            margin=row.get("margin"),
         )
     ]
 
@@ -168,7 +169,7 @@ def _hh(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking]:
 def _pair(row: Mapping[str, Any], pair: Sequence[str], where: str, options: Options) -> Ranking:
     labeler = str(first_of(row, ("labeler", "annotator", "worker")) or options.labeler)
     models = [str(first_of(row, (f"{k}_model", f"{k}-model")) or "") for k in ("chosen", "rejected")]
-    return build_ranking(prompt_of(row, where, options), pair, [1, 2], labeler=labeler, models=models)
+    return build_ranking(prompt_of(row, where, options), pair, [1, 2], labeler=labeler, models=models, margin=row.get("margin"))
 
 
 def _same_length(texts: Any, values: Any, what: str, where: str) -> None:
