@@ -27,6 +27,7 @@ class Options:
     prompt_field: str | None = None
     completion_fields: tuple[str, ...] = ()
     buckets: tuple[str, ...] = ()
+    ranking_question: str | None = None
 
 
 #: What rows call a split -> what the lab calls it.
