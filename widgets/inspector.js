@@ -33,7 +33,7 @@ function render({ model, el }) {
       notice.hidden = !said.text;
       notice.textContent = said.text || "";
       notice.classList.toggle("lki-bad", Boolean(said.bad));
-      if (said.bad) detail.failed();
+      if (said.bad && said.by === ask.client) detail.failed();
     },
     "change:view": detail.tokens,
     "change:edited": detail.scored,
