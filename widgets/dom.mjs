@@ -43,9 +43,9 @@ export function fillAnswer(element, text) {
   return element;
 }
 
-/** Make a scrolling box reachable by keyboard exactly while it scrolls. */
+/** Make a scrolling box reachable by keyboard exactly while it scrolls, down or sideways. */
 export function reachWhenScrolling(box, label) {
-  const scrolls = box.scrollHeight > box.clientHeight + 1;
+  const scrolls = box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1;
   if (!scrolls) {
     for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
     return;

@@ -73,11 +73,12 @@ def copy_run(run: Path, to: Path) -> None:
 
 
 def on_the_run(notebook: Path) -> str:
-    """The notebook with its `run` parameter set to the copied run."""
+    """The notebook with its `run` parameter set to the copied run, and cards enough to choose one from."""
     book = json.loads(notebook.read_text(encoding="utf-8"))
     for cell in book["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
-            cell["source"] = [f'run = "{NAME}"  # the run of the pictures\n', *cell["source"][1:]]
+            more = [line.replace("prompts_by_hand = 10 ", "prompts_by_hand = 40 ") for line in cell["source"][1:]]
+            cell["source"] = [f'run = "{NAME}"  # the run of the pictures\n', *more]
     return json.dumps(book)
 
 
@@ -123,11 +124,14 @@ def ranking(lab: Lab, to: Path) -> None:
     take(lab, ".rb", to, "ranking")
 
 
-#: Bring up the card whose five answers differ most, and give their gold utilities in shown order.
+#: Bring up a card of five answers from bad to perfect to a short prompt, and give their gold utilities in shown order.
 TELLING = """
 def worth(task):
     return lab.source.gold([task.prompt] * len(task.cards), [c.text for c in task.cards], [True] * len(task.cards))
-found = max((t for t in desk.tasks if len(t.cards) == 5), key=lambda t: (len({round(g, 1) for g in worth(t)}), len(t.prompt.text)))
+def telling(task):
+    gold = worth(task)
+    return round(max(gold) - min(gold), 1), len({round(g, 1) for g in gold}), -task.prompt.text.count("\\n")
+found = max((t for t in desk.tasks if len(t.cards) == 5), key=telling)
 desk.show(found.id)
 board.refresh()
 worth(found)
