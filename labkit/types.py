@@ -6,6 +6,7 @@ Comparisons are never stored: a `Ranking` keeps the whole ranking and derives it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -123,6 +124,7 @@ class Ranking:
     ratings: Mapping[str, Rating] = field(default_factory=dict)
     seconds: float | None = None
     shown: tuple[str, ...] = ()  # completion ids in the order in which they were shown
+    margin: float | None = None  # of a pair that came with one, as a TRL file's may; nothing here trains on it
 
     def __post_init__(self) -> None:
         where = f"The ranking of prompt {self.prompt.id!r} by labeler {self.labeler!r}"
@@ -140,6 +142,14 @@ class Ranking:
                 )
         if len(set(ranked)) < len(ranked):
             raise DataError(f"{where} ranks a completion twice; put each id into one group.")
+        if self.margin is not None:
+            self._check_margin(where)
+
+    def _check_margin(self, where: str) -> None:
+        if isinstance(self.margin, bool) or not isinstance(self.margin, (int, float)) or not math.isfinite(self.margin):
+            raise DataError(f"{where}: its margin is {self.margin!r:.60}; it must be a finite number, or null for none.")
+        if len(self.completions) != 2:
+            raise DataError(f"{where} has {len(self.completions)} completions and a margin; a margin belongs to one pair. Drop it.")
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -153,7 +163,10 @@ class Ranking:
         return ordered
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        row = asdict(self)
+        if self.margin is None:
+            del row["margin"]
+        return row
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Ranking:

@@ -54,22 +54,11 @@ def rows(*, hostile: bool = False) -> list[dict[str, Any]]:
 
 def explain(row: Mapping[str, Any]) -> Any:
     """A token view of words."""
-    from labkit.evaluation.token_view import TokenView
+    from labkit.evaluation.token_view import COLUMNS, TokenView
 
     rng = random.Random(row["response"])
     tokens = tuple(" " * (i > 0) + w for i, w in enumerate(row["response"].split())) + ("<end>",)
-    names = (
-        "log π",
-        "log π_ref",
-        "KL (k1)",
-        "prefix reward",
-        "change of reward",
-        "value",
-        "advantage",
-        "gradient × input",
-        "occlusion",
-    )
-    return TokenView(tokens, {n: tuple(rng.gauss(0, 1) for _ in tokens) for n in names}, row.get("score"))
+    return TokenView(tokens, {n: tuple(rng.gauss(0, 1) for _ in tokens) for n in COLUMNS}, row.get("score"))
 
 
 def rankings(count: int = 60) -> list[Ranking]:

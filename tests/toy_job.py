@@ -20,8 +20,8 @@ from labkit.runs import StageFolder
 from labkit.types import Step
 
 HOSTILE = (
-    '<img src=x onerror="window.__hacked = 1">',
-    "costs $x^2$ dollars",
+    '<img src=x onerror="window.__hacked = 1"> costs $x^2$ dollars',
+    " \n",
     "long " * 2000,
     "abc \u202edlrow\u202c zero\u200bwidth",
 )

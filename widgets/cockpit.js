@@ -3,7 +3,7 @@
  * and says what a person wants (start, pause, turn, branch, …); it never decides anything.
  */
 import { alertList } from "./alerts_view.mjs";
-import { h, fillText, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
+import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
 import { CurveStore } from "./curves.mjs";
 import { HUES, chart } from "./chart_view.mjs";
 import { knobPanel } from "./knobs_view.mjs";
@@ -241,12 +241,13 @@ function drawer(spec, ask) {
 /** A plain table; every text goes in as text, with hidden characters shown. */
 function table(rows, left = []) {
   const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((k) => !left.includes(k));
-  const cell = (value) => {
+  const cell = (value, key) => {
     if (typeof value === "number") return h("td", { class: "lkc-num" }, String(Number(value.toPrecision(4))));
     if (typeof value === "boolean") return h("td", {}, value ? "yes" : "no");
-    return h("td", { class: "lkc-text" }, fillText(h("div", { dir: "auto" }), value === null || value === undefined ? "" : String(value).trim()));
+    const fill = key === "response" ? fillAnswer : fillText;
+    return h("td", { class: "lkc-text" }, fill(h("div", { dir: "auto" }), value === null || value === undefined ? "" : String(value).trim()));
   };
-  return h("table", {}, h("thead", {}, h("tr", {}, keys.map((k) => h("th", { scope: "col" }, k)))), h("tbody", {}, rows.map((row) => h("tr", {}, keys.map((k) => cell(row[k]))))));
+  return h("table", {}, h("thead", {}, h("tr", {}, keys.map((k) => h("th", { scope: "col" }, k)))), h("tbody", {}, rows.map((row) => h("tr", {}, keys.map((k) => cell(row[k], k))))));
 }
 
 export default { render };

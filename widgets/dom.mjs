@@ -43,9 +43,9 @@ export function fillAnswer(element, text) {
   return element;
 }
 
-/** Make a scrolling box reachable by keyboard exactly while it scrolls. */
+/** Make a scrolling box reachable by keyboard exactly while it scrolls, down or sideways. */
 export function reachWhenScrolling(box, label) {
-  const scrolls = box.scrollHeight > box.clientHeight + 1;
+  const scrolls = box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1;
   if (!scrolls) {
     for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
     return;
@@ -75,12 +75,19 @@ function leave(root) {
   root.closest(".jp-Cell")?.focus?.();
 }
 
-/** How a board speaks to Python. Where the channel is gone, as after a restart of the kernel, it says so above the board. */
+/** A name for one view of a board: several pages may show the same one, and each wants the answers to its own questions. */
+export const ownName = () => Math.random().toString(36).slice(2, 12);
+
+/**
+ * How a board speaks to Python: every message carries the name of the view that sent it, `ask.client`. Where the channel is
+ * gone, as after a restart of the kernel, it says so above the board.
+ */
 export function speaker(model, el) {
+  const client = ownName();
   let told = null;
-  return (message) => {
+  const ask = (message) => {
     try {
-      model.send(message);
+      model.send({ ...message, client });
     } catch {
       told ??= h("div", { class: "lk lk-gone", role: "alert" }, "The kernel behind this board is gone, so nothing was sent. Run its cell again.");
       el.prepend(told);
@@ -89,4 +96,5 @@ export function speaker(model, el) {
     told?.remove();
     told = null;
   };
+  return Object.assign(ask, { client });
 }

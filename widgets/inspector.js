@@ -17,7 +17,7 @@ function render({ model, el }) {
   const list = listPane(model, spec, ask, (row) => detail.open(row));
   const report = reportPane(model, spec, ask);
   const probes = probePane(model, spec, ask, () => list.rows());
-  const pages = [["Responses", h("div", { class: "lki-split" }, list.root, detail.root)]];
+  const pages = [["Responses", h("div", { class: "lki-split" }, list.root, detail.root, spec.explain ? detail.numbers : null)]];
   pages.push(["Reward model", report.root]);
   if (spec.scorer) pages.push(["Probes for hacking", probes.root]);
   const tabs = tabBar(pages, (name) => name === "Reward model" && report.wanted());
@@ -33,7 +33,7 @@ function render({ model, el }) {
       notice.hidden = !said.text;
       notice.textContent = said.text || "";
       notice.classList.toggle("lki-bad", Boolean(said.bad));
-      if (said.bad) detail.failed();
+      if (said.bad && said.by === ask.client) detail.failed();
     },
     "change:view": detail.tokens,
     "change:edited": detail.scored,
@@ -239,7 +239,7 @@ function detailPane(model, spec, ask) {
     spec.explain ? tokens.root : null,
     spec.scorer ? h("div", {}, h("h4", {}, "Edit and rescore"), box, h("div", { class: "lki-editbar" }, h("label", {}, ends, " ends with the end token"), back, result)) : null,
   );
-  return { root, open, tokens: show, scored, failed: tokens.failed };
+  return { root, numbers: tokens.numbers, open, tokens: show, scored, failed: tokens.failed };
 }
 
 function card(row, own, stands, open) {

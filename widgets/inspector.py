@@ -35,7 +35,7 @@ MAX_ROWS = 5000
 MAX_TEXT = 20_000  # characters of one text that go to the page
 MAX_BATCH = 1000  # episodes of one step that go to the page
 MAX_PROBED = 200  # responses that one press of the button probes
-NEWEST_ONLY = ("rescore", "explain")  # requests of which, where they pile up, only the newest is answered
+NEWEST_ONLY = ("rescore", "explain")  # requests of which, where they pile up, only the newest of a page is answered
 Scorer = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float]]
 
 
@@ -100,14 +100,15 @@ class RewardInspector(anywidget.AnyWidget):
         task = tasks.get(message.get("kind", ""))
         if task is None:
             return
-        self.notice = {"text": "Working …", "bad": False}
+        by = str(message.get("client", ""))[:32]
+        self.notice = {"text": "Working …", "bad": False, "by": by}
         try:
             task(message)
             self.notice = {}
         except LabError as error:
-            self.notice = {"text": str(error), "bad": True}
+            self.notice = {"text": str(error), "bad": True, "by": by}
         except Exception as error:  # whatever went wrong must not vanish into the kernel's log
-            self.notice = {"text": f"{type(error).__name__}: {error}", "bad": True}
+            self.notice = {"text": f"{type(error).__name__}: {error}", "bad": True, "by": by}
 
     def _row(self, message: Mapping[str, Any]) -> dict[str, Any]:
         place = message.get("row")
@@ -261,7 +262,7 @@ class RewardInspector(anywidget.AnyWidget):
 
 
 def _serve(work: SimpleQueue) -> None:
-    """The inspector's thread: one request at a time; of edits or rows that pile up only the newest counts."""
+    """The inspector's thread: one request at a time; of edits or rows that pile up only the newest of each page counts."""
     while True:
         inspector, message = work.get()
         kind = message.get("kind")
@@ -269,7 +270,7 @@ def _serve(work: SimpleQueue) -> None:
             later = []
             while not work.empty():
                 later.append(work.get())
-            if not any(m.get("kind") == kind for _, m in later):
+            if not any((m.get("kind"), m.get("client")) == (kind, message.get("client")) for _, m in later):
                 inspector.obey(message)
             for waiting in later:
                 work.put(waiting)

@@ -2,10 +2,10 @@
  * The ranking board's view: holds what is on the screen, draws it, and sends what a person does to Python.
  *
  * A move shows at once and is sent as the whole draft of the card; Python checks it, puts it on the disk and answers with
- * the number of the message, so that an older answer never overwrites a newer move. Where a card lies, which text is
+ * the number of the message, by page, so that neither an older answer nor one to another tab ever overwrites a newer move. Where a card lies, which text is
  * expanded and where the focus is stay here; meaning is Python's. The board survives redraws: focus and scroll return.
  */
-import { h, keepKeys } from "./dom.mjs";
+import { h, keepKeys, ownName } from "./dom.mjs";
 import { command, difference, groupsOf, slotsOf } from "./ranking.mjs";
 import { moveBar, rankField, rateGrid, rateHint } from "./ranking_cards.mjs";
 import { cardCommands, commands, looking } from "./ranking_commands.mjs";
@@ -26,7 +26,7 @@ class Board {
   constructor(model, el) {
     this.model = model;
     this.news = new Set(); // traits that have changed since they were taken in
-    this.client = Math.random().toString(36).slice(2, 12);
+    this.client = ownName();
     this.seq = 0;
     this.turn = null;
     Object.assign(this, { chosen: null, panel: null, confirm: "", historyOpen: false, own: "" });
@@ -98,13 +98,14 @@ class Board {
     this.flagNames = Object.fromEntries(this.view.flags.map((flag) => [flag.id, flag.full]));
     this.flagKeys = Object.fromEntries(this.view.flags.map((flag) => [flag.key, flag.id]));
     const fresh = this.turn !== this.card.turn;
-    const [client, seq] = this.view.ack;
-    const answered = client !== this.client || seq >= this.seq;
-    if (answered && client === this.client) this.settled();
-    else if (client === this.client && seq !== this.acknowledged) this.patience(true); // slow, but alive
-    if (client === this.client) this.acknowledged = seq;
+    const seq = this.view.acks[this.client] ?? 0;
+    const answered = seq >= this.seq; // nothing of this page is under way, whatever other tabs do
+    const refused = this.view.refused && this.view.by === this.client;
+    if (answered && (this.waiting || this.locked)) this.settled(refused);
+    else if (!answered && seq !== this.acknowledged) this.patience(true); // slow, but alive
+    this.acknowledged = seq;
     if (fresh) this.noting = false;
-    if (fresh || (answered && !this.view.refused)) this.takeDraft(); // what could not be stored stays on the screen
+    if (fresh || (answered && !refused)) this.takeDraft(); // what could not be stored stays on the screen
     if (fresh) this.newCard();
     else if (before && answered && this.awaitsUndo) this.showUndone(before);
     const go = fresh && this.letters.length && (this.hadFocus || this.root.contains(document.activeElement));
@@ -112,7 +113,7 @@ class Board {
     mentionWarnings(this, fresh);
     mentionProgress(this, before === null);
     this.draw({ prompt: fresh });
-    if (this.view.error) this.say(this.view.error);
+    if (this.error()) this.say(this.error());
     if (fresh) this.hadFocus = false;
   }
 
@@ -266,15 +267,15 @@ class Board {
     this.waiting = more ? setTimeout(() => this.lock("draft"), PATIENCE) : null;
   }
 
-  settled() {
+  settled(refused) {
     this.patience(false);
     if (this.locked) {
       this.locked = false;
       this.say("The kernel answers again.");
       queueMicrotask(() => this.sendNote()); // a note that was left meanwhile
     }
-    this.late = this.view.refused;
-    this.savedText = this.view.refused ? "not stored" : "saved";
+    this.late = refused;
+    this.savedText = refused ? "not stored" : "saved";
   }
 
   saved(text, late = false) {
@@ -334,9 +335,14 @@ class Board {
 
   message() {
     if (this.locked) return h("div", { class: "rb-error" }, SILENT);
-    if (this.view.error) return h("div", { class: "rb-error", role: "alert" }, this.view.error);
+    if (this.error()) return h("div", { class: "rb-error", role: "alert" }, this.error());
     const text = this.own || (this.awaitsUndo ? "" : this.view.message);
     return text ? h("div", { class: "rb-info" }, text) : null;
+  }
+
+  /** What went wrong with a message of this page, or with nobody's. */
+  error() {
+    return [this.client, ""].includes(this.view.by) ? this.view.error : "";
   }
 
   /** A sentence to be shown under the cards, and spoken. */

@@ -33,6 +33,7 @@ from widgets.twins import show_bundle
 __all__ = ["RankingBoard"]
 
 MAX_CARDS = 9  # one digit each, as many as the paper shows
+MAX_PAGES = 16  # that are answered at once; each reload of one makes another
 MAX_HISTORY = 50  # decided cards that the page lists; the log has them all
 Reveal = Callable[[Ranking], Mapping[str, Any]]
 Remark = Callable[[Ranking], str]
@@ -80,8 +81,9 @@ class RankingBoard(anywidget.AnyWidget):
         self.modes = [mode for mode, on in (("rate", rate), ("rank", rank)) if on]
         self._actions = dict(actions or {})
         self._lock = threading.RLock()
-        self._turn, self._task, self._ack = 0, "", ["", 0]
-        self._last: dict[str, Any] = {"echo": None, "error": "", "message": "", "refused": False}
+        self._turn, self._task = 0, ""
+        self._acks: dict[str, int] = {}  # newest message of each page that shows this board, the latest page last
+        self._last: dict[str, Any] = {"echo": None, "error": "", "message": "", "refused": False, "by": ""}
         super().__init__(**kwargs)
         self.jobs = [{"name": name, "running": False, "lines": []} for name in self._actions]
         self.on_msg(lambda _, content, buffers: self._receive(content))
@@ -133,7 +135,7 @@ class RankingBoard(anywidget.AnyWidget):
     def _receive(self, content: Any) -> None:
         """Do what the page asks, and show the outcome; an error becomes a sentence under the board."""
         with self._lock:
-            self._last.update(error="", message="", refused=True)
+            self._last.update(error="", message="", refused=True, by=self._acknowledge(content))
             try:
                 self._obey(content)
                 self._last["refused"] = False
@@ -143,12 +145,20 @@ class RankingBoard(anywidget.AnyWidget):
                 self._last["error"] = f"{type(error).__name__}: {error}"
             self.refresh()
 
+    def _acknowledge(self, content: Any) -> str:
+        """Note the number of a message for the page that sent it, and no other; returns the page's name, empty where it has none."""
+        client, seq = (content.get(name) if isinstance(content, dict) else None for name in ("client", "seq"))
+        if not isinstance(client, str) or isinstance(seq, bool) or not isinstance(seq, int):
+            return ""
+        client = client[:32]
+        known = [(name, number) for name, number in self._acks.items() if name != client]
+        self._acks = dict([*known, (client, seq)][-MAX_PAGES:])
+        return client
+
     def _obey(self, content: Any) -> None:
         if not isinstance(content, dict):
             raise DataError("The page sent something that is no message; reload the page.")
         kind, task = content.get("do"), self.session.current
-        if isinstance(content.get("client"), str) and isinstance(content.get("seq"), int):
-            self._ack = [content["client"][:32], content["seq"]]
         if kind in {"draft", "submit", "skip", "cannot_judge"}:
             if task is None or content.get("turn") != self._turn:
                 raise DataError("That card is no longer up; the board now shows the current one. Nothing was changed.")
@@ -209,7 +219,7 @@ class RankingBoard(anywidget.AnyWidget):
         session = self.session
         return {
             **self._last,
-            "ack": self._ack,
+            "acks": self._acks,
             "turn": self._turn,
             "labeler": session.labeler,
             "modes": self.modes,

@@ -2,7 +2,10 @@
 import { h, fillText, reachWhenScrolling } from "./dom.mjs";
 import { joins, signed, strengths, tint, tokenText } from "./inspector.mjs";
 
-/** Tokens coloured by one column at a time; the numbers of all columns on hover or focus, and in a table. */
+/**
+ * Tokens coloured by one column at a time; the numbers of all columns on hover or focus, and in a table, `numbers`, which
+ * wants the whole width of a board: eleven columns beside a list would be seen through a keyhole.
+ */
 export function tokenPane() {
   const menu = h("select", { class: "lki-menu", "aria-label": "What colours the tokens" });
   const strip = h("div", { class: "lki-strip", role: "group", "aria-label": "Tokens" });
@@ -10,7 +13,8 @@ export function tokenPane() {
   const readout = h("div", { class: "lki-readout", role: "status" });
   const full = h("div", { class: "lki-scroll lki-full" });
   const whose = h("p", { class: "lki-whose", hidden: true });
-  const root = h("div", {}, h("h4", {}, "Token by token ", menu, scale), whose, strip, readout, h("details", { ontoggle: () => reach() }, h("summary", {}, "All numbers as a table"), full));
+  const root = h("div", {}, h("h4", {}, "Token by token ", menu, scale), whose, strip, readout);
+  const numbers = h("details", { class: "lki-numbers", ontoggle: () => reach() }, h("summary", {}, "All numbers of these tokens as a table"), full);
   const reach = () => reachWhenScrolling(full, "All numbers of all tokens");
   let view = null;
   const wanted = ["advantage", "KL (k1)", "change of reward"];
@@ -66,13 +70,13 @@ export function tokenPane() {
   const failed = () => {
     if (!strip.children.length) readout.textContent = "No answer: the line at the top of the board says why.";
   };
-  return { root, show, clear, failed };
+  return { root, numbers, show, clear, failed };
 }
 
 function tokenTable(view) {
   const names = Object.keys(view.columns);
   const lines = view.tokens.map((text, i) =>
-    h("tr", {}, h("td", { class: "lki-num" }, String(i + 1)), fillText(h("td", { class: "lki-code" }), tokenText(text)), names.map((n) => h("td", { class: "lki-num" }, view.columns[n][i] === null ? "–" : String(Number(view.columns[n][i].toPrecision(4)))))),
+    h("tr", {}, h("th", { scope: "row" }, h("span", { class: "lki-place" }, String(i + 1)), fillText(h("span", { class: "lki-code" }), tokenText(text))), names.map((n) => h("td", { class: "lki-num" }, view.columns[n][i] === null ? "–" : String(Number(view.columns[n][i].toPrecision(4)))))),
   );
-  return h("table", {}, h("thead", {}, h("tr", {}, ["", "token", ...names].map((n) => h("th", { scope: "col" }, n)))), h("tbody", {}, lines));
+  return h("table", {}, h("thead", {}, h("tr", {}, ["token", ...names].map((n) => h("th", { scope: "col" }, n)))), h("tbody", {}, lines));
 }

@@ -62,7 +62,9 @@ def labels_export(
     to: Annotated[
         str, typer.Option(help="kwise: a row per ranking, with all that is known; trl: a row per pair.")
     ] = "kwise",
-    margin: Annotated[str, typer.Option(help="Of a pair: rank, likert or none.")] = "rank",
+    margin: Annotated[
+        str, typer.Option(help="Of a pair: own (what it came with, else rank), rank (places between), likert or none.")
+    ] = "own",
 ) -> None:
     """Hand labels on, as K-wise rows grouped by prompt or as TRL's prompt, chosen, rejected and margin."""
     from labkit.labels.exchange.files import export

@@ -34,7 +34,7 @@ from labkit.types import Demonstration, Prompt, Ranking
 __all__ = ["OPTIONS", "load_demonstrations", "load_prompts", "load_rankings", "read_options"]
 
 #: What a file of options may say of a file of rankings: see `labkit.labels.exchange.rankings_from_rows`.
-OPTIONS = {"format": str, "labeler": str, "prompt_field": str, "completion_fields": list, "buckets": list}
+OPTIONS = {"format": str, "labeler": str, "prompt_field": str, "completion_fields": list, "buckets": list, "ranking_question": str}
 
 RESPONSE = ("response", "completion", "output", "answer", "demonstration")
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_now", "retrain_on_labels", "sample_now", "simulated_labelers", "tasks_by_hand"]
 
 
+A_FEW = 5  # answers on a card at most, where nothing else is said; so cards were drawn before this could be chosen
 BACK = 3  # cards that come back after "train the RM on these"
 
 
@@ -40,11 +41,12 @@ def simulated_labelers(lab: Experiment, count: int) -> list[Any]:
     return [] if isinstance(lab.source, FolderSource) else lab.source.labelers[:count]
 
 
-def tasks_by_hand(lab: Experiment, count: int) -> list[Given]:
+def tasks_by_hand(lab: Experiment, count: int, most: int = A_FEW) -> list[Given]:
     """`count` training prompts of the reward model's share with K completions each, for a RankingBoard.
 
-    They come from the end of the list, which the simulated labelers reach last. A card is drawn once and kept beside
-    the labels: with more prompts, or another SFT model, the cards that are there stay and new prompts come behind them.
+    most: K = 4..most, as the paper's is 4..9; below 4 K = most. Equal answers are shown once, so K may come out smaller.
+    Prompts come from the end of the list, which the simulated labelers reach last. A card is drawn once and kept beside
+    the labels: with more prompts, another K or another SFT model, the cards that are there stay and new prompts come behind them.
     """
     run, prompts = lab.run.path, lab.prompts("train", "reward")
     cards = kept_cards(run)
@@ -55,7 +57,7 @@ def tasks_by_hand(lab: Experiment, count: int) -> list[Given]:
     new = new[len(new) - min(max(count - len(have), 0), len(new)) :]
     if new:
         written = lab.source.demonstrations(new, derive_seed(lab.seed, "shown"), by_prompt=True)
-        cards = keep_cards(run, _drawn(lab, new, written))
+        cards = keep_cards(run, _drawn(lab, new, written, most))
     wanted, seen = list(dict.fromkeys(p.id for p, _ in cards))[:count], cards_shown(run)
     return [card for card in cards if card[0].id in wanted or task_id(*card) in seen]
 
@@ -64,12 +66,12 @@ def _cards_before(lab: Experiment, prompts: Sequence[Prompt], count: int) -> lis
     """What the logs hold, and the rest drawn as it was then, so that drafts and skipped cards find theirs again."""
     cards, seen = cards_of_logs(lab.run.path, prompts), cards_shown(lab.run.path)
     have, last = {p.id for p, _ in cards}, prompts[-count:]
-    again = _drawn(lab, last, lab.source.demonstrations(last, derive_seed(lab.seed, "shown")))
+    again = _drawn(lab, last, lab.source.demonstrations(last, derive_seed(lab.seed, "shown")), A_FEW)
     return cards + [card for card in again if card[0].id not in have or task_id(*card) in seen]
 
 
-def _drawn(lab: Experiment, prompts: Sequence[Prompt], written: Sequence[Demonstration]) -> list[Given]:
-    """Cards of these prompts from the base, the SFT model as it now is, and the demonstrations.
+def _drawn(lab: Experiment, prompts: Sequence[Prompt], written: Sequence[Demonstration], most: int) -> list[Given]:
+    """Cards of these prompts, K = 4..most, from the base, the SFT model as it now is, and the demonstrations.
 
     Once there is a policy of PPO-ptx it takes the base's place: comparisons are collected from the newest policy (section 3.1).
     """
@@ -78,7 +80,7 @@ def _drawn(lab: Experiment, prompts: Sequence[Prompt], written: Sequence[Demonst
         policies = {"sft": sft, "ppo_ptx": lab.policy("ppo_ptx")}
     else:
         policies = {"base": load_policy(lab.model, tokenizer=lab.tokenizer), "sft": sft}
-    small = amounts(lab.scale).but(k_low=4, k_high=5)
+    small = amounts(lab.scale).but(k_low=min(4, most), k_high=most)
     shown = completions_to_rank(
         policies, lab.tokenizer, prompts, written, small,
         max_new_tokens=lab.max_new_tokens, seed=derive_seed(lab.seed, "by hand"),

@@ -20,7 +20,7 @@ from labkit.labels.store import read_log
 from labkit.labels.tasks import task_id
 from labkit.types import Completion, Prompt, Ranking
 
-__all__ = ["Given", "cards_of_logs", "cards_path", "cards_shown", "keep_cards", "kept_cards"]
+__all__ = ["Given", "cards_of_logs", "cards_path", "cards_shown", "keep_cards", "kept_cards", "said_of_cards"]
 
 Given = tuple[Prompt, list[Completion]]
 
@@ -64,6 +64,18 @@ def cards_of_logs(run_path: str | Path, prompts: Sequence[Prompt]) -> list[Given
 def cards_shown(run_path: str | Path) -> set[str]:
     """The task ids of all cards that ever came up before a labeler of the run."""
     return {task for log in _logs(run_path) for task in read_log(log).shown}
+
+
+def said_of_cards(cards: Sequence[Given], most: int) -> str:
+    """How many answers the cards of a board have, and, where none has `most`, what was asked for, why."""
+    counts = [len(drawn) for _, drawn in cards]
+    if not counts:
+        return "There is no card to rank: no prompt has two different answers."
+    low, high = min(counts), max(counts)
+    said = f"{len(counts)} card{'s' * (len(counts) > 1)} of {low if low == high else f'{low} to {high}'} answers."
+    if high == most:
+        return said
+    return f"{said} None has {most}: equal answers are shown once, and cards that were drawn stay as they are; more prompts bring new ones, of up to {most}."
 
 
 def _logs(run_path: str | Path) -> list[Path]:

@@ -73,16 +73,17 @@ def copy_run(run: Path, to: Path) -> None:
 
 
 def on_the_run(notebook: Path) -> str:
-    """The notebook with its `run` parameter set to the copied run."""
+    """The notebook with its `run` parameter set to the copied run, and cards enough to choose one from."""
     book = json.loads(notebook.read_text(encoding="utf-8"))
     for cell in book["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
-            cell["source"] = [f'run = "{NAME}"  # the run of the pictures\n', *cell["source"][1:]]
+            more = [line.replace("prompts_by_hand = 10 ", "prompts_by_hand = 40 ") for line in cell["source"][1:]]
+            cell["source"] = [f'run = "{NAME}"  # the run of the pictures\n', *more]
     return json.dumps(book)
 
 
 def take(lab: Lab, selector: str, to: Path, name: str) -> None:
-    """A picture of one board in each theme, with a palette of 256 colours."""
+    """A picture of one board in each theme, with a palette of 256 colours in which rare ones, as of a single green word, are kept."""
     from PIL import Image
 
     for dark in (False, True):
@@ -91,7 +92,7 @@ def take(lab: Lab, selector: str, to: Path, name: str) -> None:
         lab.page.wait_for_timeout(600)  # canvases are drawn anew, cards have come to rest
         raw = lab.page.locator(selector).last.screenshot()
         file = to / (f"{name}-dark.png" if dark else f"{name}.png")
-        Image.open(io.BytesIO(raw)).convert("RGB").quantize(256).save(file, optimize=True)
+        Image.open(io.BytesIO(raw)).convert("RGB").quantize(256, kmeans=3).save(file, optimize=True)
         print(file, f"{file.stat().st_size // 1024} kB", flush=True)
     lab.dark(False)
 
@@ -123,11 +124,14 @@ def ranking(lab: Lab, to: Path) -> None:
     take(lab, ".rb", to, "ranking")
 
 
-#: Bring up the card whose five answers differ most, and give their gold utilities in shown order.
+#: Bring up a card of five answers from bad to perfect to a short prompt, and give their gold utilities in shown order.
 TELLING = """
 def worth(task):
     return lab.source.gold([task.prompt] * len(task.cards), [c.text for c in task.cards], [True] * len(task.cards))
-found = max((t for t in desk.tasks if len(t.cards) == 5), key=lambda t: (len({round(g, 1) for g in worth(t)}), len(t.prompt.text)))
+def telling(task):
+    gold = worth(task)
+    return round(max(gold) - min(gold), 1), len({round(g, 1) for g in gold}), -task.prompt.text.count("\\n")
+found = max((t for t in desk.tasks if len(t.cards) == 5), key=telling)
 desk.show(found.id)
 board.refresh()
 worth(found)
@@ -150,18 +154,33 @@ def label_by(lab: Lab, board: Any, gold: list[float]) -> None:
 
 
 def cockpit(lab: Lab, to: Path) -> None:
-    """05: PPO-ptx trains; at the tenth step β is moved by hand, at the twentieth the picture is taken."""
+    """05: PPO-ptx trains; at the tenth step β is moved by hand, at the twentieth both pictures are taken, for which it waits."""
     lab.visit("05_ppo_ptx.ipynb")
     run_cells(lab, 1, 2, 4, 5)
     lab.page.locator(".lkc").wait_for()
+    lab.python(SITTING)
     wait(lab, "len(job.steps) >= 10")
     lab.page.fill(".lkk-why", "KL is low: let it move")
     lab.page.fill("[data-knob=kl_coef] .lkk-number", "0.2")
     lab.page.press("[data-knob=kl_coef] .lkk-number", "Enter")
     wait(lab, "len(job.steps) >= 20")
+    lab.page.wait_for_timeout(1500)  # the board has drawn the step
     take(lab, ".lkc", to, "cockpit")
+    lab.python("taken.set()")
     wait(lab, "job.status == 'done'")
     lab.command("docmanager:save")
+
+
+#: After the twentieth step training waits, so that the light picture and the dark one show the same.
+SITTING = """
+import threading
+taken, at_once = threading.Event(), type(job)._record
+def sitting(self, step):
+    at_once(self, step)
+    if step.number == 20:
+        taken.wait(300)
+type(job)._record = sitting
+"""
 
 
 def inspector(lab: Lab, to: Path) -> None:

@@ -40,7 +40,7 @@ def test_no_serious_violation_on_the_inspector(lab: Lab, dark: bool) -> None:
     lab.dark(dark)
     page = lab.page
     page.wait_for_selector(".lki-token")
-    page.click(".lki-detail summary")
+    page.click(".lki-numbers summary")
     found = violations(page, ".lki")
     page.locator(".lki-tab").nth(1).click()
     page.wait_for_selector(".lki-figures img")

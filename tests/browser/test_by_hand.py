@@ -1,18 +1,22 @@
-"""The real 05_ppo_ptx by hand, at the smallest scale: "Run All" once more while it trains, and the boards to the end."""
+"""The real notebooks by hand, at the smallest scale: 03 is ranked and its rankings trained on; in 05 "Run All" is pressed once more while it trains."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from labkit.experiment import Experiment
+from labkit.labels.store import read_rankings
 from labkit.runs import Run, StageFolder
+from tests.browser import cards
 from tests.browser.lab import ROOT, Lab, LabServer
 from tests.browser.test_cockpit import press, wait
 
-NOTEBOOK = "05_ppo_ptx.ipynb"
+NOTEBOOK, RANK = "05_ppo_ptx.ipynb", "03_rank.ipynb"
+RANKED = 4  # cards: the newest is held out
 #: Smoke's few steps would be over before a hand could press anything.
 SLOWLY = """
 import time
@@ -27,18 +31,60 @@ Job._record = slowly
 
 @pytest.fixture(scope="module")
 def prepared(lab_server: LabServer) -> Path:
-    """The notebook at smoke scale in the server's folder, and the run that it goes on from; returns the run's folder."""
+    """The notebooks at smoke scale in the server's folder, and the run that they go on from; returns the run's folder."""
     run = Run("main", lab_server.root / "runs")
     Experiment(run, scale="smoke", model="small").ensure("reward", "ppo_init", say=lambda line: None)
-    book = json.loads((ROOT / "notebooks" / NOTEBOOK).read_text(encoding="utf-8"))
-    (parameters,) = [c for c in book["cells"] if "parameters" in c["metadata"].get("tags", [])]
-    parameters["source"] = "".join(parameters["source"]).replace('scale = "tour"', 'scale = "smoke"')
-    (lab_server.root / NOTEBOOK).write_text(json.dumps(book), encoding="utf-8")
+    for name in (NOTEBOOK, RANK):
+        book = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))
+        (parameters,) = [c for c in book["cells"] if "parameters" in c["metadata"].get("tags", [])]
+        parameters["source"] = "".join(parameters["source"]).replace('scale = "tour"', 'scale = "smoke"')
+        (lab_server.root / name).write_text(json.dumps(book), encoding="utf-8")
     return run.path
 
 
 def cell_with(lab: Lab, words: str) -> int:
     return next(i for i, cell in enumerate(lab.cells()) if words in "".join(cell["source"]))
+
+
+#: The cards that are up, best first by the world's own judgment: what a careful person would say.
+IN_ORDER = """
+gold = dict(zip([c.id for c in desk.current.cards], lab.source.gold(
+    [desk.current.prompt] * len(desk.current.cards), [c.text for c in desk.current.cards], [True] * len(desk.current.cards))))
+sorted(range(len(gold)), key=lambda n: -list(gold.values())[n])
+"""
+
+
+def test_what_is_ranked_trains_a_reward_model_on_the_spot_and_is_counted_below(lab: Lab, prepared: Path) -> None:
+    lab.visit(RANK)
+    lab.page.set_default_timeout(60_000)
+    lab.run_all()
+    board = lab.page.locator(".rb")
+    board.wait_for()
+    assert lab.python("summary['ranked by hand']") == 0
+    for _ in range(RANKED):
+        board.locator('[data-key="part:rank"]').click()
+        for place, number in enumerate(lab.python(IN_ORDER), 1):
+            cards.card(board, number).focus()
+            cards.press(lab, str(place))
+        cards.settle(lab)
+        done = lab.python("desk.progress().left")
+        cards.press(lab, "Enter")
+        wait(lab, f"desk.progress().left < {done}")
+    assert len(read_rankings(prepared / "labels")) == RANKED
+
+    board.get_by_role("button", name="Train the RM on these").click()
+    log = board.locator(".rb-log")
+    log.filter(has_text="held-out accuracy").wait_for()
+    wait(lab, "not any(job['running'] for job in board.jobs)")
+    said = log.inner_text()
+    steps = re.findall(r"step \d+: loss ([\d.]+), held-out accuracy ([\d.]+) of \d+ pairs on 1 prompt", said)
+    assert len(steps) >= 3 and len(set(steps)) > 1, "they are seen to move while it trains"
+    ended = re.search(rf"{RANKED} rankings of yours, the newest fifth kept apart: held-out accuracy ([\d.]+) \[", said)
+    assert float(steps[-1][1]) == pytest.approx(float(ended[1]), abs=0.006)
+
+    lab.run_cell(cell_with(lab, "session.finish("))
+    assert lab.python("summary['ranked by hand']") == RANKED
+    assert lab.complaints() == []
 
 
 def test_run_all_pressed_again_while_it_trains_harms_nothing(lab: Lab, prepared: Path) -> None:

@@ -175,6 +175,7 @@ def test_hostile_samples_are_text_and_keys_stay_in_the_board(cockpit) -> None:
     lab.page.wait_for_selector("text=<img src=x onerror")
     assert lab.page.locator(".lkc-table img, .lkc-table mjx-container").count() == 0
     assert "U+202E" in lab.page.inner_text(".lkc-table")
+    assert lab.page.locator(".lkc-table .lk-blank").all_inner_texts() == ["empty answer"]
     assert lab.page.evaluate("window.__hacked") is None
     lab.page.click("text=Ask the policy now")
     own = lab.page.locator(".lkc-own")

@@ -151,3 +151,28 @@ def test_the_whole_batch_of_a_chosen_step_comes_when_it_is_asked_for(lab: Lab) -
     page.fill(".lki-search", "")
     assert button.is_visible() and page.inner_text(".lki-count").startswith("6 of 158")
     assert lab.complaints() == []
+
+
+#: [left and right end of the box, left end of the first token's name, whether the box scrolls sideways]
+SIDES = """() => {
+    const box = document.querySelector('.lki-full'), name = box.querySelector('tbody th');
+    const [a, b] = [box, name].map((node) => node.getBoundingClientRect());
+    return {from: a.left, to: a.right, name: b.left, end: b.right, over: box.scrollWidth - box.clientWidth};
+}"""
+
+
+def test_all_numbers_of_all_tokens_fit_a_laptop_and_keep_their_token_where_they_do_not(inspector: Lab, shots) -> None:
+    page = inspector.page
+    page.locator(".lki-numbers summary").click()
+    table = page.locator(".lki-full")
+    assert table.locator("thead th").count() == 12 and table.get_attribute("tabindex") == "0", "all of COLUMNS, and a scrolling box that keys reach"
+    assert page.evaluate(SIDES)["over"] <= 0, "nothing to scroll sideways at 1,280 pixels"
+    wide = page.locator(".lki-list .lki-scroll").evaluate("(box) => box.scrollWidth - box.clientWidth")
+    assert wide <= 0, "nor in the table of responses"
+    page.locator(".lki").screenshot(path=shots("inspector-numbers"))
+    page.set_viewport_size({"width": 700, "height": 1000})
+    page.wait_for_timeout(400)
+    table.evaluate("(box) => (box.scrollLeft = box.scrollWidth)")
+    seen = page.evaluate(SIDES)
+    assert seen["over"] > 100 and seen["from"] - 1 <= seen["name"] < seen["end"] <= seen["to"], "the token stays beside its numbers"
+    page.locator(".lki-full").screenshot(path=shots("inspector-numbers-narrow"))

@@ -245,7 +245,7 @@ def test_argilla_rankings(row, groups):
 
 
 def label_studio(value, data, **annotation):
-    result = [{"type": "x", "from_name": "r", "to_name": "t", "value": value}]
+    result = [{"type": "x", "from_name": "rank", "to_name": "t", "value": value}]
     return {
         "id": 7,
         "data": data,

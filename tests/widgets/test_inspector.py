@@ -188,6 +188,27 @@ def test_of_rows_that_were_passed_by_only_the_last_is_explained() -> None:
     assert [m["row"] for m in asked] == [9]
 
 
+def test_of_two_tabs_each_gets_the_answer_to_its_own_newest_question() -> None:
+    from queue import SimpleQueue
+
+    from widgets import inspector
+
+    class Board:
+        def obey(self, message):
+            if message["kind"] == "report":
+                raise SystemExit  # ends the loop
+            asked.append((message["client"], message["row"]))
+
+    asked, work, board = [], SimpleQueue(), Board()
+    for row in range(4):
+        for tab in "ab":
+            work.put((board, {"kind": "explain", "row": row, "client": tab}))
+    work.put((board, {"kind": "report"}))
+    with pytest.raises(SystemExit):
+        inspector._serve(work)
+    assert sorted(asked) == [("a", 3), ("b", 3)]
+
+
 def test_without_functions_there_is_a_table_and_nothing_fails() -> None:
     board = RewardInspector(rows())
     for kind in ("explain", "rescore", "probe", "report", "batch", "nonsense"):
@@ -214,8 +235,8 @@ def test_an_error_of_a_callback_is_shown(board: RewardInspector) -> None:
         raise RuntimeError("out of memory")
 
     board.explain = broken
-    board.obey({"kind": "explain", "row": 0})
-    assert board.notice == {"text": "RuntimeError: out of memory", "bad": True}
+    board.obey({"kind": "explain", "row": 0, "client": "a"})
+    assert board.notice == {"text": "RuntimeError: out of memory", "bad": True, "by": "a"}
 
 
 def test_numbers_that_json_cannot_hold_and_token_ids_stay_away_from_the_page() -> None:

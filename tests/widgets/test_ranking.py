@@ -107,6 +107,21 @@ def test_what_the_page_sends_is_checked(board: RankingBoard, message: Any) -> No
     assert board.session.state.events == before, "a refused request leaves no event"
 
 
+def test_each_page_is_answered_by_its_own_name_and_number(board: RankingBoard) -> None:
+    ask(board, "draft", draft=draft([[0]]), client="one", seq=4)
+    ask(board, "hello", client="two", seq=1)
+    assert board.view["acks"] == {"one": 4, "two": 1} and (board.view["by"], board.view["refused"]) == ("two", False)
+    ask(board, "draft", draft=draft([[9]]), client="one", seq=5)
+    assert board.view["acks"] == {"two": 1, "one": 5} and (board.view["by"], board.view["refused"]) == ("one", True)
+    for number in range(40):
+        ask(board, "hello", client=f"reload {number}", seq=1)
+    assert len(board.view["acks"]) < 40 and "reload 39" in board.view["acks"] and "one" not in board.view["acks"]
+    for unnamed in ({"client": 3, "seq": 1}, {"client": "x", "seq": True}, {"seq": 2}, {}):
+        before = board.view["acks"]
+        ask(board, "hello", **unnamed)
+        assert (board.view["acks"], board.view["by"]) == (before, "")
+
+
 def test_the_page_cannot_write_traits(board: RankingBoard) -> None:
     view = dict(board.view)
     board.set_state({"view": {"error": "hacked"}, "card": {}})

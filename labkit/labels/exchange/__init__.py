@@ -1,7 +1,7 @@
 """Rankings to and from other tools' files.
 
     rows = kwise_rows(rankings)                     # one row per prompt and labeler, all K completions
-    rows = pair_rows(rankings, margin="rank")       # TRL: prompt / chosen / rejected / margin
+    rows = pair_rows(rankings)                      # TRL: prompt / chosen / rejected / margin
     dataset = to_dataset(rows); write_rows(path, rows)
     parts = split_rankings(rankings, {"train": 0.8, "valid": 0.2}, seed=0)
 

@@ -5,10 +5,12 @@ Argilla. A ranking question's values name the fields that hold the completions. 
   version 1 data sets question: [{"user_id", "status", "value": {"value": [...], "rank": [...]}}]
   version 2 records   responses: {question: [{"value": [best, ..., worst], "user_id"}]}
   version 2 data sets "question.responses": [[best, ...]], "question.responses.users", "question.responses.status"
-Only submitted responses count. Version 2 exports an order without ties.
+Only submitted responses count. Version 2 exports an order without ties, in the form of an answer with several labels:
+an order names all of the options. Where that does not tell which question ranks, an error asks for `ranking_question`.
 
 Label Studio. Tasks with annotations (JSON export). Ranker: {"ranker": {name: [ids, best first]}} over a list of
-{"id", "body"} items in the task's data; with several buckets say their order by `buckets`; items in "_" are unranked.
+{"id", "body"} items in the task's data, where name is the Ranker's own (the result's from_name). Any other name is that
+of a bucket: say their order by `buckets`; a bucket is a tie, or an order where it is the only one; items in "_" are unranked.
 Pairwise: {"selected": "left" or "right"} over the two text fields of the task's data. Cancelled annotations are left
 out, and so are skipped tasks.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.errors import DataError
 from labkit.labels.exchange.building import PROMPT_TEXT, Options, build_prompt, build_ranking
@@ -38,13 +40,19 @@ def is_argilla(row: Mapping[str, Any]) -> bool:
     return any(k.endswith(".responses") for k in row) or any(True for _ in _answers_v1_dataset(row))
 
 
+class _Answer(NamedTuple):
+    """One submitted answer of one user to one question."""
+
+    question: str
+    user: Any
+    value: Any
+    may_order: bool  # version 2: a bare list of options may be an order; version 1 gives each option its rank
+
+
 def argilla_rankings(row: Mapping[str, Any], where: str, options: Options) -> Iterator[Ranking]:
-    """One ranking per submitted answer to a ranking question."""
+    """One ranking per submitted answer to the ranking question."""
     fields = row["fields"] if isinstance(row.get("fields"), Mapping) else row
-    for user, value in _answers(row):
-        ranks = _ranks(value)
-        if ranks is None or (isinstance(value, list) and _labels_alone(value, fields)):
-            continue  # an answer to some other kind of question
+    for user, ranks in _orders(row, fields, where, options):
         names = {option: _field(option, fields, where) for option in ranks}
         text = _prompt_text(fields, set(names.values()), where, options)
         prompt = build_prompt(text, {**row, **_metadata(row)}, options.name)
@@ -52,30 +60,55 @@ def argilla_rankings(row: Mapping[str, Any], where: str, options: Options) -> It
         yield build_ranking(prompt, texts, list(ranks.values()), labeler=str(user or options.labeler))
 
 
-def _answers(row: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """(user, value) of every submitted answer, in whichever of the four shapes."""
+def _orders(row: Mapping[str, Any], fields: Mapping[str, Any], where: str, options: Options) -> Iterator[tuple[Any, dict[str, int]]]:
+    """(user, {option: rank}) of each answer that is a ranking; where labels may be meant as well, an error asks which."""
+    bare: dict[str, list[_Answer]] = {}
+    for answer in _answers(row):
+        if options.ranking_question not in (None, answer.question):
+            continue
+        ranks = _ranks(answer.value)
+        if ranks is not None:
+            yield answer.user, ranks
+        elif answer.may_order and _names_fields(answer.value, fields):
+            bare.setdefault(answer.question, []).append(answer)
+    missing = {q: next(filter(None, (_left_out(a.value, fields) for a in found)), "") for q, found in bare.items()}
+    whole = [q for q in bare if not missing[q]] or ([] if options.ranking_question is None else list(bare))
+    if len(whole) > 1:
+        raise DataError(f"{where}: the questions {' and '.join(whole)} are all answered by lists of fields; say which of them ranks by ranking_question=.")
+    if bare and not whole:
+        question, left = next(iter(missing.items()))
+        raise DataError(
+            f"{where}: the answer to {question} names {', '.join(bare[question][0].value)}, but not {left}. A ranking orders all of its options, "
+            "so this seems to be a question with several labels; say which question ranks by ranking_question=."
+        )
+    yield from ((a.user, {option: n for n, option in enumerate(a.value, 1)}) for q in whole for a in bare[q])
+
+
+def _answers(row: Mapping[str, Any]) -> Iterator[_Answer]:
+    """Every submitted answer, in whichever of the four shapes."""
     responses = row.get("responses")
     if isinstance(responses, Mapping):
-        for answers in responses.values():
-            yield from ((a.get("user_id"), a.get("value")) for a in answers or () if _submitted(a.get("status")))
+        for question, answers in responses.items():
+            yield from (_Answer(question, a.get("user_id"), a.get("value"), True) for a in answers or () if _submitted(a.get("status")))
     elif isinstance(responses, Sequence) and not isinstance(responses, str):
         for response in responses:
             if isinstance(response, Mapping) and _submitted(response.get("status")):
-                values = (response.get("values") or {}).values()
-                yield from ((response.get("user_id"), v.get("value")) for v in values if isinstance(v, Mapping))
+                values = (response.get("values") or {}).items()
+                yield from (_Answer(q, response.get("user_id"), v.get("value"), False) for q, v in values if isinstance(v, Mapping))
     for key, values in row.items():
         if key.endswith(".responses") and values:
             users = row.get(f"{key}.users") or [None] * len(values)
             status = row.get(f"{key}.status") or [None] * len(values)
-            yield from ((u, v) for u, v, s in zip(users, values, status, strict=True) if _submitted(s))
+            question = key.removesuffix(".responses")
+            yield from (_Answer(question, u, v, True) for u, v, s in zip(users, values, status, strict=True) if _submitted(s))
     yield from _answers_v1_dataset(row)
 
 
-def _answers_v1_dataset(row: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+def _answers_v1_dataset(row: Mapping[str, Any]) -> Iterator[_Answer]:
     for key, answers in row.items():
         listed = key != "responses" and isinstance(answers, list) and answers and isinstance(answers[0], Mapping)
         if listed and {"user_id", "value"} <= set(answers[0]):
-            yield from ((a["user_id"], a["value"]) for a in answers if _submitted(a.get("status")))
+            yield from (_Answer(key, a["user_id"], a["value"], False) for a in answers if _submitted(a.get("status")))
 
 
 def _submitted(status: Any) -> bool:
@@ -83,19 +116,32 @@ def _submitted(status: Any) -> bool:
 
 
 def _ranks(value: Any) -> dict[str, int] | None:
-    """{option: rank} of a ranking answer; None if the value answers no ranking question."""
+    """{option: rank} of an answer that says every option's rank; None for any other."""
     if isinstance(value, Mapping) and {"value", "rank"} <= set(value) and isinstance(value["value"], list):
         return dict(zip(value["value"], value["rank"], strict=True))
     if not isinstance(value, list) or len(value) < 2:
         return None
-    if all(isinstance(v, Mapping) and {"value", "rank"} <= set(v) for v in value):
-        return {v["value"]: v["rank"] for v in value}
-    return {v: n for n, v in enumerate(value, 1)} if all(isinstance(v, str) for v in value) else None
+    told = all(isinstance(v, Mapping) and {"value", "rank"} <= set(v) for v in value)
+    return {v["value"]: v["rank"] for v in value} if told else None
 
 
-def _labels_alone(value: list[Any], fields: Mapping[str, Any]) -> bool:
-    """Whether a bare list of words names no field at all: an answer to a question with several labels."""
-    return all(isinstance(v, str) for v in value) and not set(map(_plain, value)) & set(map(_plain, fields))
+def _names_fields(value: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether a value is a bare list of at least two words of which some name fields of the record."""
+    words = isinstance(value, list) and len(value) > 1 and all(isinstance(v, str) for v in value)
+    return words and bool(set(map(_plain, value)) & set(map(_plain, fields)))
+
+
+def _left_out(named: Sequence[str], fields: Mapping[str, Any]) -> str:
+    """The first text field that is numbered or lettered as a named one is (response-3 beside response-1), and is not named; else empty."""
+    stems = {_stem(option) for option in named} - {""}
+    texts = (name for name, value in fields.items() if isinstance(value, str) and value)
+    return next((name for name in texts if _stem(name) in stems and _plain(name) not in map(_plain, named)), "")
+
+
+def _stem(name: str) -> str:
+    """A field's name without its number or letter; empty where it has none."""
+    stem = re.sub(r"[-_ ]?\d+$|[-_ ][A-Za-z]$", "", name)
+    return "" if stem == name else _plain(stem)
 
 
 def _plain(name: Any) -> str:
@@ -135,7 +181,7 @@ def label_studio_rankings(row: Mapping[str, Any], where: str, options: Options) 
         for result in annotation.get("result") or () if not annotation.get("was_cancelled") else ():
             value = result.get("value") or {}
             if "ranker" in value:
-                items, ranks = _items(data, where, options), _ranker(value["ranker"], where, options)
+                items, ranks = _items(data, where, options), _ranker(value["ranker"], result.get("from_name"), where, options)
             elif value.get("selected") in ("left", "right"):
                 items = _two_texts(data, where, options)
                 ranks = dict(zip(items, (1, 2) if value["selected"] == "left" else (2, 1), strict=True))
@@ -144,6 +190,8 @@ def label_studio_rankings(row: Mapping[str, Any], where: str, options: Options) 
             strange = sorted(set(ranks) - set(items))
             if strange:
                 raise DataError(f"{where}: the ranker names item {strange[0]!r}, which is not in the task's data.")
+            if not ranks:  # nothing was moved
+                continue
             taken = set(options.completion_fields) or set(items)
             text = _prompt_text(data, taken, where, options)
             yield build_ranking(
@@ -161,16 +209,29 @@ def _annotator(annotation: Mapping[str, Any]) -> str:
     return "" if who is None else str(who)
 
 
-def _ranker(ranker: Any, where: str, options: Options) -> dict[str, int]:
-    """{item id: rank}: the order of one list, or one rank per bucket."""
-    named = {k: v for k, v in ranker.items() if k != "_"} if isinstance(ranker, Mapping) else {"": ranker}
-    if len(named) <= 1:
-        return {str(i): n for ids in named.values() for n, i in enumerate(ids, 1)}
-    if set(named) - set(options.buckets):
-        raise DataError(
-            f"{where}: the ranker has the buckets {', '.join(named)}; say their order by buckets=(best, ...)."
-        )
-    return {str(i): options.buckets.index(name) + 1 for name, ids in named.items() for i in ids}
+def _ranker(ranker: Any, own_name: Any, where: str, options: Options) -> dict[str, int]:
+    """{item id: rank}: the order of the one list, or one rank per bucket. own_name: what the labeling interface calls the Ranker.
+
+    A Ranker without buckets writes one list under its own name; early versions wrote the list alone. "_" is what was not moved.
+    """
+    if not isinstance(ranker, (list, Mapping)):
+        raise DataError(f"{where}: the ranker is {ranker!r:.60}; it must be lists of item ids. Export the project as JSON.")
+    listed = {own_name: ranker} if isinstance(ranker, list) else ranker
+    named = {name: ids for name, ids in listed.items() if name != "_"}
+    plain = isinstance(ranker, list) or (set(listed) == {own_name} and own_name not in options.buckets)
+    if not plain and set(named) - set(options.buckets):
+        buckets = f"bucket{'s' * (len(named) > 1)} {', '.join(named)}"
+        alone = "; with one name, the order in it counts" if len(named) == 1 else ""
+        raise DataError(f"{where}: the ranker has the {buckets}; say their order by buckets=(best, ...){alone}.")
+    ranks: dict[str, int] = {}
+    for name, ids in named.items():
+        if not isinstance(ids, list):
+            raise DataError(f"{where}: {name!r} holds {ids!r:.60} in place of a list of item ids. Export the project as JSON.")
+        for place, i in enumerate(map(str, ids), 1):
+            if i in ranks:
+                raise DataError(f"{where}: the ranker has item {i!r} in two places; keep one of them.")
+            ranks[i] = place if plain or len(options.buckets) == 1 else options.buckets.index(name) + 1
+    return ranks
 
 
 def _items(data: Mapping[str, Any], where: str, options: Options) -> dict[str, str]:

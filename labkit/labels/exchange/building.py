@@ -27,6 +27,7 @@ class Options:
     prompt_field: str | None = None
     completion_fields: tuple[str, ...] = ()
     buckets: tuple[str, ...] = ()
+    ranking_question: str | None = None
 
 
 #: What rows call a split -> what the lab calls it.
@@ -77,11 +78,13 @@ def build_ranking(
     seconds: float | None = None,
     origins: Sequence[Mapping[str, Any]] | None = None,
     shown: Sequence[str] | None = None,
+    margin: float | None = None,
 ) -> Ranking:
     """A Ranking of `texts` by `ranks` (lower is better, equal is a tie, None is unranked).
 
     A completion without an id is named after prompt and text, so that two labelers' rankings of it meet. origins: more
     fields of each Completion (seed, sampling, token_ids, finished), where they are known. shown: ids in shown order.
+    margin: of a pair that came with one.
     """
     for n, text in enumerate(texts):
         if not isinstance(text, str):
@@ -99,7 +102,7 @@ def build_ranking(
     groups = tuple(tuple(i for i, r in zip(names, ranks, strict=True) if r == place) for place in places)
     rated = {names[n]: rating for n, rating in (ratings or {}).items()}
     seen = tuple(map(str, shown or ()))
-    return Ranking(prompt, completions, groups, labeler=labeler, ratings=rated, seconds=seconds, shown=seen)
+    return Ranking(prompt, completions, groups, labeler=labeler, ratings=rated, seconds=seconds, shown=seen, margin=margin)
 
 
 def _names(prompt: str, texts: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ __all__ = ["MARGINS", "kwise_rows", "pair_rows", "to_dataset", "write_rows"]
 
 #: What the margin of a pair may be.
 MARGINS = {
+    "own": "what the pair came with, as a TRL file's may; the places between the two where it came with none",
     "rank": "how many places lie between the two (1 for neighbours)",
     "likert": "difference of the two Likert ratings; pairs without both ratings get the margin 0",
 }
@@ -56,6 +57,7 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
                 "flags": [list(r.flags) if r else [] for r in ratings],
                 "seconds": ranking.seconds,
                 "shown": list(ranking.shown),
+                "margin": ranking.margin,
             }
         )
     return rows
@@ -68,7 +70,7 @@ def _by_prompt(rankings: Iterable[Ranking]) -> list[Ranking]:
     return [ranking for group in groups.values() for ranking in group]
 
 
-def pair_rows(rankings: Iterable[Ranking], *, margin: str | None = "rank") -> list[dict[str, Any]]:
+def pair_rows(rankings: Iterable[Ranking], *, margin: str | None = "own") -> list[dict[str, Any]]:
     """TRL's explicit-prompt preference rows, one per comparison; ties give none (paper, section 3.5).
 
     margin: one of MARGINS, or None for no such column, which is the paper's loss. TRL's RewardTrainer subtracts it from
@@ -103,7 +105,9 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _margin(ranking: Ranking, chosen: str, rejected: str, kind: str) -> float:
-    if kind == "rank":
+    if kind == "own" and ranking.margin is not None:
+        return ranking.margin
+    if kind in ("own", "rank"):
         return float(ranking.ranks[rejected] - ranking.ranks[chosen])
     values = [ranking.ratings[i].likert if i in ranking.ratings else None for i in (chosen, rejected)]
     return float(values[0] - values[1]) if None not in values else 0.0

@@ -22,12 +22,12 @@ FORMS = {"kwise": "K-wise rows", "trl": "pairs"}
 Labels = list[tuple[Ranking, str]]
 
 
-def export(files: Iterable[str | Path], out: str | Path, to: str, margin: str = "rank") -> str:
+def export(files: Iterable[str | Path], out: str | Path, to: str, margin: str = "own") -> str:
     """Write the rankings of `files` to `out` as JSONL; returns the sentence that says what was written.
 
     files: label logs, folders of them, or any file of rankings that the lab reads; silent repeats are left out.
     to: "kwise", one row per ranking with all that is known of it, the labeler's comment too; or "trl", one row per pair,
-    with `margin` "rank", "likert" or "none". A label log, or a file that is read, is never written over.
+    with `margin` "own", "rank", "likert" or "none" (`labkit.labels.exchange.export.MARGINS`). A label log, or a file that is read, is never written over.
     """
     if to not in FORMS:
         raise DataError(f"There is no form {to!r}; the forms are {', '.join(FORMS)}.")

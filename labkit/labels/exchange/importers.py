@@ -3,7 +3,7 @@
     lab            the lab's own Ranking lines
     kwise          prompt, completions: [texts], ranks: [1 is best, null is unranked] (what `kwise_rows` writes)
     scored         prompt, completions: [texts or {"text" or "response", "score", "model"}], scores: higher is better
-    trl            prompt, chosen, rejected; texts or message lists
+    trl            prompt, chosen, rejected; texts or message lists; a margin is kept
     hh             chosen, rejected: whole dialogues, as transcripts or message lists
     argilla        records and data sets of Argilla 1 and 2 with a ranking question
     label_studio   tasks with a Ranker or Pairwise result
@@ -45,16 +45,18 @@ def rankings_from_rows(
     prompt_field: str | None = None,
     completion_fields: Sequence[str] = (),
     buckets: Sequence[str] = (),
+    ranking_question: str | None = None,
 ) -> list[Ranking]:
     """The rankings in `rows`, in order; a row that cannot be read is an error that names it, and so is an empty result.
 
     format: one of FORMATS; None recognises it row by row. name: stored as the source of the prompts. labeler: of rows
     that name none. prompt_field, completion_fields: where Argilla or Label Studio data call them something else.
-    buckets: for Label Studio rankers with several buckets, their names best first (one bucket is one tie).
+    buckets: for Label Studio rankers with buckets, their names best first (a bucket is a tie; of a single one the order counts).
+    ranking_question: for Argilla, which question ranks, where others are answered by lists of fields as well.
     """
     if format is not None and format not in FORMATS:
         raise DataError(f"There is no format {format!r}; the formats are {', '.join(FORMATS)}.")
-    options = Options(name, labeler, prompt_field, tuple(completion_fields), tuple(buckets))
+    options = Options(name, labeler, prompt_field, tuple(completion_fields), tuple(buckets), ranking_question)
     found: list[Ranking] = []
     for where, row in rows_of(rows, split=split):
         kind = format or _recognise(row, where)
@@ -65,7 +67,8 @@ def rankings_from_rows(
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise DataError(f"{where} is not a {kind} row ({type(error).__name__}: {error}).") from None
     if not found:
-        raise DataError(f"{name}: no row holds a finished ranking (all are skipped, drafts or discarded).")
+        asked = f", or none answers the question {ranking_question!r}" if ranking_question else ""
+        raise DataError(f"{name}: no row holds a finished ranking (all are skipped, drafts or discarded{asked}).")
     return found
 
 
@@ -123,6 +126,7 @@ def _kwise(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking
             seconds=row.get("seconds"),
             origins=_origins(row, len(texts)),
             shown=row.get("shown"),
+            margin=row.get("margin"),
         )
     ]
 
@@ -168,7 +172,7 @@ def _hh(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking]:
 def _pair(row: Mapping[str, Any], pair: Sequence[str], where: str, options: Options) -> Ranking:
     labeler = str(first_of(row, ("labeler", "annotator", "worker")) or options.labeler)
     models = [str(first_of(row, (f"{k}_model", f"{k}-model")) or "") for k in ("chosen", "rejected")]
-    return build_ranking(prompt_of(row, where, options), pair, [1, 2], labeler=labeler, models=models)
+    return build_ranking(prompt_of(row, where, options), pair, [1, 2], labeler=labeler, models=models, margin=row.get("margin"))
 
 
 def _same_length(texts: Any, values: Any, what: str, where: str) -> None:
