@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,11 +20,12 @@ from typing import Any
 from labkit.batch import records
 from labkit.batch.parameters import check_parameters, read_parameters
 from labkit.disk import write_json
-from labkit.errors import RunError
+from labkit.errors import RunError, SettingsError
 from labkit.runs import Run
 
-__all__ = ["Outcome", "execute", "resolve_parameters"]
+__all__ = ["Outcome", "as_prepared", "execute", "resolve_parameters"]
 
+PREPARED = ("scale", "seed", "model", "data")  # parameters that a run folder has one value of
 _KERNEL_DIED, _STOPPED = 3, 4  # exit codes of labkit.batch.worker
 Echo = Callable[[str], None]
 
@@ -55,6 +57,23 @@ def resolve_parameters(notebook: Path, given: Mapping[str, Any], run: str) -> di
     return check_parameters(declared, {**values, "run": run}, notebook.stem)
 
 
+def as_prepared(notebook: Path, given: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """`given`, and where nothing is given what the run was prepared with: its scale, seed, model and data.
+
+    Raises SettingsError where something else is given, as one run folder holds one experiment.
+    """
+    declared, found = read_parameters(notebook), dict(given)
+    for name in (n for n in PREPARED if n in declared and n in run.facts):
+        was, told = run.facts[name], given.get(name, run.facts[name])
+        told = declared[name].parse(told, notebook.stem) if isinstance(told, str) else told
+        if told != was:
+            raise SettingsError(
+                f"{run.path} was prepared with {name} = {was!r}, not {told!r}: leave {name} out, or name another run. Nothing was started."
+            )
+        found[name] = was
+    return found
+
+
 def execute(
     notebook: Path,
     run: Run,
@@ -69,10 +88,11 @@ def execute(
     `environment` adds to this process's variables (threads, GPUs). `echo` gets each line that the notebook prints;
     all of them also go to notebooks/<notebook>/log.txt. `started` gets the process, so that another thread may end it.
     """
-    values = resolve_parameters(notebook, given or {}, run.name)
-    record = records.record_of(run, notebook.stem)
+    values = resolve_parameters(notebook, as_prepared(notebook, given or {}, run), run.name)
+    record, copy = records.record_of(run, notebook.stem), run.path / "notebooks" / notebook.name
+    if copy.exists() and record.path.exists():  # it goes aside with its record
+        shutil.copy2(copy, record.path / copy.name)
     record.begin(settings=values, seed=values.get("seed", 0))
-    copy = run.path / "notebooks" / notebook.name
     task = {"notebook": str(notebook), "copy": str(copy), "parameters": values}
     write_json(record.path / "task.json", {**task, "outcome": str(record.path / "outcome.json")})
     began = time.monotonic()

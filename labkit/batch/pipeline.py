@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch import records
-from labkit.batch.notebooks import Outcome, execute, resolve_parameters
+from labkit.batch.notebooks import Outcome, as_prepared, execute, resolve_parameters
 from labkit.batch.parameters import read_parameters
 from labkit.errors import SettingsError
 from labkit.runs import Run
@@ -89,9 +89,10 @@ def table(rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def parameters_of_each(run: Run, notebooks: Sequence[Path], given: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
-    """The checked parameters of each notebook: a given one goes to every notebook that declares it.
+    """The checked parameters of each notebook: a given one goes to every notebook that declares it, the rest is as the run was prepared.
 
-    Raises SettingsError on one that no notebook declares, and on `run`, which has an argument of its own.
+    Raises SettingsError on one that no notebook declares, on `run`, which has an argument of its own, and where the run
+    was prepared otherwise.
     """
     declared = {n: read_parameters(n) for n in notebooks}
     known = sorted({name for parameters in declared.values() for name in parameters} - {"run"})
@@ -99,7 +100,8 @@ def parameters_of_each(run: Run, notebooks: Sequence[Path], given: Mapping[str, 
         if name not in known:
             hint = " Name the run itself by its argument." if name == "run" else ""
             raise SettingsError(f"No notebook here has a parameter {name!r}; they have {', '.join(known)}.{hint}")
-    return {n: resolve_parameters(n, {k: v for k, v in given.items() if k in declared[n]}, run.name) for n in notebooks}
+    mine = {n: {k: v for k, v in given.items() if k in declared[n]} for n in notebooks}
+    return {n: resolve_parameters(n, as_prepared(n, mine[n], run), run.name) for n in notebooks}
 
 
 def _ended(row: Row, outcome: Outcome) -> Row:

@@ -21,7 +21,7 @@ from typing import Any
 
 from labkit.batch import records
 from labkit.batch.engines import local_engine, ray_engine
-from labkit.batch.notebooks import Outcome, resolve_parameters
+from labkit.batch.notebooks import Outcome, as_prepared, resolve_parameters
 from labkit.batch.parents import bring_parents
 from labkit.disk import write_json
 from labkit.errors import RunError, SettingsError
@@ -41,16 +41,20 @@ class Point:
     parameters: Mapping[str, Any]
 
 
-def grid(notebook: Path, given: Mapping[str, str]) -> list[Point]:
-    """Every combination of the comma-separated values of `given`, checked; raises SettingsError on a bad one."""
+def grid(notebook: Path, given: Mapping[str, str], base: Run | None = None) -> list[Point]:
+    """Every combination of the comma-separated values of `given`, checked; raises SettingsError on a bad one.
+
+    What is not given is as `base` was prepared.
+    """
     if "run" in given:
         raise SettingsError("A sweep names its runs itself; leave -p run=... out, and name the sweep by --name.")
     resolve_parameters(notebook, {k: v.split(",")[0].strip() for k, v in given.items()}, "check")
+    prepared = as_prepared(notebook, {}, base) if base else {}
     lists = {name: [v.strip() for v in text.split(",")] for name, text in given.items()}
     points = {}
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, values, strict=True))
-        parameters = resolve_parameters(notebook, chosen, "check")
+        parameters = resolve_parameters(notebook, {**prepared, **chosen}, "check")
         typed = {name: parameters[name] for name in parameters if name in chosen}
         name = _point_name(typed)
         points[name] = Point(name, typed, {**parameters, "run": name})
@@ -73,7 +77,7 @@ def sweep(
     `base` is the run whose earlier stages (and data) each point starts from. `jobs` points run at once; by default as
     many as there are GPUs, else cores. With `ray` they run as tasks of a Ray cluster that shares this folder.
     """
-    points = grid(notebook, given)
+    points = grid(notebook, given, base)
     home = _claim(Run(name, Path(root).resolve()), notebook, base)  # a worker of a cluster stands in another folder
     todo: dict[str, str] = {}
     for point in points:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labkit.cli.common import AsJson, Root, app, fail_unless_done, show, split
+from labkit.errors import SettingsError
 
 
 @app.command()
@@ -88,13 +89,11 @@ def folds(
 ) -> None:
     """Does a reward model serve people it never saw? Five models, each blind to a fifth of the labelers, on held-out prompts."""
     from labkit.experiment.groups import labeler_groups
-    from labkit.findings.scales import lab_at
+    from labkit.findings.scales import lab_as_prepared
     from labkit.labels.exchange.files import rankings_of_files
     from labkit.runs import Run
 
-    here = Run(name, root)
-    facts = here.facts
-    lab = lab_at(here, scale or facts.get("scale", "tour"), seed=facts.get("seed", 0), reward_base=base)
+    lab = lab_as_prepared(Run(name, root), scale, reward_base=base)
     given = rankings_of_files(labels) if labels else None
     report = labeler_groups(lab, given, groups=groups, say=lambda line: print(line, file=sys.stderr, flush=True))
     show(report, as_json)
@@ -104,8 +103,8 @@ def folds(
 def iterate(
     name: Annotated[str, typer.Argument(help="Name of the run: runs/NAME; what it lacks is made first.")] = "main",
     rounds: Annotated[int, typer.Option(help="Rounds of rankings, reward model and policy.")] = 3,
-    scale: Annotated[str, typer.Option(help="How much of everything: smoke, findings, tour or full.")] = "tour",
-    seed: Annotated[int, typer.Option(help="Every random draw comes from it.")] = 0,
+    scale: Annotated[str | None, typer.Option(help="How much of everything: smoke, findings, tour or full; default: what the run says, else tour.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Every random draw comes from it; default: what the run says, else 0.")] = None,
     model: Annotated[str | None, typer.Option(help="What the policy starts from; default: what the run says.")] = None,
     control: Annotated[
         bool, typer.Option(help="Also a policy from as many rankings of the SFT model alone, to compare with.")
@@ -115,12 +114,12 @@ def iterate(
     """Iterated RLHF: each round's rankings come from the newest policy, then a new reward model, then a new policy."""
     from tabulate import tabulate
 
-    from labkit.findings.scales import lab_at
+    from labkit.findings.scales import lab_as_prepared
     from labkit.iterate import against_control
     from labkit.iterate import iterate as run_rounds
     from labkit.runs import Run
 
-    lab = lab_at(Run(name, root), scale, seed=seed, model=model)
+    lab = lab_as_prepared(Run(name, root), scale, seed, model=model)
     rows = run_rounds(lab, rounds=rounds, control=control)
     print("\n" + tabulate(rows, "keys", floatfmt=".3f", missingval="-"))
     print(f"\n{against_control(rows)}")
@@ -134,20 +133,22 @@ def methods(
         str, typer.Option("--methods", help="Comma-separated: dpo, kto, rloo, grpo; by default all four.")
     ] = "",
     best_of: Annotated[int, typer.Option(help="n of best-of-n, which stands beside them; 0: leave it out.")] = 16,
-    scale: Annotated[str, typer.Option(help="How much of everything: smoke, findings, tour or full.")] = "tour",
-    seed: Annotated[int, typer.Option(help="Every random draw comes from it.")] = 0,
+    scale: Annotated[str | None, typer.Option(help="How much of everything: smoke, findings, tour or full; default: what the run says, else tour.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Every random draw comes from it; default: what the run says, else 0.")] = None,
     root: Root = Path("runs"),
 ) -> None:
     """Other methods on the run's prompts and rankings (DPO, KTO, RLOO, GRPO from TRL), beside SFT and PPO on one sheet."""
     from tabulate import tabulate
 
     from labkit.baselines import EVALUATION, METHODS, compare
-    from labkit.findings.scales import lab_at
+    from labkit.findings.scales import lab_as_prepared
     from labkit.rl import best_of_n_kl
     from labkit.runs import Run
 
-    lab = lab_at(Run(name, root), scale, seed=seed)
-    sheet = compare(lab, split(chosen) or METHODS, best_of=best_of)
+    asked = split(chosen) or METHODS
+    if strange := [method for method in asked if method not in METHODS]:
+        raise SettingsError(f"There is no method {strange[0]!r} here; there are {', '.join(METHODS)}.")
+    sheet = compare(lab_as_prepared(Run(name, root), scale, seed), asked, best_of=best_of)
     print("\n" + tabulate(sheet.table(), "keys"))
     if best_of:
         print(f"\nbest-of-{best_of} departs from SFT by at most {best_of_n_kl(best_of):.2f} nats: log n - (n - 1) / n.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from labkit.experiment import Amounts, Experiment
     from labkit.runs import Run
 
-__all__ = ["FINDINGS_SCALE", "SCALES", "amounts_of", "departures", "lab_at", "preset_of"]
+__all__ = ["FINDINGS_SCALE", "SCALES", "amounts_of", "departures", "lab_as_prepared", "lab_at", "preset_of"]
 
 FINDINGS_SCALE = "findings"
 SCALES = (FINDINGS_SCALE, *LAB_SCALES)
@@ -71,6 +71,13 @@ def departures(scale: str) -> dict[str, tuple[Any, Any]]:
         ours |= {f"{stage} {name}": value for name, value in preset_of(scale).stage(stage).items()}
         theirs |= {f"{stage} {name}": value for name, value in preset_of(KIN[scale]).stage(stage).items()}
     return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+
+
+def lab_as_prepared(run: Run, scale: str | None = None, seed: int | None = None, **facts: Any) -> Experiment:
+    """The Experiment of a run at the scale and seed that it was prepared with, where none is asked for; else "tour" and 0."""
+    was = run.facts
+    seed = was.get("seed", 0) if seed is None else seed
+    return lab_at(run, scale or was.get("scale", "tour"), seed=seed, **facts)
 
 
 def lab_at(run: Run, scale: str, **facts: Any) -> Experiment:
