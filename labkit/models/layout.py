@@ -23,7 +23,7 @@ __all__ = ["Ends", "Layout", "Places"]
 STRETCH, SLACK = 1.25, 4
 #: Rows of one length that lie side by side are a grid as they are. On a CPU that is best where a run has so many rows
 #: (for each thread, as they share its rows): more calls of the kernel, but no padding, and nothing moves.
-ALIKE = 1.5
+ALIKE = 4
 
 
 @dataclass(frozen=True)

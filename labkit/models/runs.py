@@ -1,7 +1,7 @@
 """Attention of rows sorted by length, on a CPU: run after run of rows of one length, each read where it lies in the packed row.
 
-A training pass has many short runs. As one function with a gradient of its own they are one step to autograd, and every
-gradient is written to where it belongs. The kernel is the one that PyTorch's scaled dot product takes for such tensors.
+Only where no gradient is wanted: results are written where they belong, and each run asks only from the first place on
+at which one is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
+import torch.nn.functional as F
 
 __all__ = ["by_runs", "reads_runs"]
 
@@ -18,45 +18,17 @@ Runs = Sequence[tuple[int, int, int]]  # (rows, length, first place of a row at 
 
 
 def reads_runs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
-    """Whether the CPU's fused kernel takes these (1, H, T, d) as they are."""
+    """Whether these (1, H, T, d) are for the CPU's fused kernel as they are, without gradients."""
     alike = q.shape == k.shape == v.shape and q.dtype == k.dtype == v.dtype == torch.float32
-    return alike and q.device.type == "cpu" and q.stride(3) == k.stride(3) == v.stride(3) == 1
+    return alike and not torch.is_grad_enabled() and q.device.type == "cpu" and q.stride(3) == k.stride(3) == v.stride(3) == 1
 
 
 def by_runs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, runs: Runs, scale: float | None) -> torch.Tensor:
     """(1, H, T, d) packed -> (1, T, H, d): causal attention within each row; zero where no result is wanted."""
-    return _ByRuns.apply(q, k, v, runs, scale)
-
-
-class _ByRuns(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, q, k, v, runs, scale):
-        out = q.new_zeros(1, q.shape[2], q.shape[1], q.shape[3])
-        sums = []  # log-sums of the softmax, of which its gradient is made
-        for q_, k_, v_, out_, (_, length, first) in _each(runs, q, k, v, out.transpose(1, 2)):
-            out_[:, :, first:], found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                q_[:, :, first:], k_, v_, scale=scale, **_seen(length, first)
-            )
-            sums.append(found)
-        ctx.save_for_backward(q, k, v, out, *sums)
-        ctx.runs, ctx.scale = runs, scale
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        q, k, v, out, *sums = ctx.saved_tensors
-        for_q, for_k, for_v = torch.zeros_like(q), torch.empty_like(k), torch.empty_like(v)
-        packed = q, k, v, out.transpose(1, 2), grad.transpose(1, 2), for_q, for_k, for_v
-        for log_sums, (q_, k_, v_, out_, grad_, *targets, (_, length, first)) in zip(sums, _each(ctx.runs, *packed), strict=True):
-            asked, *read = targets
-            asked[:, :, first:], *found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                grad_[:, :, first:], q_[:, :, first:], k_, v_, out_[:, :, first:], log_sums, 0.0, first == 0,
-                attn_mask=_seen(length, first).get("attn_mask"), scale=ctx.scale,
-            )  # fmt: skip
-            for target, part in zip(read, found, strict=True):
-                target.copy_(part)
-        return for_q, for_k, for_v, None, None
+    out = q.new_zeros(1, q.shape[2], q.shape[1], q.shape[3])
+    for q_, k_, v_, out_, (_, length, first) in _each(runs, q, k, v, out.transpose(1, 2)):
+        out_[:, :, first:] = F.scaled_dot_product_attention(q_[:, :, first:], k_, v_, scale=scale, **_seen(length, first))
+    return out
 
 
 def _seen(length: int, first: int) -> dict[str, Any]:

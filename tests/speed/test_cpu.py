@@ -53,8 +53,12 @@ def test_runs_of_rows_of_one_length_equal_grids_also_in_their_gradients(folder, 
         model = load_policy(folder, device="cpu")
         calls.clear()
         logits = packed_logits(model, rows, keep=keep if kept else None)
+        assert not calls
+        with torch.no_grad():
+            alone = packed_logits(model, rows, keep=keep if kept else None)
         by_runs = alike == 0 and RUNS[request.node.callspec.params["folder"]]
         assert len(calls) == (2 if by_runs else 0)  # one for each layer
+        torch.testing.assert_close(alone, logits.detach(), atol=1e-6, rtol=1e-4)
         logits.square().mean().backward()
         results.append((logits.detach(), [p.grad for p in model.parameters()]))
     torch.testing.assert_close(results[0], results[1], atol=1e-6, rtol=1e-4)
@@ -64,6 +68,7 @@ def test_rows_of_many_lengths_or_out_of_order_and_many_threads_take_grids(monkey
     def runs(lengths):
         return layout_module.Layout.of(lengths, torch.device("cpu")).runs
 
+    monkeypatch.setattr(layout_module, "ALIKE", 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert runs([3, 3, 4, 4]) == ((2, 3, 0), (2, 4, 0)) and runs([5]) == ((1, 5, 0),)
     assert runs([3, 4, 3, 4]) is None and runs([3, 4, 5, 6]) is None
@@ -71,7 +76,8 @@ def test_rows_of_many_lengths_or_out_of_order_and_many_threads_take_grids(monkey
     assert runs([3, 3, 4, 4]) is None
 
 
-def test_in_the_last_layer_attention_begins_at_the_first_place_that_is_wanted():
+def test_in_the_last_layer_attention_begins_at_the_first_place_that_is_wanted(monkeypatch):
+    monkeypatch.setattr(layout_module, "ALIKE", 0)
     layout = layout_module.Layout.of([3, 3, 4, 4], torch.device("cpu"))
     places = {(1, 2, 5): (1, 3), (0, 13): (0, 3), (9, 11, 12): (2, 1)}  # a run with none is asked for its last place alone
     for keep, firsts in places.items():
