@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.activations import NewGELUActivation
 
+from labkit.models.products import pays, product, quicker
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -22,7 +24,9 @@ class ExactHead(nn.Linear):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            return F.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+            hidden = hidden.to(self.weight.dtype)
+            multiply = product if pays(hidden, self.weight) else F.linear
+            return multiply(hidden, self.weight, self.bias)
 
 
 def fused(model: PreTrainedModel) -> PreTrainedModel:
@@ -39,6 +43,8 @@ def fused(model: PreTrainedModel) -> PreTrainedModel:
                 setattr(module, name, nn.GELU(approximate="tanh"))
             elif type(child).__name__.endswith("RMSNorm") and not isinstance(child, _OneKernelNorm) and _is_plain_norm(child):
                 child.__class__ = _in_one_kernel(type(child))
+    for module in model.modules():
+        quicker(module)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Work not done: behind the last attention only the positions whose outputs are wanted need a feed-forward pass.
+"""Work not done: in the last layer only the positions whose outputs are wanted ask in attention and need a feed-forward pass.
 
 The prompt's positions matter to later ones through attention, and after the last attention no position sees another.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
+
+from labkit.models.layout import Layout
 
 __all__ = ["only_needed"]
 
@@ -23,8 +26,9 @@ _FOUND: WeakKeyDictionary[nn.Module, list[ref[nn.Module]]] = WeakKeyDictionary()
 def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
     """Inside, the last layer's feed-forward block runs on positions `keep` (N,) of the packed row alone.
 
-    Elsewhere it adds zero. No effect where no such block is found. Under gradient checkpointing the last layer keeps what
-    it computed: its backward pass comes first, so little is saved by computing it again, and these hooks are gone by then.
+    Elsewhere it adds zero. Attention over runs of rows on a CPU (`runs.py`) is told of them too. No effect where no such
+    block is found. Under gradient checkpointing the last layer keeps what it computed: its backward pass comes first, so
+    little is saved by computing it again, and these hooks are gone by then.
     Another thread may be using the same model meanwhile; its passes go through these hooks untouched.
     """
     layer, block = (None, None) if keep is None else _last_feed_forward(model)
@@ -33,6 +37,12 @@ def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
         return
 
     places, mine = 0, threading.get_ident()  # T, known once the block is reached
+
+    def ask_less(module, inputs, named):  # of attention, where it reads runs of rows on a CPU
+        layout = named.get("layout")
+        if threading.get_ident() != mine or not isinstance(layout, Layout) or layout.device.type != "cpu":
+            return None
+        return inputs, named | {"layout": replace(layout, keep=keep)}
 
     def narrow(module, inputs):  # (1, T, d) -> (1, N, d)
         nonlocal places
@@ -46,7 +56,11 @@ def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
             return None
         return output.new_zeros(1, places, output.shape[2]).index_copy(1, keep, output)
 
-    hooks = [block.register_forward_pre_hook(narrow), block.register_forward_hook(widen)]
+    hooks = [
+        layer.register_forward_pre_hook(ask_less, with_kwargs=True),
+        block.register_forward_pre_hook(narrow),
+        block.register_forward_hook(widen),
+    ]
     checkpoints = getattr(layer, "gradient_checkpointing", False)
     if checkpoints:
         layer.gradient_checkpointing = False

@@ -27,6 +27,7 @@ from labkit.errors import DataError, ModelError
 from labkit.models.checkpointing import recomputing
 from labkit.models.last_layer import only_needed
 from labkit.models.layout import Ends, Layout
+from labkit.models.runs import by_runs, reads_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +79,9 @@ def _attention(
         raise ModelError(
             f"{type(module).__name__} cannot read rows of which only the ends are known; start with LABKIT_CUDA_GRAPHS=0."
         )
+    runs = layout.runs if isinstance(layout, Layout) and window is None and not dropout else None
+    if runs is not None and reads_runs(query, key, value):
+        return by_runs(query, key, value, runs, scaling), None
     grids = zip(layout.spread(query), layout.spread(key), layout.spread(value), strict=True)
     return layout.gather([_causal(q, k, v, scaling, dropout, window) for q, k, v in grids]), None
 

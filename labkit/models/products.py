@@ -1,0 +1,69 @@
+"""The products of linear layers by oneDNN, where that is faster than PyTorch's own choice: many rows, fp32, an x86 CPU.
+
+PyTorch gives fp32 products on a CPU to MKL. oneDNN, which it brings along for what it compiles, multiplies the same
+numbers in less time on some processors, and applies GPT-2's GELU on the way out. It plans each new number of rows anew,
+so few rows (a step of sampling) stay where they are, and so do passes with gradients, where the plans cost the gain.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import nn
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+from transformers.pytorch_utils import Conv1D
+
+__all__ = ["pays", "product", "quicker"]
+
+ROWS = 1024  # from so many on it pays: a plan takes half a millisecond
+
+
+@cache
+def _is_there() -> bool:
+    built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return built and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+
+def pays(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether x (..., in) is multiplied faster here: no gradient, and in the dtype that it would have elsewhere."""
+    if torch.is_grad_enabled():
+        return False
+    plain = type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    many = plain and x.numel() >= ROWS * x.shape[-1]
+    return many and not torch.is_autocast_enabled("cpu") and _is_there()
+
+
+def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, then: str = "none") -> torch.Tensor:
+    """(..., in) times weight (out, in), plus a bias, without gradients; then "gelu": its tanh form."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "tanh" if then == "gelu" else "")
+
+
+class _QuickLinear(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return product(x, self.weight, self.bias) if pays(x, self.weight) else super().forward(x)
+
+
+class _QuickConv1D(Conv1D):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return product(x, self.weight.t(), self.bias) if pays(x, self.weight) else super().forward(x)
+
+
+class _QuickMLP(GPT2MLP):
+    """GPT-2's feed-forward block: its first product and GELU are one kernel."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        first = self.c_fc
+        if self.training or type(first) is not _QuickConv1D or not pays(hidden, first.weight):
+            return super().forward(hidden)
+        return self.c_proj(product(hidden, first.weight.t(), first.bias, "gelu"))
+
+
+def quicker(module: nn.Module) -> None:
+    """Let a linear layer, or GPT-2's feed-forward block, multiply this way where it pays; others are left alone."""
+    if type(module) is nn.Linear:
+        module.__class__ = _QuickLinear
+    elif type(module) is Conv1D:
+        module.__class__ = _QuickConv1D
+    elif type(module) is GPT2MLP and isinstance(module.act, nn.GELU) and module.act.approximate == "tanh":
+        module.__class__ = _QuickMLP
