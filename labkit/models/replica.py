@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from labkit.models.fusing import ExactHead
+
 __all__ = ["Replica"]
 
 
@@ -37,7 +39,7 @@ class Replica:
 
     def _keep_halves(self, dtype: torch.dtype) -> None:
         for module in self.module.modules():
-            if type(module) in (nn.Linear, Conv1D):  # not a head that autocast leaves alone
+            if isinstance(module, (nn.Linear, Conv1D)) and not isinstance(module, ExactHead):  # that one autocast leaves alone
                 for name, weight in list(module.named_parameters(recurse=False)):
                     if weight.dtype == dtype:
                         continue

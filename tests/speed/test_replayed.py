@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from labkit.knobs import PPOKnobs, constant
 from labkit.models import load_policy
@@ -78,6 +79,17 @@ def test_what_an_optimiser_did_meanwhile_is_seen(model, half):
         assert sum(a.ids == b.ids for a, b in zip(ours, plain, strict=True)) >= (18 if half else 20)
         answers.append([s.ids for s in ours])
     assert len(benches(model)) == 1 and answers[0] != answers[1] != answers[2]
+
+
+def test_matrices_have_halves_and_the_head_has_none(model):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        draw(model, toy_rows(20, 1, 12), True)
+    replica = benches(model)[0].replica.module
+    kinds = {name: {p.dtype for p in m.parameters(recurse=False)} for name, m in replica.named_modules() if hasattr(m, "weight")}
+    assert kinds.pop("lm_head") == {torch.float32}
+    matrices = {n: kinds[n] for n, m in replica.named_modules() if n in kinds and isinstance(m, (torch.nn.Linear, Conv1D))}
+    assert len(matrices) >= 8 and set(map(frozenset, matrices.values())) == {frozenset([torch.bfloat16])}
+    assert all(kinds[n] == {torch.float32} for n in kinds if n not in matrices)
 
 
 def test_weights_that_lie_elsewhere_are_found(model):
