@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.batch.pages import duration, moment, short, write_page
+from labkit.batch.pages import caution, duration, made_with, moment, short, write_page
 from labkit.disk import read_jsonl
 from labkit.errors import RunError
 from labkit.runs import Run, StageFolder
@@ -33,6 +33,8 @@ def write_sheet(run: Run, page: Path | None = None) -> Path:
         page or run.path / "report" / "sheet.html",
         "sheet.html",
         title=f"Model sheet of run {run.name}",
+        made=made_with(run),
+        caution=caution(run),
         folder=str(run.path),
         commit=stages[-1].manifest.get("commit"),
         stages=described,

@@ -99,6 +99,17 @@ def test_report_links_the_notebooks_and_the_sheet(run: Run) -> None:
     assert "win rate" in summary_table(run, "05_x") and "0.7123" in summary_table(run, "05_x")
 
 
+@pytest.mark.parametrize(("scale", "warned"), [("smoke", 1), ("tour", 0)])
+def test_report_and_sheet_say_at_which_scale_seed_and_model_and_what_smoke_is_worth(run: Run, scale: str, warned: int) -> None:
+    write_executed(run.path / "notebooks" / "05_x.ipynb")
+    assert "scale" not in write_report(run).read_text().split("<body>")[1].split("<table>")[0]  # nothing says it: no empty line
+    write_json(run.path / "prompts" / "experiment.json", {"scale": scale, "seed": 3, "model": "medium"})
+    for page in (write_report(run), write_sheet(run)):
+        head = page.read_text().split("<h1>")[1].split("<table>")[0]
+        assert f"scale {scale} · seed 3 · model medium" in head
+        assert head.count("its numbers mean nothing") == warned
+
+
 def test_report_of_a_run_without_notebooks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no executed notebook"):
         write_report(Run("empty", tmp_path))
