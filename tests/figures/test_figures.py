@@ -64,6 +64,16 @@ def test_what_is_measured_once_an_epoch_is_joined_and_marked() -> None:
     assert all(t.mode == "lines" and not t.zorder for t in fig.data if t not in valid)
 
 
+def test_the_loss_of_the_ppo_init_is_not_called_that_of_demonstrations() -> None:
+    """Pretraining text is averaged in; a board that calls it as SFT's makes the PPO init the better learner."""
+    heading = {}
+    for stage in ("sft", "ppo_init"):
+        (note,) = figures.training_curves([Step(stage, n, {"loss": 2.0, "valid_loss": 2.5}, {}) for n in (1, 2)], panels=["loss"]).layout.annotations
+        heading[stage] = (note.text, note.hovertext)
+    assert "train + pretraining" in heading["ppo_init"][0] and "Only the latter can be compared" in heading["ppo_init"][1]
+    assert "pretraining" not in "".join(heading["sft"])
+
+
 def test_panels_without_data_are_left_out_and_panels_can_be_chosen() -> None:
     titles = [a.text for a in figures.training_curves(steps()).layout.annotations]
     assert not any("Clip fraction" in t for t in titles) and any("Gold" in t for t in titles)
