@@ -228,7 +228,7 @@ class RewardInspector(anywidget.AnyWidget):
         return [
             {
                 "prompt": self.rankings[p["ranking"]].prompt.text,
-                "people prefer": texts[p["ranking"]][p["better"]],
+                "labelers prefer": texts[p["ranking"]][p["better"]],
                 "the RM prefers": texts[p["ranking"]][p["worse"]],
                 "margin": round(-p["margin"], 3),
                 "rank gap": p["gap"],

@@ -35,8 +35,8 @@ def run(
 ) -> None:
     """Execute the notebooks 01 to 06 in order into one run folder; skip what is done and unchanged, and say why."""
     from labkit.batch import pipeline
-    from labkit.batch.parameters import find_notebook
     from labkit.batch.pages import caution
+    from labkit.batch.parameters import find_notebook
     from labkit.batch.records import pipeline_notebooks
     from labkit.batch.report import write_report
     from labkit.runs import Run
@@ -63,8 +63,8 @@ def notebook(
 ) -> None:
     """Execute one notebook headless into a run folder, whatever was done before."""
     from labkit.batch.notebooks import execute
-    from labkit.batch.parameters import find_notebook
     from labkit.batch.pages import caution
+    from labkit.batch.parameters import find_notebook
     from labkit.batch.report import summary_table, write_report
     from labkit.runs import Run
 

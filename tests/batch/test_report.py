@@ -76,11 +76,12 @@ def test_sheet_shows_an_evaluation_with_its_answers_side_by_side(run: Run) -> No
     answers = [
         {"prompt_id": "p1", "model": "sft", "text": "Fish."},
         {"prompt_id": "p1", "model": "ppo", "text": HOSTILE},
+        {"prompt_id": "p1", "model": "base", "text": ""},
     ]
     write_jsonl(stage.path / "samples.jsonl", answers)
     stage.finish()
     page = write_sheet(run).read_text()
-    for words in ("0.71", "0.8313", "What does the fox eat?", "Fish.", "held-out labelers"):
+    for words in ("0.71", "0.8313", "What does the fox eat?", "Fish.", "held-out labelers", "(empty answer)"):
         assert words in page, words
     assert page.count("data:image/png;base64") == 3 and "<script" not in page
 
