@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,7 @@ def test_evaluation_judges_every_model_and_is_kept(lab):
     )
     kept = load_evaluation(lab.run)
     assert kept.to_json() == result.to_json()
+    assert result.notes == ["Only 8 prompts: too few to say."] and not replace(result, prompts=20).notes
     assert {q["model"] for q in result.quality} == set(result.models)
     assert all(0 <= r["low"] <= r["rate"] <= r["high"] <= 1 for r in result.preferences)
     judged = list(read_jsonl(lab.run.path / "evaluate" / "judgments.jsonl"))

@@ -13,6 +13,7 @@ import pytest
 
 from labkit import figures
 from labkit.errors import DataError
+from labkit.experiment import Evaluation
 from labkit.figures.panels import PANELS, value_of
 from labkit.figures.png import draw_png
 from labkit.figures.records import Record, interventions
@@ -281,3 +282,10 @@ def test_judges_of_one_model_never_stand_in_the_row_of_another():
         places = [[trace.y[row] for trace in fig.data] for row in (0, 1)]
         assert max(places[0]) < 0.5 < min(places[1]) and len(set(places[0])) == count
         assert len({(t.marker.color, t.marker.symbol) for t in fig.data}) == count
+
+
+def test_bars_of_shares_end_where_shares_end() -> None:
+    measured = [{"benchmark": "reading", "model": m, "value": v, "stderr": 0.05} for m, v in (("ppo", 0.02), ("ppo_ptx", 0.97))]
+    result = Evaluation(baseline="sft", models=["ppo", "ppo_ptx"], preferences=[], quality=[], benchmarks=measured)
+    low, high = (trace.error_x for trace in figures.alignment_tax(result.benchmark_rows()).data)
+    assert (low.array, low.arrayminus, high.array, high.arrayminus) == tuple((pytest.approx(v),) for v in (0.1, 0.02, 0.03, 0.1))
