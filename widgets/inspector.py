@@ -222,7 +222,7 @@ class RewardInspector(anywidget.AnyWidget):
         return made
 
     def disagreements(self, count: int = 10) -> list[dict[str, Any]]:
-        """The pairs that the reward model orders against the people with the largest margin, worst first."""
+        """The pairs that the reward model orders against the labelers with the largest margin, worst first."""
         worst = sorted((p for p in self.pairs() if p["margin"] < 0), key=lambda p: p["margin"])[:count]
         texts = [{c.id: c.text for c in r.completions} for r in self.rankings]
         return [

@@ -68,7 +68,7 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
     if not steps or (job.alive and display.is_headless()):  # half a run would be drawn by chance
         lines = [
             f"{name}: {job.total} steps, {job.status}. By hand this is the live board; "
-            "headless the run goes by itself, and board.report() shows it afterwards."
+            "headless the run goes by itself, and what it did is drawn after it has ended."
         ]
         twin = tables_bundle(lines, [])
         return [twin, knob_bundle(board.desk)] if board.desk else [twin]

@@ -126,7 +126,7 @@ class Evaluation:
     @property
     def notes(self) -> list[str]:
         """Sentences to stand under the table: where there are too few prompts to say."""
-        return [f"Only {self.prompts} prompts: too few to say."] if 0 < self.prompts < FEW else []
+        return [f"Only {self.prompts} prompt{'s' * (self.prompts > 1)}: too few to say."] if 0 < self.prompts < FEW else []
 
     def benchmark(self, model: str, name: str) -> float | None:
         """One benchmark of one model."""

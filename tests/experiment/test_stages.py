@@ -148,6 +148,8 @@ def test_the_paper_stands_beside_what_the_run_really_has(lab, part):
     rows = {row["setting"]: row for row in beside_paper(lab, part)}
     assert all(row["here"] and row["why"] for row in rows.values())
     counted = {"demonstrations": lab.demonstrations(), "prompts ranked for training": lab.rankings()}
+    if few := rows.get("few-shot prefix"):
+        assert few["here"].endswith(f"on {len(lab.prompts('valid'))} of them") and len(lab.prompts("valid")) < 64
     for name, found in counted.items():
         assert rows.get(name, {"here": f"{len(found):,}"})["here"] == f"{len(found):,}"
     assert all((row["paper"].split(" (")[0] == row["here"]) <= (row["why"] == "as in the paper") for row in rows.values())
