@@ -149,7 +149,7 @@ def methods(
     lab = lab_at(Run(name, root), scale, seed=seed)
     sheet = compare(lab, split(chosen) or METHODS, best_of=best_of)
     print("\n".join(["", tabulate(sheet.table(), "keys"), *sheet.notes]))
-    print("Labelers' noise was drawn anew: the same models' figures differ a little from those of 06_evaluate.")
+    print("Labelers' noise was drawn anew: the same models' figures differ from those of 06_evaluate, most where prompts are few.")
     if best_of:
         print(f"\nbest-of-{best_of} departs from SFT by at most {best_of_n_kl(best_of):.2f} nats: log n - (n - 1) / n.")
     print(f"\nRecord: {Path(root) / name / EVALUATION / 'results.json'}")
