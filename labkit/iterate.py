@@ -112,7 +112,7 @@ def _control(first: Experiment, rounds: int, new: int | None, say: Callable[[str
     """As many rankings as after `rounds` rounds, on the same prompts, but all of them of the SFT model's answers."""
     lab = _beside(first, f"{CONTROL}-{rounds}", new)
     if not _is_ranked(lab):
-        say(f"Control: {rounds - 1} times as many new rankings of the SFT model.")
+        say(f"Control: {f'{rounds - 1} times ' if rounds != 2 else ''}as many new rankings of the SFT model.")
         sft = lab.policy("sft")
         anew = [{"sft": sft, f"sft-{number}": sft} for number in range(2, rounds + 1)]  # draws depend on the name
         _rank(lab, first.rankings("train"), anew)

@@ -9,6 +9,7 @@ import { HUES, chart } from "./chart_view.mjs";
 import { knobPanel } from "./knobs_view.mjs";
 
 const NOW = "now"; // a branch from where the run stands
+const FIRST = "Curves appear with the first step.";
 
 function render({ model, el }) {
   const spec = model.get("spec");
@@ -20,7 +21,7 @@ function render({ model, el }) {
   const warnings = alertList(ask, () => bar.root.querySelector("button:not([hidden])"));
   const runs = h("div", { class: "lkc-runs" });
   const tray = drawer(spec, ask);
-  const empty = h("div", { class: "lkc-empty" }, "Curves appear with the first step. Press Start, or turn a knob before.");
+  const empty = h("div", { class: "lkc-empty" }, FIRST);
   const root = h(
     "div",
     { class: "lk lkc", role: "region", "aria-label": `Cockpit of ${spec.title}` },
@@ -62,6 +63,7 @@ function render({ model, el }) {
     knobs?.update(state.knobs);
     warnings.update(state.alerts);
     charts.forEach((c) => c.setMarks(state.marks));
+    empty.textContent = state.status === "idle" ? `${FIRST} Press Start, or turn a knob before.` : FIRST;
     redraw();
   };
   const ledger = () => tray.showLedger(model.get("ledger"));

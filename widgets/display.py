@@ -11,7 +11,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from labkit.figures.text import visible
+from labkit.figures.text import cell
 from labkit.jobs.waiting import HEADLESS_VARIABLE, from_a_page, headless_asked, running_kernel
 
 __all__ = [
@@ -62,7 +62,7 @@ def show_table(rows: Iterable[Any], *, columns: Sequence[str] = (), caption: str
     """
     rows = [row.to_json() if hasattr(row, "to_json") else row for row in rows]
     header = list(columns) or list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_cell(row.get(key, "")) for key in header] for row in rows]
+    cells = [[_cell(key, row.get(key, "")) for key in header] for row in rows]
     show(_Table(header, cells, caption, below))
 
 
@@ -103,8 +103,8 @@ def drawn_by_the_page(made: Mapping[str, Any]) -> dict[str, Any]:
     return {**{kind: data for kind, data in made.items() if kind != "image/png"}, PLOTLY: {**body, "layout": layout}}
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
+def _cell(column: str, value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else cell(column, str(value))
 
 
 def static_bundle(text: str, body: str) -> dict[str, str]:

@@ -270,7 +270,7 @@ function reportPane(model, spec, ask) {
     if (!report.figures) return;
     asked = true;
     figures.replaceChildren(...report.figures.map((f) => h("img", { alt: f.title, src: `data:image/png;base64,${f.png}`, width: f.width })));
-    worst.replaceChildren(...(report.disagreements.length ? [h("h4", {}, "Where people and the reward model disagree most"), plainTable(report.disagreements)] : []));
+    worst.replaceChildren(...(report.disagreements.length ? [h("h4", {}, "Where labelers and the reward model disagree most"), plainTable(report.disagreements)] : []));
     if (!spec.rankings) worst.append(h("p", { class: "lki-none" }, "Give rankings=… and scorer=… to see calibration, accuracy and disagreements."));
   };
   return { root, wanted, update };

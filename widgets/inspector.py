@@ -222,13 +222,13 @@ class RewardInspector(anywidget.AnyWidget):
         return made
 
     def disagreements(self, count: int = 10) -> list[dict[str, Any]]:
-        """The pairs that the reward model orders against the people with the largest margin, worst first."""
+        """The pairs that the reward model orders against the labelers with the largest margin, worst first."""
         worst = sorted((p for p in self.pairs() if p["margin"] < 0), key=lambda p: p["margin"])[:count]
         texts = [{c.id: c.text for c in r.completions} for r in self.rankings]
         return [
             {
                 "prompt": self.rankings[p["ranking"]].prompt.text,
-                "people prefer": texts[p["ranking"]][p["better"]],
+                "labelers prefer": texts[p["ranking"]][p["better"]],
                 "the RM prefers": texts[p["ranking"]][p["worse"]],
                 "margin": round(-p["margin"], 3),
                 "rank gap": p["gap"],

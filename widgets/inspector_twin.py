@@ -53,7 +53,7 @@ def tables(board: RewardInspector) -> dict[str, str]:
         found.append((f"Probes for hacking on {probed['count']} responses", header, rows))
     worst = board.disagreements(6)
     if worst:
-        found.append(("Where people and the RM disagree most", list(worst[0]), [list(w.values()) for w in worst]))
+        found.append(("Where labelers and the RM disagree most", list(worst[0]), [list(w.values()) for w in worst]))
     return tables_bundle(lines, found)
 
 

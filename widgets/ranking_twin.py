@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from labkit import figures
-from labkit.figures.text import visible
+from labkit.figures.text import answer, visible
 from labkit.labels.session import LabelSession, Task
 from labkit.types import Rating
 from widgets.display import static_bundle, table_html, table_text
@@ -15,7 +15,6 @@ from widgets.display import static_bundle, table_html, table_text
 __all__ = ["bundle", "closing", "figure"]
 
 MAX_TASKS = 5  # cards shown in full; the log has them all
-EMPTY = "(empty answer)"
 
 
 def closing(session: LabelSession) -> list[str]:
@@ -79,7 +78,7 @@ def _rows(session: LabelSession, task: Task, modes: Sequence[str], blind: bool) 
             row.append(ranks.get(card.id, "-"))
         if "rate" in modes:
             row += [rating.likert or "-", ", ".join(rating.flags) or "-"]
-        yield [*row, visible(card.text) if card.text.strip() else EMPTY, _model(models[card.id], ranking is not None, blind)]
+        yield [*row, answer(card.text), _model(models[card.id], ranking is not None, blind)]
 
 
 def _model(name: str, ranked: bool, blind: bool) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.alerts import alerts, failure
 from labkit.figures import bundle, time_profile, training_curves
 from labkit.figures.records import Record, number
-from labkit.figures.text import visible
+from labkit.figures.text import cell, visible
 from widgets import display
 from widgets.display import drawn_by_the_page, static_bundle, table_html, table_text
 
@@ -41,7 +41,7 @@ def tables_bundle(lines: Sequence[str], tables: Iterable[Table]) -> dict[str, st
     body = "".join(f"<p>{escape(visible(line))}</p>" for line in lines)
     text = [visible(line) for line in lines]
     for caption, header, rows in tables:
-        shown = [[visible(str(cell)) for cell in row] for row in rows]
+        shown = [[cell(column, str(value)) for column, value in zip(header, row, strict=True)] for row in rows]
         body += table_html(header, shown, caption)
         text += ["", caption, table_text(header, shown)]
     return static_bundle("\n".join(text), body)
@@ -68,7 +68,7 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
     if not steps or (job.alive and display.is_headless()):  # half a run would be drawn by chance
         lines = [
             f"{name}: {job.total} steps, {job.status}. By hand this is the live board; "
-            "headless the run goes by itself, and board.report() shows it afterwards."
+            "headless the run goes by itself, and what it did is drawn after it has ended."
         ]
         twin = tables_bundle(lines, [])
         return [twin, knob_bundle(board.desk)] if board.desk else [twin]

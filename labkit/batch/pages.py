@@ -1,4 +1,4 @@
-"""HTML pages of the batch floor: templates with every value escaped, and short ways to write numbers and times."""
+"""HTML pages of the batch floor: templates with every value escaped, and short ways to write numbers, times and what a run was made with."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import RunError
+from labkit.runs import Run
 
-__all__ = ["duration", "short", "write_page"]
+__all__ = ["caution", "duration", "made_with", "short", "write_page"]
+
+SMOKE = "Smoke: a few steps, to see that everything runs; its numbers mean nothing."
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
@@ -37,6 +40,16 @@ def write_text(path: Path, text: str) -> Path:
         scratch.unlink(missing_ok=True)
         raise RunError(f"Could not write {path}: {error.strerror}. Free some space or check the folder.") from error
     return path
+
+
+def made_with(run: Run) -> str:
+    """What a run was prepared with, on one line: scale, seed, model and the rest; empty before its prompts are there."""
+    return " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.facts.items())
+
+
+def caution(run: Run) -> str:
+    """What must be said beside the numbers of a run at smoke; empty at any other scale."""
+    return SMOKE if run.facts.get("scale") == "smoke" else ""
 
 
 def short(value: Any) -> str:

@@ -86,7 +86,7 @@ def find_notebook(name: str | Path, folder: Path | None = None) -> Path:
             return (place / file).resolve()
     known = sorted({p.stem for place in places for p in place.glob("*.ipynb")})
     near = f" There are {', '.join(known)}." if known else ""
-    raise SettingsError(f"There is no notebook {str(name)!r} in {' or '.join(str(p.resolve()) for p in places)}.{near}")
+    raise SettingsError(f"There is no notebook {str(name)!r} in {' or '.join(dict.fromkeys(str(p.resolve()) for p in places))}.{near}")
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -171,7 +171,7 @@ def _parameter(name: str, default: Any, comment: str) -> Parameter:
     knob = _KNOBS.get(name)
     bounds, choices = _BOUNDS.search(comment), _CHOICES.search(comment)
     doc = _CHOICES.sub("", _BOUNDS.sub("", comment)).strip().rstrip(".")
-    doc = f"{doc[:1].upper()}{doc[1:]}."
+    doc = f"{doc[:1].upper() if doc[:1].isascii() else doc[:1]}{doc[1:]}."  # a symbol stays: β is no Β
     if knob:
         return Parameter(name, default, doc, knob["low"], knob["high"])
     if bounds:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch import pages
-from labkit.batch.pages import duration, short, write_page
+from labkit.batch.pages import caution, duration, made_with, short, write_page
 from labkit.batch.sheet import write_sheet
 from labkit.errors import RunError
 from labkit.runs import Run, StageFolder
@@ -30,7 +30,14 @@ def write_report(run: Run) -> Path:
         rows.append(_row(record, page))
     sheet = write_sheet(run, folder / "sheet.html") if run.stages() else None
     return write_page(
-        folder / "index.html", "report.html", title=f"Run {run.name}", folder=str(run.path), rows=rows, sheet=sheet
+        folder / "index.html",
+        "report.html",
+        title=f"Run {run.name}",
+        made=made_with(run),
+        caution=caution(run),
+        folder=str(run.path),
+        rows=rows,
+        sheet=sheet,
     )
 
 

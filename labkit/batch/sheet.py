@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.batch.pages import duration, moment, short, write_page
+from labkit.batch.pages import caution, duration, made_with, moment, short, write_page
 from labkit.disk import read_jsonl
 from labkit.errors import RunError
 from labkit.runs import Run, StageFolder
@@ -33,6 +33,8 @@ def write_sheet(run: Run, page: Path | None = None) -> Path:
         page or run.path / "report" / "sheet.html",
         "sheet.html",
         title=f"Model sheet of run {run.name}",
+        made=made_with(run),
+        caution=caution(run),
         folder=str(run.path),
         commit=stages[-1].manifest.get("commit"),
         stages=described,
@@ -99,6 +101,8 @@ def _sample_tables(run: Run, stage: StageFolder, steps: list[Step]) -> list[dict
     if kept:
         rows = [{k: v for k, v in row.items() if k != "prompt_id"} for row in kept]
         return [_table("Samples of the last step that kept any", rows)]
+    from labkit.figures.text import answer
+
     file = stage.path / "samples.jsonl"
     if not file.is_file():
         return []
@@ -108,19 +112,19 @@ def _sample_tables(run: Run, stage: StageFolder, steps: list[Step]) -> list[dict
     texts = {
         row["id"]: row["text"] for part in sorted((run.path / "prompts").glob("*.jsonl")) for row in read_jsonl(part)
     }
-    rows = [{"prompt": texts.get(i, i), **answers} for i, answers in list(beside.items())[:SAMPLES]]
+    rows = [{"prompt": texts.get(i, i), **{m: answer(t) for m, t in own.items()}} for i, own in list(beside.items())[:SAMPLES]]
     return [_table("One answer of each model to the same prompts", rows)]
 
 
 def _table(caption: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Columns and cells for the template; hidden characters of texts are made visible, long texts are cut."""
-    from labkit.figures import visible
+    from labkit.figures.text import cell
 
     scalar = (str, int, float)
     columns = [c for c in dict.fromkeys(k for row in rows for k in row) if isinstance(rows[0].get(c, ""), scalar)]
     cells = [
         [
-            {"text": visible(short(row.get(c)))[:_TEXT_LIMIT], "number": isinstance(row.get(c), (int, float))}
+            {"text": cell(c, short(row.get(c)))[:_TEXT_LIMIT], "number": isinstance(row.get(c), (int, float))}
             for c in columns
         ]
         for row in rows

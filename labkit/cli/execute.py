@@ -35,6 +35,7 @@ def run(
 ) -> None:
     """Execute the notebooks 01 to 06 in order into one run folder; skip what is done and unchanged, and say why."""
     from labkit.batch import pipeline
+    from labkit.batch.pages import caution
     from labkit.batch.parameters import find_notebook
     from labkit.batch.records import pipeline_notebooks
     from labkit.batch.report import write_report
@@ -46,7 +47,7 @@ def run(
         print(pipeline.table(pipeline.plan(here, chosen, given, again=again), ("notebook", "action", "why")))
         return
     rows = pipeline.pipeline(here, chosen, given, again=again, say=say)
-    print("\n" + pipeline.table(rows, ("notebook", "action", "seconds", "summary")))
+    print(f"\n{pipeline.table(rows, ('notebook', 'action', 'seconds', 'summary'))}\n{caution(here)}".rstrip())
     print(f"\nReport: {write_report(here)}")
     fail_unless_done([row.why for row in rows if row.action in ("failed", "stopped")])
 
@@ -62,6 +63,7 @@ def notebook(
 ) -> None:
     """Execute one notebook headless into a run folder, whatever was done before."""
     from labkit.batch.notebooks import execute
+    from labkit.batch.pages import caution
     from labkit.batch.parameters import find_notebook
     from labkit.batch.report import summary_table, write_report
     from labkit.runs import Run
@@ -70,7 +72,8 @@ def notebook(
     outcome = execute(path, here, assigned(p, scale), echo=say)
     report = write_report(here)
     outcome.raise_if_failed()
-    print(f"\n{summary_table(here, path.stem)}\n\n{outcome.seconds:.0f} s. Report: {report}")
+    print(f"\n{summary_table(here, path.stem)}\n{caution(here)}".rstrip())
+    print(f"\n{outcome.seconds:.0f} s. Report: {report}")
 
 
 @app.command()

@@ -107,16 +107,16 @@ def _evaluation(lab: Experiment) -> list[Row]:
         return [*rows, ("judge", "labelers (3.6)", "the reward model", "nobody else knows your prompts")]
     return [
         *rows,
-        ("few-shot prefix", "the best of several by the authors, by RM score on validation prompts (3.5)", _contest(), "written by a program"),
+        ("few-shot prefix", "the best of several by the authors, by RM score on validation prompts (3.5)", _contest(lab), "written by a program"),
         ("judges", "training and held-out labelers (4.1)", "both, simulated; the truth, the reward model, you on the board", "the world knows the truth"),
         ("metadata", "Likert 1 to 7 and 11 flags (Table 3)", f"Likert 1 to 7 and {len(RAISED)} of the flags", "the world has no more"),
         ("benchmarks", "SQuAD, DROP, HellaSwag, WMT 15, TruthfulQA and more (3.6)", "one of each kind in miniature", OFFLINE),
     ]
 
 
-def _contest() -> str:
-    """How many prompts compete to be the few-shot one."""
-    return f"best of {len(LAYOUTS) * len(EXAMPLES) * DRAWS}, by the same, on {PROMPTS} of them"
+def _contest(lab: Experiment) -> str:
+    """How many prompts compete to be the few-shot one, and on how many of the run's validation prompts."""
+    return f"best of {len(LAYOUTS) * len(EXAMPLES) * DRAWS}, by the same, on {min(PROMPTS, len(lab.prompts('valid')))} of them"
 
 
 def _weights(base: str) -> str:

@@ -49,6 +49,7 @@ class Evaluation:
     )  # model, benchmark, value, stderr, n, higher_is_better
     people: dict[str, Any] = field(default_factory=dict)  # labelers, prompts, rankings, outdated, quality; empty without labels
     on_training: list[dict[str, Any]] = field(default_factory=list)  # as preferences, on prompts that PPO was trained on
+    prompts: int = 0  # test prompts that were answered; 0 in records from before they were counted
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -106,7 +107,7 @@ class Evaluation:
     def benchmark_rows(
         self, models: Sequence[str] = ("base", "ppo_init", "ppo", "ppo_ptx"), *, tax: bool = True
     ) -> list[dict[str, Any]]:
-        """Rows for `labkit.figures.alignment_tax`, with intervals of two standard errors.
+        """Rows for `labkit.figures.alignment_tax`, with intervals of two standard errors, as far as a share can reach.
 
         tax: the benchmarks on which higher is better and a model can lose what it knew; else all others (toxicity, bias).
         """
@@ -118,9 +119,14 @@ class Evaluation:
                 half = 2 * b["stderr"]
                 rows.append(
                     {k: b[k] for k in ("benchmark", "model", "value")}
-                    | {"low": b["value"] - half, "high": b["value"] + half}
+                    | {"low": max(0.0, b["value"] - half), "high": min(1.0, b["value"] + half)}
                 )
         return rows
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences to stand under the table: where there are too few prompts to say."""
+        return [f"Only {self.prompts} prompt{'s' * (self.prompts > 1)}: too few to say."] if 0 < self.prompts < FEW else []
 
     def benchmark(self, model: str, name: str) -> float | None:
         """One benchmark of one model."""
@@ -233,6 +239,7 @@ def _evaluate(
         quality=quality,
         benchmarks=_benchmarks(lab, models) if benchmarks and in_world else [],
         on_training=_on_training(lab, models, baseline, training_prompts) if training_prompts and in_world else [],
+        prompts=len(prompts),
     )
     texts = {m: {c.prompt_id: c.text for c in own} for m, own in drawn.items()}
     result = join_people(lab.run, result, {p.id: p.text for p in prompts}, texts)

@@ -11,6 +11,7 @@ from labkit.errors import DataError
 from labkit.experiment.prompted import FEW_SHOT, prompted_answers
 from labkit.experiment.sources import FolderSource
 from labkit.figures.reward import by_ranking
+from labkit.figures.text import answer
 from labkit.labels.disagreement import worst_first
 from labkit.models import encode_prompt, load_reward_model, score
 from labkit.reward.data import response_ids
@@ -62,9 +63,9 @@ def answers(
 
 
 def ask(lab: Experiment, prompts: Sequence[Prompt], models: Sequence[str], **options: Any) -> list[dict[str, str]]:
-    """Rows of a table: each prompt and what each model answers."""
+    """Rows of a table: each prompt and what each model answers, as it is shown."""
     columns = {m: answers(lab, m, prompts, **options) for m in models}
-    return [{"prompt": p.text, **{m: columns[m][i].text for m in models}} for i, p in enumerate(prompts)]
+    return [{"prompt": p.text, **{m: answer(columns[m][i].text) for m in models}} for i, p in enumerate(prompts)]
 
 
 def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:

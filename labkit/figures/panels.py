@@ -162,6 +162,16 @@ _SFT = (
     Panel("norm", "Gradient norm", (("grad_norm", "norm"),), "Spikes mean that a batch surprised the model.", log=True),
     Panel("tokens", "Tokens per step", (("tokens", "tokens"),), "Real tokens in the batch."),
 )
+_INIT = (
+    Panel(
+        "loss",
+        "Loss",
+        (("loss", "train + pretraining"), ("valid_loss", "validation")),
+        "Cross-entropy: in training of the demonstrations and of the pretraining text mixed in, which the model knows already; in validation "
+        "of demonstrations alone. Only the latter can be compared with SFT's.",
+    ),
+    *_SFT[1:],
+)
 _REWARD = (
     Panel(
         "loss",
@@ -181,7 +191,7 @@ _REWARD = (
     Panel("lr", "Learning rate", (("lr", "lr"),), "The rate in force, with the factor from the knob."),
     Panel("norm", "Gradient norm", (("grad_norm", "norm"),), "Spikes mean that a batch surprised the model.", log=True),
 )
-PANELS: dict[str, tuple[Panel, ...]] = {"ppo": _PPO, "ppo_ptx": _PPO, "sft": _SFT, "ppo_init": _SFT, "reward": _REWARD}
+PANELS: dict[str, tuple[Panel, ...]] = {"ppo": _PPO, "ppo_ptx": _PPO, "sft": _SFT, "ppo_init": _INIT, "reward": _REWARD}
 
 
 def panels_for(stage: str) -> tuple[Panel, ...]:

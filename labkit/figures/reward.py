@@ -96,7 +96,7 @@ def calibration(
             "arrayminus": [max(0, v - lo) for v, (lo, _) in zip(y, spans, strict=True)],
         },
         text=[f"{len(g)} pairs" for g in groups],
-        hovertemplate="says %{x:.2f}, people %{y:.2f} (%{text})<extra></extra>",
+        hovertemplate="says %{x:.2f}, labelers %{y:.2f} (%{text})<extra></extra>",
     )
     fig.update_layout(
         template=template(),
@@ -106,7 +106,7 @@ def calibration(
         margin={"t": 78},
         xaxis={"title": {"text": "P(win) that the RM's margin claims"}, "range": [0.48, 1.01]},
         yaxis={
-            "title": {"text": "share of pairs people order so"},
+            "title": {"text": "share of pairs labelers order so"},
             "range": [min(0.35, *[lo for lo, _ in spans]), 1.03],
         },
     )

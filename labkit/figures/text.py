@@ -1,14 +1,18 @@
 """Show what text hides: control, zero-width and bidirectional characters get visible names.
 
 A completion may contain characters that reorder or hide its neighbours. Everything the lab draws passes through
-`visible`, so that what a person reads is what the reward model scored. Standard library only.
+`visible`, so that what a person reads is what the reward model scored; an answer of nothing is said to be one. Standard library only.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["visible"]
+__all__ = ["EMPTY", "answer", "cell", "visible"]
+
+EMPTY = "(empty answer)"
+#: Columns of tables that hold what a model or a labeler answered; a blank cell elsewhere may say "nothing to say".
+ANSWERS = {"text", "response", "demonstration", "labelers prefer", "the RM prefers"}
 
 _SHORT = {
     0x09: "⇥",
@@ -54,3 +58,13 @@ def _is_hidden(character: str) -> bool:
 def visible(text: str) -> str:
     """`text` with every invisible character replaced by a visible name; line breaks stay."""
     return "".join(_name(c) if _is_hidden(c) else c for c in text)
+
+
+def answer(text: str) -> str:
+    """An answer as it is shown: `visible`, or words for one without anything to read."""
+    return visible(text) if text.strip() else EMPTY
+
+
+def cell(column: str, text: str) -> str:
+    """The text of a table's cell as it is shown; where the column holds answers, an empty one is said to be empty."""
+    return answer(text) if column in ANSWERS else visible(text)

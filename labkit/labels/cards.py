@@ -66,13 +66,14 @@ def cards_shown(run_path: str | Path) -> set[str]:
     return {task for log in _logs(run_path) for task in read_log(log).shown}
 
 
-def said_of_cards(cards: Sequence[Given], most: int) -> str:
-    """How many answers the cards of a board have, and, where none has `most`, what was asked for, why."""
+def said_of_cards(cards: Sequence[Given], most: int, repeats: int = 0) -> str:
+    """How many answers the cards of a board have, how many come again unannounced, and, where none has `most`, what was asked for, why."""
     counts = [len(drawn) for _, drawn in cards]
     if not counts:
         return "There is no card to rank: no prompt has two different answers."
     low, high = min(counts), max(counts)
     said = f"{len(counts)} card{'s' * (len(counts) > 1)} of {low if low == high else f'{low} to {high}'} answers."
+    said += f" {repeats} of them come{'s' * (repeats == 1)} a second time, unannounced, and count{'s' * (repeats == 1)} again." if repeats else ""
     if high == most:
         return said
     return f"{said} None has {most}: equal answers are shown once, and cards that were drawn stay as they are; more prompts bring new ones, of up to {most}."

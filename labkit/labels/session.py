@@ -216,6 +216,11 @@ class LabelSession:
         asked = [t.id for t in self._by_id.values() if t.repeat_of not in state.aside or state.decided(t.id)]
         return reports.progress(state, asked)
 
+    @property
+    def repeats(self) -> int:
+        """How many cards come a second time, silently; which ones is not told."""
+        return len(self._by_id) - len(self.tasks)
+
     def history(self) -> list[reports.HistoryRow]:
         """What was decided, newest first, in words; `.task` can be given to `show`."""
         return reports.history(self.state, self._by_id)

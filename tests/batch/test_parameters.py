@@ -30,6 +30,12 @@ def test_bounds_of_a_knob_come_from_the_knob(notebook: Path) -> None:
     assert (found.low, found.high) == (meta["low"], meta["high"])
 
 
+def test_a_meaning_that_begins_with_a_symbol_keeps_it(tmp_path: Path) -> None:
+    cell = "run = 'x'  # name of the run\nkl_coef = 0.1  # β: weight of the KL penalty"
+    found = read_parameters(write_notebook(tmp_path / "x.ipynb", parameters=cell))
+    assert [p.doc for p in found.values()] == ["Name of the run.", "β: weight of the KL penalty."]
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -105,6 +111,13 @@ def test_unknown_notebook_lists_the_known_ones(notebook: Path) -> None:
     assert find_notebook(notebook) == notebook
     with pytest.raises(SettingsError, match="There are 05_tiny"):
         find_notebook("06_tiny", notebook.parent)
+
+
+def test_an_unknown_notebook_names_each_folder_once(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    monkeypatch.chdir(repository)
+    with pytest.raises(SettingsError) as caught:
+        find_notebook("99_x")
+    assert str(caught.value).count(str(repository / "notebooks")) == 1
 
 
 def test_only_the_injected_cell_counts_as_given() -> None:

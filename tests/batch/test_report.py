@@ -76,11 +76,12 @@ def test_sheet_shows_an_evaluation_with_its_answers_side_by_side(run: Run) -> No
     answers = [
         {"prompt_id": "p1", "model": "sft", "text": "Fish."},
         {"prompt_id": "p1", "model": "ppo", "text": HOSTILE},
+        {"prompt_id": "p1", "model": "base", "text": ""},
     ]
     write_jsonl(stage.path / "samples.jsonl", answers)
     stage.finish()
     page = write_sheet(run).read_text()
-    for words in ("0.71", "0.8313", "What does the fox eat?", "Fish.", "held-out labelers"):
+    for words in ("0.71", "0.8313", "What does the fox eat?", "Fish.", "held-out labelers", "(empty answer)"):
         assert words in page, words
     assert page.count("data:image/png;base64") == 3 and "<script" not in page
 
@@ -97,6 +98,17 @@ def test_report_links_the_notebooks_and_the_sheet(run: Run) -> None:
     assert 'href="05_x.html"' in page and 'href="sheet.html"' in page and "0.7123" in page and "<script" not in page
     assert (index.parent / "sheet.html").exists()
     assert "win rate" in summary_table(run, "05_x") and "0.7123" in summary_table(run, "05_x")
+
+
+@pytest.mark.parametrize(("scale", "warned"), [("smoke", 1), ("tour", 0)])
+def test_report_and_sheet_say_at_which_scale_seed_and_model_and_what_smoke_is_worth(run: Run, scale: str, warned: int) -> None:
+    write_executed(run.path / "notebooks" / "05_x.ipynb")
+    assert "scale" not in write_report(run).read_text().split("<body>")[1].split("<table>")[0]  # nothing says it: no empty line
+    write_json(run.path / "prompts" / "experiment.json", {"scale": scale, "seed": 3, "model": "medium"})
+    for page in (write_report(run), write_sheet(run)):
+        head = page.read_text().split("<h1>")[1].split("<table>")[0]
+        assert f"scale {scale} · seed 3 · model medium" in head
+        assert head.count("its numbers mean nothing") == warned
 
 
 def test_report_of_a_run_without_notebooks_is_refused(tmp_path: Path) -> None:

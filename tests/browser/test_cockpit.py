@@ -168,6 +168,15 @@ def test_reload_in_mid_training_and_go_on_steering(cockpit) -> None:
     assert lab.complaints() == []
 
 
+def test_before_the_first_step_start_is_asked_for_only_where_it_stands(cockpit) -> None:
+    lab = cockpit(total=1, seconds=5.0)
+    assert "Press Start" in lab.page.inner_text(".lkc-empty")
+    press(lab, "start")
+    lab.page.wait_for_selector(".lkc-pill[data-status=running]")
+    assert lab.page.inner_text(".lkc-empty") == "Curves appear with the first step."
+    press(lab, "stop")
+
+
 def test_hostile_samples_are_text_and_keys_stay_in_the_board(cockpit) -> None:
     lab = cockpit(total=3, seconds=0.02, hostile=True)
     press(lab, "start")

@@ -227,10 +227,13 @@ def test_the_command_asks_the_models_of_a_run_a_task_of_ones_own(
     write_choices(mine, "half", small, right=lambda i: i < 2)
 
     def call(*more: str) -> tuple[int, str]:
+        """Exit status and stdout; on stderr are neither bars nor warnings without cause."""
         monkeypatch.setattr(sys, "argv", ["labkit", "benchmarks", "asked", "--root", str(tmp_path / "runs"), "--data", str(mine), *more])
         with pytest.raises(SystemExit) as left:
             main()
-        return left.value.code, capsys.readouterr().out
+        told = capsys.readouterr()
+        assert "it/s" not in told.err and "higher_is_better" not in told.err
+        return left.value.code, told.out
 
     code, out = call("--tasks", "likely,half", "--json")
     found, file = json.loads(out), run.path / "benchmarks" / "results.json"

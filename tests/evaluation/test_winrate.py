@@ -212,6 +212,15 @@ def test_an_empty_file_is_an_error(tmp_path):
         winrate_of_files([write(tmp_path / "f.jsonl", [])])
 
 
+def test_the_folder_of_a_run_in_place_of_its_judgments_is_told_where_they_lie(tmp_path):
+    for stage in ("evaluate", "evaluate.20261127-1.old"):
+        (tmp_path / stage).mkdir()
+        write(tmp_path / stage / "judgments.jsonl", [])
+    with pytest.raises(DataError, match="judgments.jsonl") as caught:
+        read_judgments([tmp_path])
+    assert str(tmp_path / "evaluate" / "judgments.jsonl") in str(caught.value) and ".old" not in str(caught.value)
+
+
 def test_a_pair_that_never_met_is_an_error():
     with pytest.raises(DataError, match="'a' and 'z'"):
         win_rate([Judgment("1", "a", "b", 1.0)], "a", "z")

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,7 @@ def test_evaluation_judges_every_model_and_is_kept(lab):
     )
     kept = load_evaluation(lab.run)
     assert kept.to_json() == result.to_json()
+    assert result.notes == ["Only 8 prompts: too few to say."] and not replace(result, prompts=20).notes
     assert {q["model"] for q in result.quality} == set(result.models)
     assert all(0 <= r["low"] <= r["rate"] <= r["high"] <= 1 for r in result.preferences)
     judged = list(read_jsonl(lab.run.path / "evaluate" / "judgments.jsonl"))
@@ -146,6 +148,8 @@ def test_the_paper_stands_beside_what_the_run_really_has(lab, part):
     rows = {row["setting"]: row for row in beside_paper(lab, part)}
     assert all(row["here"] and row["why"] for row in rows.values())
     counted = {"demonstrations": lab.demonstrations(), "prompts ranked for training": lab.rankings()}
+    if few := rows.get("few-shot prefix"):
+        assert few["here"].endswith(f"on {len(lab.prompts('valid'))} of them") and len(lab.prompts("valid")) < 64
     for name, found in counted.items():
         assert rows.get(name, {"here": f"{len(found):,}"})["here"] == f"{len(found):,}"
     assert all((row["paper"].split(" (")[0] == row["here"]) <= (row["why"] == "as in the paper") for row in rows.values())

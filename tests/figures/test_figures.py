@@ -13,6 +13,7 @@ import pytest
 
 from labkit import figures
 from labkit.errors import DataError
+from labkit.experiment import Evaluation
 from labkit.figures.panels import PANELS, value_of
 from labkit.figures.png import draw_png
 from labkit.figures.records import Record, interventions
@@ -62,6 +63,16 @@ def test_what_is_measured_once_an_epoch_is_joined_and_marked() -> None:
     valid = [t for t in fig.data if "validation" in t.hovertemplate]
     assert [(list(t.x), list(t.y), t.mode, t.zorder) for t in valid] == [([10, 20, 30], [11, 21, 31], "lines+markers", 1)] * 2
     assert all(t.mode == "lines" and not t.zorder for t in fig.data if t not in valid)
+
+
+def test_the_loss_of_the_ppo_init_is_not_called_that_of_demonstrations() -> None:
+    """Pretraining text is averaged in; a board that calls it as SFT's makes the PPO init the better learner."""
+    heading = {}
+    for stage in ("sft", "ppo_init"):
+        (note,) = figures.training_curves([Step(stage, n, {"loss": 2.0, "valid_loss": 2.5}, {}) for n in (1, 2)], panels=["loss"]).layout.annotations
+        heading[stage] = (note.text, note.hovertext)
+    assert "train + pretraining" in heading["ppo_init"][0] and "Only the latter can be compared" in heading["ppo_init"][1]
+    assert "pretraining" not in "".join(heading["sft"])
 
 
 def test_panels_without_data_are_left_out_and_panels_can_be_chosen() -> None:
@@ -271,3 +282,10 @@ def test_judges_of_one_model_never_stand_in_the_row_of_another():
         places = [[trace.y[row] for trace in fig.data] for row in (0, 1)]
         assert max(places[0]) < 0.5 < min(places[1]) and len(set(places[0])) == count
         assert len({(t.marker.color, t.marker.symbol) for t in fig.data}) == count
+
+
+def test_bars_of_shares_end_where_shares_end() -> None:
+    measured = [{"benchmark": "reading", "model": m, "value": v, "stderr": 0.05} for m, v in (("ppo", 0.02), ("ppo_ptx", 0.97))]
+    result = Evaluation(baseline="sft", models=["ppo", "ppo_ptx"], preferences=[], quality=[], benchmarks=measured)
+    low, high = (trace.error_x for trace in figures.alignment_tax(result.benchmark_rows()).data)
+    assert (low.array, low.arrayminus, high.array, high.arrayminus) == tuple((pytest.approx(v),) for v in (0.1, 0.02, 0.03, 0.1))

@@ -71,6 +71,9 @@ def test_the_default_is_a_laptops_and_stands_in_the_notebook(lab):
 def test_cards_that_are_there_stay_and_it_says_why(lab):
     few = tasks_by_hand(lab, 4, 2)
     assert said_of_cards(few, 2) == "4 cards of 2 answers."
+    desk = LabelSession(few, "ada", None, repeat_share=0.25)
+    assert said_of_cards(few, 2, desk.repeats).endswith("answers. 1 of them comes a second time, unannounced, and counts again.")
+    assert desk.progress().total == len(few) + desk.repeats == 5, "the board counts as the sentence does"
     again = tasks_by_hand(lab, 4, 9)
     assert again == few and "None has 9" in (said := said_of_cards(again, 9)) and "more prompts bring new ones" in said
     more = tasks_by_hand(lab, 24, 9)

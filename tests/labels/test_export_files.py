@@ -65,7 +65,7 @@ def test_any_file_of_rankings_can_be_turned_into_another_form(labels, tmp_path):
         ({"to": "csv"}, "no form 'csv'; the forms are kwise, trl"),
         ({"to": "trl", "margin": "gap"}, "no margin 'gap'"),
         ({"files": ["labels/eve.jsonl"]}, "nothing to export"),
-        ({"files": ["nobody.jsonl"]}, "cannot be read"),
+        ({"files": ["nobody.jsonl"]}, "There is no file or folder"),
         ({"files": ["empty"]}, "no .jsonl file"),
     ],
 )
@@ -85,3 +85,13 @@ def test_the_command_writes_the_file_and_says_so(labels, tmp_path):
     ended = CliRunner().invoke(app, ["labels", "export", str(labels), "--to", "trl", "--out", str(out), "--margin", "likert"])
     assert ended.exit_code == 0 and "pairs" in ended.stdout
     assert {"prompt", "chosen", "rejected", "margin"} <= set(next(read_jsonl(out)))
+
+
+def test_a_wrong_name_is_told_here_and_a_folder_is_no_file_to_write(labels, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.chdir(tmp_path)
+    for missing in ("nope", "labels/nope"):
+        with pytest.raises(DataError, match=f"There is no file or folder {missing}"):
+            export([missing], tmp_path / "k.jsonl", "kwise")
+    with pytest.raises(DataError, match=r"is a folder; name a file in it, such as --out .*\.jsonl"):
+        export([labels], tmp_path, "kwise")

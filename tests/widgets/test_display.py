@@ -9,6 +9,7 @@ import pytest
 
 import widgets
 from widgets import display
+from widgets.twins import tables_bundle
 
 
 @pytest.mark.parametrize(("value", "headless"), [("1", True), ("true", True), ("0", False), ("false", False)])
@@ -70,6 +71,14 @@ def test_what_stands_below_a_table_is_escaped_too(capsys: pytest.CaptureFixture[
     assert said.endswith("<b>few</b>\n") and "turned ⟨RLO⟩" in said
     made = display._Table(["a"], [["1"]], "", ["<b>few</b>"])._repr_mimebundle_()
     assert "<p>&lt;b&gt;few&lt;/b&gt;</p>" in made["text/html"]
+
+
+def test_an_empty_answer_is_said_to_be_one_and_other_blank_cells_stay_blank(capsys: pytest.CaptureFixture[str]) -> None:
+    display.show_table([{"text": " \n", "flags": ""}, {"text": "Fish.", "flags": "rude"}])
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first == "(empty answer)" and second.split() == ["Fish.", "rude"]
+    twin = tables_bundle([], [("Samples", ["response", "why"], [["", ""], ["Fish.", ""]])])
+    assert twin["text/html"].count("(empty answer)") == 1
 
 
 def test_a_wrong_name_says_what_there_is() -> None:

@@ -153,7 +153,7 @@ def test_the_report_shows_figures_and_worst_disagreements(board: RewardInspector
     margins = [d["margin"] for d in board.report["disagreements"]]
     assert margins and margins == sorted(margins, reverse=True) and min(margins) > 0
     worst = board.report["disagreements"][0]
-    assert scorer([""], [worst["the RM prefers"]], [True])[0] > scorer([""], [worst["people prefer"]], [True])[0]
+    assert scorer([""], [worst["the RM prefers"]], [True])[0] > scorer([""], [worst["labelers prefer"]], [True])[0]
 
 
 def test_ids_that_come_again_under_another_prompt_are_not_mixed_up() -> None:

@@ -133,4 +133,5 @@ def test_a_shipped_base_takes_all_benchmarks_quickly_and_reproducibly():
     assert run_benchmarks(model, tokenizer, WORLD, n=40, only=some) == {name: scores[name] for name in some}
     assert scores["lm_loss"].value < 3.5  # log(1024) = 6.9 for a model that knows nothing
     rows = benchmark_rows({"base": scores})
+    assert all(0 <= r["low"] <= r["value"] <= r["high"] <= 1 for r in rows)
     assert {r["benchmark"] for r in rows} == {k for k, s in scores.items() if s.higher_is_better}

@@ -24,7 +24,7 @@ __all__ = ["Benchmarks", "benchmarks"]
 SHOTS_SEED = 1234  # of the examples before a question; lm-eval's own
 RESAMPLES = 1000  # bootstrap draws for a standard error that has no formula; lm-eval takes 100 for BLEU
 #: What warns at every call, of what the lab does on purpose, counts itself, or of rows that have ended and are read no more.
-TALKATIVE = ("lm_eval.models.huggingface", "lm_eval.api.task", "transformers.modeling_utils")
+TALKATIVE = ("lm_eval.models.huggingface", "lm_eval.api.task", "lm_eval.api.registry", "transformers.modeling_utils")
 
 
 @dataclass
@@ -224,16 +224,25 @@ def _folder(data: str | Path | None) -> Path | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What lm-eval prints goes to stderr, its warnings without cause are not said, its bootstrap starts no processes."""
+    """What lm-eval prints goes to stderr, its bars and its warnings without cause are left out, its bootstrap starts no processes."""
+    from tqdm import tqdm
+
+    drawn = tqdm.__init__
+
+    def hidden(bar: tqdm, *args: Any, **options: Any) -> None:
+        drawn(bar, *args, **{**options, "disable": True})
+
     loggers = {logging.getLogger(name): logging.getLogger(name).level for name in TALKATIVE}
     before = os.environ.get("DISABLE_MULTIPROC")
     os.environ["DISABLE_MULTIPROC"] = "1"
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
+        tqdm.__init__ = hidden
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        tqdm.__init__ = drawn
         for logger, level in loggers.items():
             logger.setLevel(level)
         os.environ.pop("DISABLE_MULTIPROC") if before is None else os.environ.update(DISABLE_MULTIPROC=before)

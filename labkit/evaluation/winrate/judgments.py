@@ -78,8 +78,14 @@ def read_judgments(paths: Iterable[str | Path]) -> list[Judgment]:
             found += _file_judgments(file)
     if not found:
         names = ", ".join(map(str, paths))
-        raise DataError(f"{names}: no judgment in it; each line needs prompt_id, model_a, model_b and preference.")
+        raise DataError(f"{names}: no judgment in it; {_where_they_lie(paths)}each line needs prompt_id, model_a, model_b and preference.")
     return found
+
+
+def _where_they_lie(paths: Iterable[Path]) -> str:
+    """The judgments of the runs whose folders were named in place of a file."""
+    found = [file for path in paths for file in sorted(path.glob("evaluate*/judgments.jsonl")) if not file.parent.name.endswith(".old")]
+    return f"give {' or '.join(map(str, found))}. In a file of your own " if found else ""
 
 
 def _file_judgments(file: Path) -> list[Judgment]:

@@ -64,6 +64,8 @@ def _rows(labels: Labels, to: str, margin: str | None) -> list[dict[str, Any]]:
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
+        if not path.exists() and (len(path.parts) != 2 or path.parent.is_dir()):  # else a data set on the hub, perhaps
+            raise DataError(f"There is no file or folder {path}; check the name.")
         return [path]
     found = sorted(path.glob("*.jsonl"))
     if not found:
@@ -78,7 +80,9 @@ def _is_log(path: Path) -> bool:
 
 
 def _check_free(out: Path, files: list[Path]) -> None:
-    """Refuse to write over labels, or where the export itself would be taken for labels."""
+    """Refuse to write over a folder or labels, or where the export itself would be taken for labels."""
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; name a file in it, such as --out {out / 'labels.jsonl'}.")
     if out.is_file() and _is_log(out):
         raise DataError(f"{out} holds labels by hand, which no export may replace; name another --out.")
     if out.resolve() in {f.resolve() for f in files}:

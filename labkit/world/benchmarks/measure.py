@@ -87,7 +87,7 @@ def _values(asked: _Asked, world: World, name: str, items: Sequence[Any]) -> lis
 
 
 def benchmark_rows(scores: Mapping[str, Mapping[str, Score]]) -> list[dict[str, Any]]:
-    """Rows for `labkit.figures.evaluation.alignment_tax`: benchmark, model, value, low, high (95 %), higher is better.
+    """Rows for `labkit.figures.evaluation.alignment_tax`: benchmark, model, value, low, high (95 %, within 0 and 1), higher is better.
 
     `scores[model][benchmark]`; benchmarks where lower is better are left out.
     """
@@ -96,8 +96,8 @@ def benchmark_rows(scores: Mapping[str, Mapping[str, Score]]) -> list[dict[str, 
             "benchmark": benchmark,
             "model": model,
             "value": score.value,
-            "low": score.value - 1.96 * score.stderr,
-            "high": score.value + 1.96 * score.stderr,
+            "low": max(0.0, score.value - 1.96 * score.stderr),
+            "high": min(1.0, score.value + 1.96 * score.stderr),
         }
         for model, own in scores.items()
         for benchmark, score in own.items()
