@@ -149,8 +149,7 @@ def methods(
     if strange := [method for method in asked if method not in METHODS]:
         raise SettingsError(f"There is no method {strange[0]!r} here; there are {', '.join(METHODS)}.")
     sheet = compare(lab_as_prepared(Run(name, root), scale, seed), asked, best_of=best_of)
-    print("
-".join(["", tabulate(sheet.table(), "keys"), *sheet.notes]))
+    print("\n".join(["", tabulate(sheet.table(), "keys"), *sheet.notes]))
     print("Labelers' noise was drawn anew: the same models' figures differ from those of 06_evaluate, most where prompts are few.")
     if best_of:
         print(f"\nbest-of-{best_of} departs from SFT by at most {best_of_n_kl(best_of):.2f} nats: log n - (n - 1) / n.")
