@@ -15,7 +15,7 @@ import psutil
 
 __all__ = ["keep_freed_memory"]
 
-KEPT, SHARE = 2**30, 8  # bytes that may lie free at the end of the heap, but no more than an eighth of the machine's
+KEPT, SHARE = 2**28, 8  # bytes that may lie free at the end of the heap, but no more than an eighth of the machine's
 ALONE = 32 * 2**20  # larger tensors have memory of their own as before, given back at once; glibc takes no more than this
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's numbers, from malloc.h
 
