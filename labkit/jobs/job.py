@@ -203,9 +203,8 @@ class Job:
             stands = f"Training goes on ({self.status}, step {len(self.steps)} of {self.total})."
             if self.status in ("done", "stopped"):
                 stands = "The last step is done and the model is being written."
-            raise StillRunning(
-                f"{stands} When the board says done, click this cell and choose Run > Run Selected Cell and All Below: Run All would train again."
-            )
+            further = "When the board says done, click this cell and choose Run > Run Selected Cell and All Below: Run All would train again."
+            raise StillRunning(f"{stands} {further}")
         wait_for(self._thread, self.folder.path.name, self.steps, self.total)
         if self._failure is not None:
             raise self._failure
