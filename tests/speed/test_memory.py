@@ -37,3 +37,26 @@ def test_what_is_freed_stays_for_the_next_pass():
     assert told and not untold and kept < 20 and lost > 100, (kept, lost)
     told, lost = given_back("kept", MALLOC_TRIM_THRESHOLD_="131072")
     assert not told and lost > 100, "the user had said something else"
+
+
+PLANS = """
+import psutil
+import torch
+from labkit.models.products import product
+torch.set_num_threads(1)
+x, weight, bias = torch.randn(2000, 128), torch.randn(512, 128), torch.randn(512)
+resident = lambda: psutil.Process().memory_info().rss / 2**20
+with torch.no_grad():
+    product(x, weight, bias, "gelu")
+    before = resident()
+    for rows in range(1100, 1500):
+        product(x[:rows], weight, bias, "gelu")
+print(resident() - before)
+"""
+
+
+@pytest.mark.slow
+def test_plans_of_sizes_that_never_come_again_are_not_kept():
+    """oneDNN would keep a thousand of them, two gigabytes."""
+    grown = float(subprocess.run([sys.executable, "-c", PLANS], capture_output=True, text=True, check=True).stdout)
+    assert grown < 200, grown
