@@ -10,7 +10,7 @@ from labkit.batch.notebooks import resolve_parameters
 from labkit.batch.pipeline import pipeline, plan
 from labkit.batch.records import content_of, inputs_of, is_whole, record_of, stale
 from labkit.disk import write_json
-from labkit.errors import SettingsError
+from labkit.errors import RunError, SettingsError
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
 from labkit.runs import FACTS, Run
@@ -229,3 +229,17 @@ def test_what_the_reward_model_starts_from_stays_as_the_run_was_prepared(
     for said in another:
         with pytest.raises(SettingsError, match="was prepared with judge = .* Nothing was started"):
             plan(run, steps[:1], {"judge": said})
+
+
+def test_a_run_that_does_not_exist_is_told_before_a_later_notebook_makes_all_of_it(steps: list[Path], run: Run) -> None:
+    """A mistyped name is no new run; with another name the plan says what comes first, and nothing is said of a run that begins at its beginning."""
+    late = plan(run, steps[1:], {"scale": "full"})
+    assert "does not exist" in late[0].why and "01_prompts" in late[0].why and "scale full" in late[0].why
+    assert "does not exist" not in late[1].why
+    write_json(run.path / FACTS, {"scale": "full"})
+    typo, other = Run("tinny", run.path.parent), Run("another", run.path.parent)
+    with pytest.raises(RunError, match="Did you mean tiny.* --only 01_prompts.* Nothing was started"):
+        plan(typo, steps[1:], {})
+    assert "There is tiny" in plan(other, steps[1:], {})[0].why
+    for begun, chosen in ((run, steps[1:]), (typo, steps), (other, steps[:1])):
+        assert all("exist" not in row.why for row in plan(begun, chosen, {}))
