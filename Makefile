@@ -38,8 +38,9 @@ demo: $(VENV)/.lab
 lab: $(VENV)/.lab
 	@JUPYTER_CONFIG_PATH=$(CURDIR)/widgets/jupyter $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) notebooks/00_tour.ipynb
 
+# Halves that lie together, so that few fixtures of a file are made twice; who is done first takes over from the other.
 test-fast: $(VENV)/.test
-	@OMP_NUM_THREADS=1 $(PYTEST) -n 2 -m "not slow and not browser and not kernel and not bench"
+	@OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal -m "not slow and not browser and not kernel and not bench"
 
 # The fast tier first, so that a plain mistake shows within two minutes; browsers alone, because they measure time.
 test: test-fast

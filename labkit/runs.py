@@ -30,7 +30,7 @@ from labkit.disk import append_jsonl, put_aside, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
 from labkit.types import Step
 
-__all__ = ["FACTS", "Run", "StageFolder", "check_name"]
+__all__ = ["FACTS", "Run", "StageFolder", "check_name", "writer_is_alive"]
 
 FACTS = "prompts/experiment.json"  # in a run: what it was prepared with
 KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
@@ -82,7 +82,7 @@ class StageFolder:
         if not (self.path / "run.json").exists():
             return "missing"
         manifest = self.manifest
-        if manifest["status"] == "running" and not _alive(manifest.get("pid"), manifest.get("host")):
+        if manifest["status"] == "running" and writer_is_alive(manifest) is False:
             return "dead"
         return manifest["status"]
 
@@ -208,15 +208,16 @@ def _is_here(manifest: Mapping[str, Any]) -> bool:
     return (manifest.get("pid"), manifest.get("host")) == (os.getpid(), platform.node())
 
 
-def _alive(pid: int | None, host: str | None) -> bool:
-    if host != platform.node() or not pid:
-        return True  # another machine's process cannot be looked at from here
+def writer_is_alive(manifest: Mapping[str, Any]) -> bool | None:
+    """Whether a process of the writer's number is there; None where it was on another machine, which cannot be looked at from here."""
+    if manifest.get("host") != platform.node() or not manifest.get("pid"):
+        return None
     try:
-        os.kill(pid, 0)
+        os.kill(manifest["pid"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # of another user: it is there
+        pass
     return True
 
 

@@ -1,5 +1,6 @@
 """What every test shares: no network, one torch thread, real data where it lies beside the repository."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("real"):
             item.add_marker(pytest.mark.skip(reason=f"real data is not at {REAL_DATA}"))
+
+
+def pytest_collection_finish() -> None:
+    """What all test modules imported stays to the end: whoever collects garbage, as each trainer does, need not look through it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_the_optimiser_steps_exactly_batch_over_minibatch_times(folder):
 
 
 def test_learning_rates_rise_from_a_tenth_and_then_follow_the_knob(folder):
-    _, steps = run(folder, replace(SETTINGS, warmup=10))
+    _, steps = run(folder, replace(SETTINGS, warmup=10, batch=8))
     rates = [s.metrics["lr_policy"] / KNOBS.policy_lr for s in steps]
     assert rates[0] == pytest.approx(0.1) and rates[5] == pytest.approx(0.55) and rates[-1] == pytest.approx(1.0)
 

@@ -32,7 +32,7 @@ def seconds(*arguments: str) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def extra_seconds(*arguments: str, rounds: int = 5) -> float:
+def extra_seconds(*arguments: str, rounds: int = 3) -> float:
     """How much longer than an empty interpreter; the median of alternating rounds."""
     return statistics.median(seconds(*arguments) - seconds("-c", "pass") for _ in range(rounds))
 

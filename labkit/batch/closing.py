@@ -7,15 +7,15 @@ not long ago is refused all the same. Closing writes one thing, the status in ru
 
 from __future__ import annotations
 
-import platform
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import RunError
-from labkit.runs import Run, StageFolder
+from labkit.runs import Run, StageFolder, writer_is_alive
 
 __all__ = ["SILENT", "Closing", "Unended", "close_gone", "unended"]
 
@@ -139,10 +139,9 @@ def _close(run: Run, row: Unended, silent: float) -> tuple[Unended, list[str]]:
 
 def _look(run: Run, stage: StageFolder) -> Unended:
     told = stage.manifest
-    host, process = told.get("host") or "unknown", told.get("pid")
     seen, file = max((f.stat().st_mtime, str(f.relative_to(stage.path))) for f in _files(stage.path))
     part = str(stage.path.relative_to(run.path))
-    return Unended(part, stage, host, process, told["started"], seen, file, _is_alive(host, process, told["started"]))
+    return Unended(part, stage, told.get("host") or "unknown", told.get("pid"), told["started"], seen, file, _is_alive(told))
 
 
 def _stages(folder: Path) -> Iterator[StageFolder]:
@@ -156,18 +155,15 @@ def _files(folder: Path) -> Iterator[Path]:
     return (f for f in folder.rglob("*") if f.is_file())
 
 
-def _is_alive(host: str, process: int | None, started: float) -> bool | None:
-    """Whether the process that wrote the stage is there; another one may have its number by now, and began later."""
-    if host != platform.node() or not process:
-        return None
-    import psutil
+def _is_alive(told: Mapping[str, Any]) -> bool | None:
+    """Whether the very process that wrote the stage is there; another one may have its number by now, and began later."""
+    alive = writer_is_alive(told)
+    if alive:
+        import psutil
 
-    try:
-        return psutil.Process(process).create_time() <= started + CLOCKS
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:  # of another user: it is there
-        return True
+        with contextlib.suppress(psutil.Error):  # it may not be asked: then it counts as the writer
+            return psutil.Process(told["pid"]).create_time() <= told["started"] + CLOCKS
+    return alive
 
 
 def _moment(when: float) -> str:

@@ -25,7 +25,8 @@ from labkit.runs import Run
 
 __all__ = ["Outcome", "as_prepared", "execute", "resolve_parameters"]
 
-PREPARED = ("scale", "seed", "model", "data")  # parameters that a run folder has one value of
+#: Parameters that a run folder has one value of, and what each is called among the run's facts.
+PREPARED = {"scale": "scale", "seed": "seed", "model": "model", "data": "data", "judge": "reward_base"}
 _KERNEL_DIED, _STOPPED = 3, 4  # exit codes of labkit.batch.worker
 Echo = Callable[[str], None]
 
@@ -58,20 +59,31 @@ def resolve_parameters(notebook: Path, given: Mapping[str, Any], run: str) -> di
 
 
 def as_prepared(notebook: Path, given: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """`given`, and where nothing is given what the run was prepared with: its scale, seed, model and data.
+    """`given`, and where nothing is given what the run was prepared with: its scale, seed, model, data and judge.
 
-    Raises SettingsError where something else is given, as one run folder holds one experiment.
+    Raises SettingsError where something else is given, as one run folder holds one experiment. Where the notebook ran
+    before with other words for the same, as with the usual judge by its name, these words stay.
     """
-    declared, found = read_parameters(notebook), dict(given)
-    for name in (n for n in PREPARED if n in declared and n in run.facts):
-        was, told = run.facts[name], given.get(name, run.facts[name])
+    declared, found, facts = read_parameters(notebook), dict(given), run.facts
+    record = records.record_of(run, notebook.stem)
+    before = {} if record.status == "missing" else record.manifest["settings"]
+    for name, was in ((n, facts[fact]) for n, fact in PREPARED.items() if n in declared and fact in facts):
+        told = given.get(name, was)
         told = declared[name].parse(told, notebook.stem) if isinstance(told, str) else told
-        if told != was:
+        if _meant(name, told, facts) != was:
             raise SettingsError(
                 f"{run.path} was prepared with {name} = {was!r}, not {told!r}: leave {name} out, or name another run. Nothing was started."
             )
-        found[name] = was
+        said = (before.get(name), declared[name].default)
+        found[name] = next((v for v in said if _meant(name, v, facts) == was), was)
     return found
+
+
+def _meant(name: str, value: Any, facts: Mapping[str, Any]) -> Any:
+    """What a parameter's value says; a judge that is left empty is the usual one."""
+    from labkit.world.pretrain import usual_judge
+
+    return usual_judge(facts["model"]) if (name, value) == ("judge", "") else value
 
 
 def execute(

@@ -5,6 +5,7 @@ A notebook whose result still holds is skipped; one that is missing, failed or s
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 from labkit.batch import records
 from labkit.batch.notebooks import Outcome, as_prepared, execute, resolve_parameters
 from labkit.batch.parameters import read_parameters
-from labkit.errors import SettingsError
-from labkit.runs import Run
+from labkit.errors import RunError, SettingsError
+from labkit.runs import FACTS, Run
 
-__all__ = ["Row", "parameters_of_each", "pipeline", "plan", "table"]
+__all__ = ["Row", "begun_late", "parameters_of_each", "pipeline", "plan", "table"]
 
 Say = Callable[[str], None]
 
@@ -33,15 +34,20 @@ class Row:
 
 
 def plan(run: Run, notebooks: Sequence[Path], given: Mapping[str, Any], *, again: bool = False) -> list[Row]:
-    """What `pipeline` would do and why; raises SettingsError on a parameter that none of the notebooks declares."""
+    """What `pipeline` would do and why.
+
+    Raises SettingsError on a parameter that none of the notebooks declares, and RunError as `begun_late` does.
+    """
     rows: list[Row] = []
-    for notebook, values in parameters_of_each(run, notebooks, given).items():
+    parameters = parameters_of_each(run, notebooks, given)
+    new = begun_late(run, notebooks[0], parameters[notebooks[0]])
+    for notebook, values in parameters.items():
         why = records.stale(run, notebook, values) or ("asked for" if again else "")
         first = next((r.notebook for r in rows if r.action == "run"), None)
         if not why and first:
             why = f"{first} runs again"
         rows.append(Row(notebook.stem, "run" if why else "skip", why or "done and unchanged"))
-    return rows
+    return [replace(rows[0], why=f"{rows[0].why}; {new}"), *rows[1:]] if new else rows
 
 
 def pipeline(
@@ -102,6 +108,26 @@ def parameters_of_each(run: Run, notebooks: Sequence[Path], given: Mapping[str, 
             raise SettingsError(f"No notebook here has a parameter {name!r}; they have {', '.join(known)}.{hint}")
     mine = {n: {k: v for k, v in given.items() if k in declared[n]} for n in notebooks}
     return {n: resolve_parameters(n, as_prepared(n, mine[n], run), run.name) for n in notebooks}
+
+
+def begun_late(run: Run, notebook: Path, parameters: Mapping[str, Any]) -> str:
+    """What to know where a run that does not exist would begin with a later notebook of the pipeline; else empty.
+
+    Raises RunError where its name looks like a slip for another run's: to make all that is missing takes long.
+    """
+    steps = records.pipeline_notebooks(notebook.parent)
+    if run.path.exists() or notebook not in steps[1:]:
+        return ""
+    there = sorted(file.parents[1].name for file in run.path.parent.glob(f"*/{FACTS}"))
+    if near := difflib.get_close_matches(run.name, there):
+        raise RunError(
+            f"{run.path} does not exist. Did you mean {' or '.join(near)}? A new run begins at the beginning: "
+            f"labkit run {run.name} --only {steps[0].stem}. Nothing was started."
+        )
+    missing = ", ".join(step.stem for step in steps[: steps.index(notebook)])
+    others = f" There {'is' if len(there) == 1 else 'are'} {', '.join(there)}." if there else ""
+    at = f", at scale {parameters['scale']}" if "scale" in parameters else ""
+    return f"{run.path} does not exist: what {missing} would have made is made in it first{at}. Ctrl-C stops it.{others}"
 
 
 def _ended(row: Row, outcome: Outcome) -> Row:

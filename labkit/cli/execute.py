@@ -62,14 +62,18 @@ def notebook(
     notebooks: Folder = None,
 ) -> None:
     """Execute one notebook headless into a run folder, whatever was done before."""
-    from labkit.batch.notebooks import execute
+    from labkit.batch.notebooks import as_prepared, execute, resolve_parameters
     from labkit.batch.pages import caution
     from labkit.batch.parameters import find_notebook
+    from labkit.batch.pipeline import begun_late
     from labkit.batch.report import summary_table, write_report
     from labkit.runs import Run
 
     path, here = find_notebook(name, notebooks), Run(run, root)
-    outcome = execute(path, here, assigned(p, scale), echo=say)
+    values = resolve_parameters(path, as_prepared(path, assigned(p, scale), here), run)
+    if new := begun_late(here, path, values):
+        say(new)
+    outcome = execute(path, here, values, echo=say)
     report = write_report(here)
     outcome.raise_if_failed()
     print(f"\n{summary_table(here, path.stem)}\n{caution(here)}".rstrip())

@@ -30,7 +30,7 @@ from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
-from labkit.world.pretrain import RECIPES, SHIPPED, base_path
+from labkit.world.pretrain import SHIPPED, base_path, usual_judge
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ class Experiment:
         self.preset, self.amounts = preset(scale), amounts(scale)
         recorded = self.run.facts
         model = model or recorded.get("model", "medium")
-        reward_base = reward_base or recorded.get("reward_base", "reader" if model in RECIPES else model)
+        reward_base = reward_base or recorded.get("reward_base", usual_judge(model))
         self.data = data or recorded.get("data", "world")
         self.facts = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": self.data}
         self._check_same(recorded)

@@ -145,6 +145,10 @@ _PPO = (
         span=(0.0, None),
     ),
 )
+_OPTIMIZER = (
+    Panel("lr", "Learning rate", (("lr", "lr"),), "The rate in force, with the factor from the knob."),
+    Panel("norm", "Gradient norm", (("grad_norm", "norm"),), "Spikes mean that a batch surprised the model.", log=True),
+)
 _SFT = (
     Panel(
         "loss",
@@ -158,8 +162,7 @@ _SFT = (
         (("rm_score", "RM score"),),
         "The paper chooses the SFT checkpoint by this, not by validation loss.",
     ),
-    Panel("lr", "Learning rate", (("lr", "lr"),), "The rate in force, with the factor from the knob."),
-    Panel("norm", "Gradient norm", (("grad_norm", "norm"),), "Spikes mean that a batch surprised the model.", log=True),
+    *_OPTIMIZER,
     Panel("tokens", "Tokens per step", (("tokens", "tokens"),), "Real tokens in the batch."),
 )
 _INIT = (
@@ -188,8 +191,7 @@ _REWARD = (
         level=0.5,
         span=(None, 1.02),
     ),
-    Panel("lr", "Learning rate", (("lr", "lr"),), "The rate in force, with the factor from the knob."),
-    Panel("norm", "Gradient norm", (("grad_norm", "norm"),), "Spikes mean that a batch surprised the model.", log=True),
+    *_OPTIMIZER,
 )
 PANELS: dict[str, tuple[Panel, ...]] = {"ppo": _PPO, "ppo_ptx": _PPO, "sft": _SFT, "ppo_init": _INIT, "reward": _REWARD}
 

@@ -3,5 +3,6 @@
 from labkit.sampling.choice import Sampled
 from labkit.sampling.completions import best_of_n, complete
 from labkit.sampling.engine import Engine, sample
+from labkit.sampling.request import SamplingRequest
 
-__all__ = ["Engine", "Sampled", "best_of_n", "complete", "sample"]
+__all__ = ["Engine", "Sampled", "SamplingRequest", "best_of_n", "complete", "sample"]

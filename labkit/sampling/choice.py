@@ -9,7 +9,7 @@ import torch
 
 from labkit.sampling.stops import Stops
 
-__all__ = ["Sampled", "choose", "cut", "noise_of"]
+__all__ = ["Sampled", "choose", "cut"]
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,6 @@ class Sampled:
     ids: list[int]
     logprobs: list[float]
     finished: bool
-
-
-def noise_of(seeds: Sequence[int], steps: int) -> torch.Tensor:
-    """(rows, steps) uniform numbers in [0, 1), each row from its own seed."""
-    generator = torch.Generator()
-    return torch.stack([torch.rand(steps, generator=generator.manual_seed(seed)) for seed in seeds])
 
 
 def choose(

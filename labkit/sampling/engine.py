@@ -23,6 +23,7 @@ from labkit.models.precision import chosen_precision
 from labkit.sampling.choice import Sampled
 from labkit.sampling.plain import sample_by_generate
 from labkit.sampling.replayed import rows_at_most, sample_replayed
+from labkit.sampling.request import SamplingRequest
 from labkit.sampling.steps import sample_cached
 from labkit.sampling.stops import Stops
 
@@ -42,15 +43,7 @@ class Engine(Protocol):
     name: str
     context: int | None  # the most tokens of prompt and response together; None: unknown
 
-    def draw(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        stops: Stops,
-        seeds: Sequence[int],
-        temperature: float,
-    ) -> list[Sampled]: ...
+    def draw(self, asked: SamplingRequest) -> list[Sampled]: ...
 
 
 @torch.no_grad()
@@ -77,23 +70,23 @@ def sample(
     stops = Stops.of(eos_id, stop, partial(decode, tokenizer) if tokenizer is not None else None)
     _check(prompts, seeds)
     check_context(context_of_model(model), prompts, max_new_tokens)
+    asked = SamplingRequest(prompts, seeds, max_new_tokens, stops, temperature)
     if isinstance(model, Engine):
-        return model.draw(prompts, max_new_tokens=max_new_tokens, stops=stops, seeds=seeds, temperature=temperature)
+        return model.draw(asked)
     engine = _way(model)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
     out: list[Sampled | None] = [None] * len(prompts)
-    at_once = max_rows or _rows_at_once(model, max(map(len, prompts)) + max_new_tokens)
+    at_once = max_rows or _rows_at_once(model, max(asked.lengths) + max_new_tokens)
     at_once = rows_at_most(at_once) if engine is sample_replayed else at_once
     with lean(model), chosen_precision(model.get_input_embeddings().weight.device):
         for start in range(0, len(order), at_once):
             rows = order[start : start + at_once]
-            chunk = engine(model, [prompts[i] for i in rows], [seeds[i] for i in rows], max_new_tokens, stops, temperature)
-            for i, sampled in zip(rows, chunk, strict=True):
+            for i, sampled in zip(rows, engine(model, asked.only(rows)), strict=True):
                 out[i] = sampled
     return out  # type: ignore[return-value]
 
 
-def _way(model: PreTrainedModel) -> Callable[..., list[Sampled]]:
+def _way(model: PreTrainedModel) -> Callable[[PreTrainedModel, SamplingRequest], list[Sampled]]:
     if model.config._attn_implementation != LAB_ATTENTION:
         return sample_by_generate
     sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)  # its weights come and go

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +15,8 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from labkit.sampling.choice import Sampled, choose, cut, noise_of
+from labkit.sampling.choice import Sampled, choose, cut
+from labkit.sampling.request import SamplingRequest
 from labkit.sampling.stops import Stops
 
 if TYPE_CHECKING:
@@ -48,26 +49,19 @@ class _Stopped(StoppingCriteria):
         return torch.tensor(ended, device=input_ids.device)
 
 
-def sample_by_generate(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    seeds: Sequence[int],
-    max_new_tokens: int,
-    stops: Stops,
-    temperature: float,
-) -> list[Sampled]:
+def sample_by_generate(model: PreTrainedModel, asked: SamplingRequest) -> list[Sampled]:
     """One response per prompt; prompts are padded on their left."""
     device = model.get_input_embeddings().weight.device
-    longest = max(len(p) for p in prompts)
-    mask = torch.arange(longest) >= longest - torch.tensor([len(p) for p in prompts])[:, None]  # (B, L)
-    ids = torch.full((len(prompts), longest), stops.eos_id)
-    ids[mask] = torch.tensor([t for p in prompts for t in p])
-    chooser = _ChooseByNoise(noise_of(seeds, max_new_tokens), longest, temperature)
+    stops, longest = asked.stops, max(asked.lengths)
+    mask = torch.arange(longest) >= longest - torch.tensor(asked.lengths)[:, None]  # (B, L)
+    ids = torch.full(mask.shape, stops.eos_id)
+    ids[mask] = torch.tensor([t for p in asked.prompts for t in p])
+    chooser = _ChooseByNoise(asked.noise(), longest, asked.temperature)
     with _no_taste(model):
         out = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.long().to(device),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=asked.max_new_tokens,
             do_sample=False,
             num_beams=1,
             eos_token_id=stops.eos_id,

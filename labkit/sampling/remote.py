@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import ModelError
 from labkit.sampling.choice import Sampled, cut
+from labkit.sampling.request import SamplingRequest
 from labkit.sampling.stops import Stops
 
 if TYPE_CHECKING:
@@ -46,30 +47,22 @@ class ServedVLLM:
     name: str
     context: int | None = None
 
-    def draw(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        stops: Stops,
-        seeds: Sequence[int],
-        temperature: float,
-    ) -> list[Sampled]:
+    def draw(self, asked: SamplingRequest) -> list[Sampled]:
         """One request per prompt, since a request has one seed."""
 
         def ask(prompt: Sequence[int], seed: int) -> dict[str, Any]:
             return self.client.generate(
                 [list(prompt)],
-                temperature=temperature,
-                max_tokens=max_new_tokens,
+                temperature=asked.temperature,
+                max_tokens=asked.max_new_tokens,
                 logprobs=0,
-                generation_kwargs={"seed": seed, **_rules(stops)},
+                generation_kwargs={"seed": seed, **_rules(asked.stops)},
             )
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(ask, prompts, seeds))
+            answers = list(pool.map(ask, asked.prompts, asked.seeds))
         ids = [a["completion_ids"][0] for a in answers]
-        return cut(ids, [[token[0] for token in a["logprobs"][0]] for a in answers], stops)
+        return cut(ids, [[token[0] for token in a["logprobs"][0]] for a in answers], asked.stops)
 
     def follow(self, policy: PreTrainedModel) -> None:
         """Give the server this policy's weights (after `client.init_communicator`), as TRL's trainers do."""
@@ -85,26 +78,16 @@ class LocalVLLM:
     name: str
     context: int | None = None
 
-    def draw(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        max_new_tokens: int,
-        stops: Stops,
-        seeds: Sequence[int],
-        temperature: float,
-    ) -> list[Sampled]:
-        asked = [
-            self.parameters(temperature=temperature, max_tokens=max_new_tokens, logprobs=0, seed=seed, **_rules(stops))
-            for seed in seeds
-        ]
-        given = [{"prompt_token_ids": list(p)} for p in prompts]
-        drawn = [out.outputs[0] for out in self.llm.generate(given, asked, use_tqdm=False)]
+    def draw(self, asked: SamplingRequest) -> list[Sampled]:
+        shared = {"temperature": asked.temperature, "max_tokens": asked.max_new_tokens, "logprobs": 0, **_rules(asked.stops)}
+        parameters = [self.parameters(seed=seed, **shared) for seed in asked.seeds]
+        given = [{"prompt_token_ids": list(p)} for p in asked.prompts]
+        drawn = [out.outputs[0] for out in self.llm.generate(given, parameters, use_tqdm=False)]
         ids = [list(d.token_ids) for d in drawn]
         logprobs = [
             [at[token].logprob for token, at in zip(d.token_ids, d.logprobs, strict=True)] for d in drawn
         ]  # at each place a dict by token
-        return cut(ids, logprobs, stops)
+        return cut(ids, logprobs, asked.stops)
 
 
 def served(url: str, *, context: int | None = None) -> ServedVLLM:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -17,10 +17,10 @@ import torch
 
 from labkit.models.graphs import recorded, rounded
 from labkit.models.replica import Replica
-from labkit.sampling.choice import Sampled, noise_of
+from labkit.sampling.choice import Sampled
 from labkit.sampling.fixed import FixedCache
+from labkit.sampling.request import SamplingRequest
 from labkit.sampling.steps import Rows, ask_every, read_prompts, sample_cached
-from labkit.sampling.stops import Stops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,32 +33,25 @@ KEEP = 8  # benches of a model at most
 RECORD_FOR = 6  # steps that must be to come for recording one in the first call: on an H200 it took as long as two or three plain ones
 SHRINK_FOR = 24  # steps that must be to come for recording one of fewer rows in the first call
 WARM = 1  # plain steps of a number of rows before one is recorded
-NOBODY = -1  # the request of a row that has none
+NOBODY = -1  # the prompt of a row that has none
 ANY = "any"  # temperature but 0 and 1
 _REFUSED: WeakSet[PreTrainedModel] = WeakSet()  # models whose steps could not be recorded: nobody tries again
 
 
-def sample_replayed(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    seeds: Sequence[int],
-    max_new_tokens: int,
-    stops: Stops,
-    temperature: float,
-) -> list[Sampled]:
+def sample_replayed(model: PreTrainedModel, asked: SamplingRequest) -> list[Sampled]:
     """One response per prompt, by steps that a CUDA graph may replay; on a CPU the same steps, not recorded."""
     if model in _REFUSED:
-        return sample_cached(model, prompts, seeds, max_new_tokens, stops, temperature)
-    bench = _bench(model, prompts, max_new_tokens, stops, temperature)
-    bench.begin(prompts, seeds, stops, temperature)
+        return sample_cached(model, asked)
+    bench = _bench(model, asked)
+    bench.begin(asked)
     every = ask_every(bench.device)
-    for t in range(1, max_new_tokens):
+    for t in range(1, asked.max_new_tokens):
         if t % every == 0:
             living = bench.look()
             if living == 0:
                 break
-            bench.shrink_to(living, to_come=max_new_tokens - t)
-        bench.go_on(to_come=max_new_tokens - t)
+            bench.shrink_to(living, to_come=asked.max_new_tokens - t)
+        bench.go_on(to_come=asked.max_new_tokens - t)
     found = bench.cut()
     _keep(model, bench)
     return found
@@ -71,22 +64,20 @@ def rows_at_most(rows: int) -> int:
 
 
 class Bench(Rows):
-    """Room for so many rows, prompts and responses of so many tokens, and the steps recorded on it."""
+    """Room for so many rows, for prompts and responses of so many tokens, and the steps recorded on it."""
 
-    def __init__(self, replica: Replica, rows: int, longest: int, max_new_tokens: int, stops: Stops, temperature: float) -> None:
+    def __init__(self, replica: Replica, rows: int, longest: int, asked: SamplingRequest) -> None:
         self.replica, self.model = replica, replica.module
         self.device = device = self.model.get_input_embeddings().weight.device
-        self.heat = _heat(temperature)  # of what is recorded; any other temperature lies in a tensor and may move
-        self.temperature = torch.ones((), device=device) if self.heat == ANY else temperature
-        self.longest, self.max_new_tokens = longest, max_new_tokens
-        self.ends = stops.eos_id, stops.sequences  # what `detect`, part of what is recorded, looks for
-        self.detect = stops.detector(device)
-        self.cache = FixedCache(self.model.config, rows, longest, max_new_tokens, device)
+        self.max_new_tokens, self.ends, self.heat = _recorded_of(asked)
+        self.temperature = torch.ones((), device=device) if self.heat == ANY else asked.temperature
+        self.longest, self.detect = longest, asked.stops.detector(device)
+        self.cache = FixedCache(self.model.config, rows, longest, asked.max_new_tokens, device)
         self.place = torch.zeros(1, dtype=torch.long, device=device)
         self.whole = {  # all rows; the attributes of these names are the first rows of them
-            "noise": torch.zeros(rows, max_new_tokens, device=device),
-            "ids": torch.zeros(rows, max_new_tokens, dtype=torch.long, device=device),
-            "logprobs": torch.zeros(rows, max_new_tokens, device=device),
+            "noise": torch.zeros(rows, asked.max_new_tokens, device=device),
+            "ids": torch.zeros(rows, asked.max_new_tokens, dtype=torch.long, device=device),
+            "logprobs": torch.zeros(rows, asked.max_new_tokens, device=device),
             "positions": torch.zeros(rows, 1, dtype=torch.long, device=device),
             "ended": torch.zeros(rows, dtype=torch.bool, device=device),
         }
@@ -94,23 +85,23 @@ class Bench(Rows):
         self.ran: Counter[int] = Counter()  # plain ones
         self.calls, self.refused = 0, False
 
-    def fits(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stops: Stops, temperature: float) -> bool:
-        """Whether there is room for these, and not far too much."""
-        same = (self.max_new_tokens, self.ends, self.heat) == (max_new_tokens, (stops.eos_id, stops.sequences), _heat(temperature))
-        rows, longest = len(prompts), max(map(len, prompts))
+    def fits(self, asked: SamplingRequest) -> bool:
+        """Whether there is room for it, and not far too much, and its steps are the recorded ones."""
+        same = (self.max_new_tokens, self.ends, self.heat) == _recorded_of(asked)
+        rows, longest = len(asked), max(asked.lengths)
         return same and rows <= len(self.whole["ids"]) < 2 * rows and longest <= self.longest < 2 * longest + 16
 
-    def begin(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], stops: Stops, temperature: float) -> None:
+    def begin(self, asked: SamplingRequest) -> None:
         """Read the prompts and choose the first token of each response. Rows without a prompt have ended."""
-        self.stops, count = stops, len(prompts)
+        count = len(asked)
         self.calls += 1
         if self.heat == ANY:
-            self.temperature.fill_(temperature)
+            self.temperature.fill_(asked.temperature)
         self.replica.refresh()
-        logits, read = read_prompts(self.model, prompts, 0, self.device)
-        self.expect(count, self.max_new_tokens)
-        self.whole["noise"][:count].copy_(noise_of(seeds, self.max_new_tokens), non_blocking=True)
-        self.whole["positions"][:count].copy_(torch.tensor([[len(p)] for p in prompts]), non_blocking=True)
+        logits, read = read_prompts(self.model, asked.prompts, 0, self.device)
+        self.expect(asked)
+        self.whole["noise"][:count].copy_(asked.noise(), non_blocking=True)
+        self.whole["positions"][:count].copy_(torch.tensor(asked.lengths)[:, None], non_blocking=True)
         self.whole["ended"].zero_()
         self.place.zero_()
         self.cache.take(read, rows=count)
@@ -119,8 +110,8 @@ class Bench(Rows):
         self.whole["positions"][count:] = 1
         self.whole["ended"][count:] = True
         self._show(len(self.whole["ids"]))
-        self.requests = torch.full((len(self),), NOBODY)
-        self.requests[:count] = torch.arange(count)
+        self.prompt_of = torch.full((len(self),), NOBODY)
+        self.prompt_of[:count] = torch.arange(count)
 
     def shrink_to(self, living: int, to_come: int) -> None:
         """Let go of rows that have ended, where steps of fewer rows are recorded or recording them will pay."""
@@ -129,8 +120,8 @@ class Bench(Rows):
             self.write_back()
             sources = fewer + (~self.gone[fewer:]).nonzero().squeeze(1)
             targets = self.gone[:fewer].nonzero().squeeze(1)[: len(sources)]
-            self.requests[targets] = self.requests[sources]
-            self.requests = self.requests[:fewer]
+            self.prompt_of[targets] = self.prompt_of[sources]
+            self.prompt_of = self.prompt_of[:fewer]
             sources, targets = sources.to(self.device), targets.to(self.device)
             self.cache.move(sources, targets)
             for tensor in self.whole.values():
@@ -154,9 +145,9 @@ class Bench(Rows):
             self.step()
 
     def write_back(self) -> None:
-        mine = self.requests != NOBODY
-        requests = self.requests[mine]
-        self.all_ids[requests], self.all_logprobs[requests] = self.ids.cpu()[mine], self.logprobs.cpu()[mine]
+        used = self.prompt_of != NOBODY
+        prompts = self.prompt_of[used]
+        self.all_ids[prompts], self.all_logprobs[prompts] = self.ids.cpu()[used], self.logprobs.cpu()[used]
 
     def _show(self, rows: int) -> None:
         """Only the first so many rows go on."""
@@ -175,17 +166,17 @@ class _Benches(threading.local):
 _BENCHES = _Benches()
 
 
-def _bench(model: PreTrainedModel, prompts: Sequence[Sequence[int]], *told) -> Bench:
+def _bench(model: PreTrainedModel, asked: SamplingRequest) -> Bench:
     """One that is there already, where it has room and the model is as it was; else a new one."""
     device = model.get_input_embeddings().weight.device
     kept = [b for b in _BENCHES.of.pop(model, []) if b.replica.still_of(model, device)]
     if kept:
         _BENCHES.of[model] = kept
     for bench in kept:
-        if bench.fits(prompts, *told):
+        if bench.fits(asked):
             return bench
     replica = kept[0].replica if kept else Replica(model, device)
-    return Bench(replica, rounded(len(prompts), SIZES), rounded(max(16, *map(len, prompts))), *told)
+    return Bench(replica, rounded(len(asked), SIZES), rounded(max(16, *asked.lengths)), asked)
 
 
 def _keep(model: PreTrainedModel, bench: Bench) -> None:
@@ -209,6 +200,7 @@ def _keep_bytes(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).total_memory // KEEP_SHARE if device.type == "cuda" else KEEP_BYTES
 
 
-def _heat(temperature: float) -> str | float:
-    """What of a temperature is part of a recorded step: that it is 0, or 1, or any other."""
-    return temperature if temperature in (0, 1) else ANY
+def _recorded_of(asked: SamplingRequest) -> tuple[int, tuple[int, tuple[tuple[int, ...], ...]], float | str]:
+    """What of a request is part of a recorded step: its length, what `detect` looks for, and its temperature: 0, 1 or any other."""
+    heat = asked.temperature if asked.temperature in (0, 1) else ANY
+    return asked.max_new_tokens, (asked.stops.eos_id, asked.stops.sequences), heat

@@ -16,8 +16,8 @@ from labkit.models.last_layer import only_needed
 from labkit.models.packed import PackedRows
 from labkit.models.scoring import batches_by_tokens
 from labkit.sampling.cache import RightAlignedCache
-from labkit.sampling.choice import Sampled, choose, cut, noise_of
-from labkit.sampling.stops import Stops
+from labkit.sampling.choice import Sampled, choose, cut
+from labkit.sampling.request import SamplingRequest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,18 +37,11 @@ def ask_every(device: torch.device) -> int:
     return ASK_EVERY.get(device.type, SELDOM)
 
 
-def sample_cached(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    seeds: Sequence[int],
-    max_new_tokens: int,
-    stops: Stops,
-    temperature: float,
-) -> list[Sampled]:
+def sample_cached(model: PreTrainedModel, asked: SamplingRequest) -> list[Sampled]:
     """One response per prompt, rows dropped as soon as they are known to have ended."""
-    batch = _Batch(model, prompts, seeds, max_new_tokens, stops, temperature)
+    batch = _Batch(model, asked)
     every = ask_every(batch.device)
-    for t in range(1, max_new_tokens):
+    for t in range(1, asked.max_new_tokens):
         if t % every == 0:
             living = batch.look()
             if living == 0:
@@ -62,22 +55,21 @@ def sample_cached(
 class Rows:
     """Rows that are being continued: what a step does with them, and what the host is told of it.
 
-    Whoever makes them fills in: `model`, `stops`, `temperature`, `device`; `cache`, with the prompts in it; on the device
+    Whoever makes them fills in: `model`, `temperature`, `device`; `cache`, with the prompts in it; on the device
     `noise`, `ids`, `logprobs` (B, R), `positions` (B, 1) of the next token, `ended` (B,), `place` (1,) of the newest token
-    in its response, `detect`; on the host `requests` (B,), which request each row is.
+    in its response, `detect`; on the host `prompt_of` (B,), which prompt each row continues.
     """
 
     model: PreTrainedModel
     cache: RightAlignedCache | FixedCache
-    stops: Stops
     temperature: float | torch.Tensor
 
     def __len__(self) -> int:
         return len(self.ended)
 
-    def expect(self, requests: int, max_new_tokens: int) -> None:
-        """So many responses will be written to the host."""
-        shape = requests, max_new_tokens
+    def expect(self, asked: SamplingRequest) -> None:
+        """Its responses will be written to the host."""
+        self.stops, shape = asked.stops, (len(asked), asked.max_new_tokens)
         self.all_ids, self.all_logprobs = torch.full(shape, self.stops.eos_id), torch.zeros(shape)
         self.looked = 0  # tokens in which stop strings were looked for
 
@@ -114,8 +106,8 @@ class Rows:
         return len(self) - int(self.gone.sum())
 
     def write_back(self) -> None:
-        """Copy what was drawn to the host, each row to its request."""
-        self.all_ids[self.requests], self.all_logprobs[self.requests] = self.ids.cpu(), self.logprobs.cpu()
+        """Copy what was drawn to the host, each row to its prompt."""
+        self.all_ids[self.prompt_of], self.all_logprobs[self.prompt_of] = self.ids.cpu(), self.logprobs.cpu()
 
     def cut(self) -> list[Sampled]:
         """The responses, each to where it ended."""
@@ -126,25 +118,25 @@ class Rows:
 class _Batch(Rows):
     """Rows whose tensors are made anew whenever some of them are dropped."""
 
-    def __init__(self, model, prompts, seeds, max_new_tokens, stops, temperature) -> None:
-        self.model, self.stops, self.temperature = model, stops, temperature
+    def __init__(self, model: PreTrainedModel, asked: SamplingRequest) -> None:
+        self.model, self.temperature = model, asked.temperature
         self.device = device = model.get_input_embeddings().weight.device
-        logits, self.cache = read_prompts(model, prompts, max_new_tokens, device)
-        self.expect(len(prompts), max_new_tokens)
-        self.requests = torch.arange(len(prompts))
-        self.noise = noise_of(seeds, max_new_tokens).to(device)
+        logits, self.cache = read_prompts(model, asked.prompts, asked.max_new_tokens, device)
+        self.expect(asked)
+        self.prompt_of = torch.arange(len(asked))
+        self.noise = asked.noise().to(device)
         self.ids, self.logprobs = (torch.zeros_like(x, device=device) for x in (self.all_ids, self.all_logprobs))
-        self.positions = torch.tensor([[len(p)] for p in prompts], device=device)
-        self.ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        self.positions = torch.tensor(asked.lengths, device=device)[:, None]
+        self.ended = torch.zeros(len(asked), dtype=torch.bool, device=device)
         self.place = torch.zeros(1, dtype=torch.long, device=device)
-        self.detect = stops.detector(device)
+        self.detect = self.stops.detector(device)
         self.append(logits)
 
     def drop(self) -> None:
         """Let go of the rows that the last look found ended."""
         self.write_back()
         keep = _fill_gaps(self.gone)
-        self.requests, keep = self.requests[keep], keep.to(self.device)
+        self.prompt_of, keep = self.prompt_of[keep], keep.to(self.device)
         self.cache.keep_rows(keep)
         for name in ("noise", "ids", "logprobs", "positions", "ended"):
             setattr(self, name, getattr(self, name).index_select(0, keep))

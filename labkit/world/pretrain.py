@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CONTEXT", "RECIPES", "SHIPPED", "Recipe", "base_path", "corpus_loss", "new_model", "pretrain"]
+__all__ = ["CONTEXT", "RECIPES", "SHIPPED", "Recipe", "base_path", "corpus_loss", "new_model", "pretrain", "usual_judge"]
 
 CONTEXT = 256
 BASES = Path(__file__).with_name("bases")
@@ -66,6 +66,11 @@ RECIPES: dict[str, Recipe] = {
 
 #: The bases that ship with the package: a size, or the reward model's.
 SHIPPED = (*RECIPES, "reader")
+
+
+def usual_judge(model: str) -> str:
+    """What the reward model of a policy starts from where nothing else is asked: the reader for the world's bases, else the same model."""
+    return "reader" if model in RECIPES else model
 
 
 def base_path(size: str = "small") -> Path:

@@ -10,10 +10,10 @@ from labkit.batch.notebooks import resolve_parameters
 from labkit.batch.pipeline import pipeline, plan
 from labkit.batch.records import content_of, inputs_of, is_whole, record_of, stale
 from labkit.disk import write_json
-from labkit.errors import SettingsError
+from labkit.errors import RunError, SettingsError
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
-from labkit.runs import Run
+from labkit.runs import FACTS, Run
 from labkit.world.pretrain import SHIPPED
 from tests.batch.tiny import PARAMETERS, write_notebook
 from tests.labels.helpers import draft, tasks
@@ -198,3 +198,48 @@ def test_a_stage_that_a_person_ended_early_counts_where_its_model_was_kept(steps
     assert not is_whole(run.stage("sft")) and "is stopped" in why(run, steps[0])
     run.stage("sft").model.mkdir()
     assert is_whole(run.stage("sft")) and why(run, steps[0]) == ""
+
+
+JUDGED = """\
+run = "tiny"  # name of the folder under runs/
+kl_coef = 0.02  # β: weight of the KL penalty
+seed = 0  # every random draw comes from it
+model = "medium"  # what the policy starts from
+judge = ""  # what the reward model starts from; empty: the reader for the world's bases, else the same model"""
+
+
+@pytest.mark.parametrize(
+    ("model", "judge", "base", "same", "another"),
+    [
+        ("medium", "small", "small", ["small"], ["", "reader"]),
+        ("medium", "", "reader", ["", "reader"], ["small"]),
+        ("medium", "reader", "reader", ["", "reader"], ["medium"]),
+        ("./mine", "", "./mine", ["", "./mine"], ["reader"]),
+    ],
+)
+def test_what_the_reward_model_starts_from_stays_as_the_run_was_prepared(
+    steps: list[Path], run: Run, model: str, judge: str, base: str, same: list[str], another: list[str]
+) -> None:
+    """The facts hold what was meant, the parameter what was said; saying the same in other words makes nothing stale."""
+    write_notebook(steps[0], parameters=JUDGED)
+    finish(run, steps[0], model=model, judge=judge)
+    write_json(run.path / FACTS, {"model": model, "reward_base": base})
+    for given in ({}, *({"judge": said} for said in same)):
+        assert [r.action for r in plan(run, steps[:1], given)] == ["skip"], given
+    for said in another:
+        with pytest.raises(SettingsError, match="was prepared with judge = .* Nothing was started"):
+            plan(run, steps[:1], {"judge": said})
+
+
+def test_a_run_that_does_not_exist_is_told_before_a_later_notebook_makes_all_of_it(steps: list[Path], run: Run) -> None:
+    """A mistyped name is no new run; with another name the plan says what comes first, and nothing is said of a run that begins at its beginning."""
+    late = plan(run, steps[1:], {"scale": "full"})
+    assert "does not exist" in late[0].why and "01_prompts" in late[0].why and "scale full" in late[0].why
+    assert "does not exist" not in late[1].why
+    write_json(run.path / FACTS, {"scale": "full"})
+    typo, other = Run("tinny", run.path.parent), Run("another", run.path.parent)
+    with pytest.raises(RunError, match="Did you mean tiny.* --only 01_prompts.* Nothing was started"):
+        plan(typo, steps[1:], {})
+    assert "There is tiny" in plan(other, steps[1:], {})[0].why
+    for begun, chosen in ((run, steps[1:]), (typo, steps), (other, steps[:1])):
+        assert all("exist" not in row.why for row in plan(begun, chosen, {}))

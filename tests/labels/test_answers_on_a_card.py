@@ -51,9 +51,9 @@ def counts(cards) -> Counter:
     return Counter(len(answers) for _, answers in cards)
 
 
-@pytest.mark.parametrize(("most", "asked"), [(9, range(4, 10)), (5, (4, 5)), (3, (3,)), (2, (2,))])
-def test_cards_hold_what_was_asked_for_and_go_on_the_board(lab, most, asked):
-    cards = tasks_by_hand(lab, 30, most)
+@pytest.mark.parametrize(("most", "cards", "asked"), [(9, 30, range(4, 10)), (5, 12, (4, 5)), (3, 6, (3,)), (2, 6, (2,))])
+def test_cards_hold_what_was_asked_for_and_go_on_the_board(lab, most, cards, asked):
+    cards = tasks_by_hand(lab, cards, most)
     assert set(counts(cards)) == set(asked), "an untrained base hardly ever says the same twice"
     assert all(len({c.text for c in answers}) == len(answers) for _, answers in cards)
     desk = LabelSession(cards, "me", labels_path(lab.run.path, "me"))

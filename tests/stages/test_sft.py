@@ -20,6 +20,7 @@ from tests.stages.animals import COLOURS, CONTEXT, MODELS, demonstrations, quest
 
 STEADY = constant(SFTKnobs())
 QUICK = SFTSettings(epochs=3, batch_size=8, lr=1e-2, dropout=0.0, valid_samples=4, valid_response_tokens=8)
+ONCE = QUICK.but(epochs=1)  # for what two runs share from their first step on
 TEXTS = [f"the {a} is very {c} . it is a good {a}" for a, c in COLOURS.items()] * 8
 
 
@@ -57,21 +58,21 @@ def test_the_loss_is_the_mean_over_response_and_end_tokens(bases):
 
 
 def test_packed_and_padded_batches_train_alike(bases):
-    packed, steps = run(bases["gpt2"], QUICK)
+    packed, steps = run(bases["gpt2"], ONCE)
     state = sft.start(bases["gpt2"], device="cpu")
     state.model.set_attn_implementation("sdpa")  # trl's own collator, with padding
-    padded = list(sft.loop(state, demonstrations(), STEADY, QUICK))
+    padded = list(sft.loop(state, demonstrations(), STEADY, ONCE))
     assert losses(steps) == pytest.approx(losses(padded), rel=1e-4)
     assert [s.metrics["tokens"] for s in steps] == [s.metrics["tokens"] for s in padded]
 
 
 def test_micro_batches_change_nothing(bases):
-    whole, parts = (losses(run(bases["gpt2"], QUICK.but(micro_batch=m))[1]) for m in (None, 2))
+    whole, parts = (losses(run(bases["gpt2"], ONCE.but(micro_batch=m))[1]) for m in (None, 2))
     assert whole == pytest.approx(parts, rel=1e-4)
 
 
 def test_one_seed_one_run_another_seed_another(bases):
-    settings = QUICK.but(dropout=0.2)
+    settings = ONCE.but(dropout=0.2)
     first, second, other = (losses(run(bases["gpt2"], settings.but(seed=s))[1]) for s in (3, 3, 4))
     assert first == second != other
 
