@@ -53,8 +53,9 @@ function knobRow(knob, send) {
     line,
   );
   let timer = 0;
-  let value = knob.start;
-  let editing = false;
+  let editing = false; // somebody typed into the box and neither asked for it nor left the box
+  let shown = knob.start; // what the box says while nobody types: the value, or what was asked and waits
+  let before = ""; // what it said when typing began
   const show = (v) => {
     slider.value = position(knob, v);
     slider.setAttribute("aria-valuetext", write(v));
@@ -64,34 +65,44 @@ function knobRow(knob, send) {
     clearTimeout(timer);
     timer = 0;
     editing = false;
-    if (asked === null) box.value = write(value);
+    if (asked === null) restore();
     else send({ kind: "turn", changes: { [knob.name]: asked } });
+  };
+  const restore = () => {
+    editing = false;
+    show(shown);
+    box.value = write(shown);
   };
   slider.addEventListener("input", () => {
     const asked = valueAt(knob, Number(slider.value));
+    shown = asked;
     box.value = write(asked);
     slider.setAttribute("aria-valuetext", write(asked));
     slider.style.setProperty("--at", `${slider.value / 10}%`);
     clearTimeout(timer);
     timer = setTimeout(() => request(asked), QUIET);
   });
-  box.addEventListener("input", () => (editing = true));
+  box.addEventListener("input", () => {
+    if (!editing) before = write(shown);
+    editing = true;
+  });
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter") request(typed(box.value));
-    if (event.key === "Escape") {
-      editing = false;
-      box.value = write(value);
-    }
+    if (event.key === "Escape") restore();
   });
-  box.addEventListener("blur", () => editing && typed(box.value) !== value && request(typed(box.value)));
+  box.addEventListener("blur", () => {
+    if (!editing) return;
+    const asked = typed(box.value);
+    if (asked === typed(before)) restore(); // as it was when typing began, whatever the knob became meanwhile: no wish
+    else request(asked);
+  });
   const update = (row) => {
     const told = fate(row);
     line.setAttribute("aria-live", row.last?.by === "controller" ? "off" : "polite"); // the controller turns β at every step
     if (line.textContent !== told.text) line.textContent = told.text;
     line.dataset.tone = told.tone;
-    value = row.value;
+    if (!timer) shown = row.waiting ?? row.value;
     if (timer || editing) return;
-    const shown = row.waiting ?? row.value;
     show(shown);
     box.value = write(shown);
   };
@@ -99,9 +110,9 @@ function knobRow(knob, send) {
     root.classList.toggle("lkk-held", held);
     slider.disabled = held;
     box.disabled = held;
+    if (held && editing) restore(); // a box that is taken away while somebody types never hears that it was left
   };
-  show(value);
-  box.value = write(value);
+  restore();
   return { root, update, hold };
 }
 

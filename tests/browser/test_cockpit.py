@@ -222,6 +222,32 @@ def test_an_alert_is_applied_with_one_click(cockpit) -> None:
     press(lab, "stop")
 
 
+def test_a_knob_box_that_was_left_as_it_was_follows_the_knob_and_turns_nothing(cockpit) -> None:
+    lab = cockpit(total=4000, seconds=0.05)
+    press(lab, "start")
+    box = lab.page.locator("[data-knob=kl_coef] .lkk-number")
+    box.click()
+    box.press("End")
+    for key in ("0", "Backspace", "Tab"):
+        box.press(key)
+    lab.python("job.dial.turn(kl_coef=0.5)\nTrue")
+    wait(lab, "job.dial.knobs.kl_coef == 0.5")
+    lab.page.wait_for_function("() => document.querySelector('[data-knob=kl_coef] .lkk-number').value === '0.5'", timeout=10_000)
+    box.focus()
+    box.press("Tab")
+    reached = lab.python("len(job.steps)")
+    wait(lab, f"len(job.steps) > {reached} + 5")
+    assert lab.python("[r['new'] for r in job.folder.ledger()]") == [0.5]
+    box.focus()
+    box.press("End")
+    box.press("1")
+    lab.python("job.dial.release()\nTrue")  # the controller takes β while somebody types
+    lab.page.wait_for_function("() => document.querySelector('[data-knob=kl_coef] .lkk-number').disabled")
+    lab.page.wait_for_function("() => document.querySelector('[data-knob=kl_coef] .lkk-number').value !== '0.51'", timeout=10_000)
+    press(lab, "stop")
+    assert lab.complaints() == []
+
+
 WATCHED = """() => {
     const list = document.querySelector(".lkc-alerts"), row = list.querySelector("[data-rule=kl_runaway]");
     window.watched = { row, said: row.innerText, changes: 0, moved: 0 };
