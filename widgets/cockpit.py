@@ -305,7 +305,7 @@ class Cockpit(anywidget.AnyWidget):
 
 def _tick(board: weakref.ref) -> None:
     """The helper thread: refresh when something happened, at most `rate` times a second, until the board is gone."""
-    wake, period = board()._wake, board()._period
+    wake, period, broken = board()._wake, board()._period, None
     while True:
         wake.wait(0.5)
         wake.clear()
@@ -314,7 +314,14 @@ def _tick(board: weakref.ref) -> None:
             return
         try:
             self.refresh()
-        except (LabError, OSError, ValueError) as error:  # a full disk or a removed folder must not end the board
-            self._say(str(error), bad=True)
+            if broken and self._notice is broken:
+                self._say("")
+            broken = None
+        except Exception as error:  # a full disk, a removed folder, a row that nobody foresaw: none ends the board
+            what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            self._say(f"The board could not be brought up to date. {what}", bad=True)
+            broken = self._notice
+            if self.state:
+                self.state = {**self.state, "notice": broken}
         del self
         time.sleep(period)

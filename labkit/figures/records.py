@@ -109,9 +109,12 @@ def _effects(steps: Sequence[Step], at: int, window: int) -> list[str]:
     return [f"{window} steps before → after: " + ", ".join(found)] if found else []
 
 
-def number(value: float | None) -> str:
-    """A number short enough for a label."""
-    return "–" if value is None else f"{value:.3g}"
+def number(value: Any) -> str:
+    """A number short enough for a label; what is none, as a ledger of old may hold it, is shown as it is."""
+    try:
+        return "–" if value is None else f"{value:.3g}"
+    except (TypeError, ValueError):
+        return f"{value!s:.60}"
 
 
 def _folder_name(folder: StageFolder) -> str:

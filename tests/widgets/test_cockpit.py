@@ -209,6 +209,21 @@ def test_a_refused_request_shows_its_note_and_its_reason(tmp_path: Path) -> None
     assert "alert: clipping" in twin and "must lie between" in twin
 
 
+def test_no_error_ends_the_helper_thread_and_the_board_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")
+    board, _ = board_of(tmp_path)
+    until(lambda: board.state)
+    line, right = board.state["line"], board._line
+    board._line = lambda steps: [] + 1
+    board.job.start()
+    board.job.result(block=True)
+    until(lambda: "TypeError" in board.state["notice"].get("text", ""))
+    assert board.state["line"] == line and board.state["notice"]["bad"]
+    board._line = right
+    until(lambda: board.state["line"].startswith("done") and not board.state["notice"])
+    board.close()
+
+
 def test_sft_has_the_same_board_with_its_own_panels_and_knobs(tmp_path: Path) -> None:
     job = toy_job(tmp_path / "sft", total=12, seconds=0.0, stage="sft")
     board = Cockpit(job)
