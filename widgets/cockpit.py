@@ -158,6 +158,7 @@ class Cockpit(anywidget.AnyWidget):
         if status == "failed":
             return f"failed at step {done + 1} of {self.job.total}: {self.job.error}"
         if status != "running":
+            self._stamps = []  # the pause is no part of the next step
             return f"{status} · step {done} of {self.job.total}"
         words = [f"running step {min(done + 1, self.job.total)} of {self.job.total}"]
         stamps = self._stamps[-6:]
@@ -240,6 +241,7 @@ class Cockpit(anywidget.AnyWidget):
 
         def work() -> dict[str, Any]:
             value = function(prompts)
+            self._stamps = []  # nor is this part of the step that follows
             newest = self.job.steps[-1] if self.job.steps else None
             if newest and isinstance(value, Mapping) and "win_rate" in value:
                 self._win_rates.append((newest, float(value["win_rate"])))

@@ -224,6 +224,28 @@ def test_no_error_ends_the_helper_thread_and_the_board_says_what_is_wrong(tmp_pa
     board.close()
 
 
+def test_the_time_left_counts_no_pause_and_no_evaluation(tmp_path: Path) -> None:
+    job = toy_job(tmp_path / "ppo", total=4000, seconds=0.05).start(paused=True)
+    board = Cockpit(job, evaluate=lambda prompts: time.sleep(2.0) or "so so")
+
+    def pace() -> float:
+        reached = len(job.steps)
+        job.resume()
+        until(lambda: len(job.steps) >= reached + 3)
+        return float(board._line(list(job.steps)).split(" · ")[1].removesuffix(" s/step"))
+
+    assert pace() < 0.3
+    job.pause()
+    until(lambda: job.status == "paused")
+    board.refresh()
+    time.sleep(2.0)
+    assert pace() < 0.3, "a pause is no time that a step takes"
+    say(board, kind="evaluate", prompts=["a"])
+    until(lambda: board._answers)
+    assert pace() < 0.3, "nor is what was asked between two steps"
+    job.stop()
+
+
 def test_sft_has_the_same_board_with_its_own_panels_and_knobs(tmp_path: Path) -> None:
     job = toy_job(tmp_path / "sft", total=12, seconds=0.0, stage="sft")
     board = Cockpit(job)
