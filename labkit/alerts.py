@@ -109,6 +109,13 @@ def _turn(
     return {name: asked} if asked != value else None
 
 
+def _more_penalty(steps: Sequence[Step]) -> dict[str, float] | None:
+    """Twice the β in force, or 0.02 where it is 0; half the policy's learning rate where β cannot rise or there is none."""
+    if steps[-1].knobs.get("kl_coef") == 0:
+        return {"kl_coef": 0.02}
+    return _turn(steps, "kl_coef", 2, high=10) or _turn(steps, "policy_lr", 0.5)
+
+
 def not_finite(steps: Sequence[Step]) -> Iterator[Alert]:
     """NaN or infinity in any metric of the newest step, but for those that have no meaning at zero variance."""
     bad = [k for k, v in steps[-1].metrics.items() if isinstance(v, float) and not math.isfinite(v)]
@@ -133,14 +140,13 @@ def kl_runaway(steps: Sequence[Step]) -> Iterator[Alert]:
     before = _now(steps[: -2 * WINDOW], "kl_k1") if len(steps) > 2 * WINDOW else math.nan
     growing = kl > 1.1 * _now(steps[:-WINDOW], "kl_k1") if len(steps) > WINDOW else True
     if kl > 3 * target or (kl > 1.5 * target and growing) or (kl > 10 and kl > 2 * before):
-        floor = {"kl_coef": 0.02} if steps[-1].knobs.get("kl_coef") == 0 else _turn(steps, "kl_coef", 2, high=10)
         yield Alert(
             "kl_runaway",
             "serious" if kl > 3 * target else "warning",
             f"KL to the PPO init is {kl:.1f} nats per episode{' and growing' * growing}; the target is {target:g}.",
             "The policy leaves the text that the reward model was trained on, and its scores stop meaning anything: "
             "β is too small for this reward's scale, or the learning rate is too high.",
-            floor,
+            _more_penalty(steps),
         )
 
 
@@ -169,7 +175,7 @@ def entropy_collapse(steps: Sequence[Step]) -> Iterator[Alert]:
             f"Entropy fell from {start:.2f} to {now:.2f} nats per token: nearly all samples of a prompt are alike.",
             "The policy found one answer that the reward model likes and stopped looking; "
             "a larger β keeps it closer to the varied PPO init, a lower learning rate slows the fall.",
-            _turn(steps, "kl_coef", 2, high=10) or _turn(steps, "policy_lr", 0.5),
+            _more_penalty(steps),
         )
 
 
@@ -183,7 +189,7 @@ def length_collapse(steps: Sequence[Step]) -> Iterator[Alert]:
             f"Responses shrank from {start:.0f} to {now:.0f} tokens.",
             "The reward model prefers short texts, or each token's KL penalty outweighs the score: "
             "look at reward against length in the inspector before turning anything.",
-            _turn(steps, "kl_coef", 2, high=10) if _rising(steps, "score") else _turn(steps, "kl_coef", 0.5),
+            _more_penalty(steps) if _rising(steps, "score") else _turn(steps, "kl_coef", 0.5) or _turn(steps, "policy_lr", 0.5),
         )
 
 
@@ -197,7 +203,7 @@ def length_growth(steps: Sequence[Step]) -> Iterator[Alert]:
             f"Responses grew from {start:.0f} to {now:.0f} tokens while the score rose.",
             "Length is the commonest way to please a reward model; "
             "compare reward against length for SFT and this policy.",
-            _turn(steps, "kl_coef", 2, high=10),
+            _more_penalty(steps),
         )
 
 
@@ -237,7 +243,7 @@ def reward_hacking(steps: Sequence[Step]) -> Iterator[Alert]:
                 f"The score still rises, but the {name} fell from {best:.3g} around step {at} to {now:.3g}.",
                 "Over-optimisation: the policy has learned the reward model's mistakes. Go back, "
                 "raise β, or retrain the reward model on the newest policy's samples.",
-                {"kl_coef": 0.02} if steps[-1].knobs.get("kl_coef") == 0 else _turn(steps, "kl_coef", 2, high=10),
+                _more_penalty(steps),
                 at,
             )
             return

@@ -71,6 +71,24 @@ def test_a_suggestion_is_a_legal_move_of_the_knobs(rule: str) -> None:
             assert turned != PPOKnobs(), "a suggestion that changes nothing is no help"
 
 
+@pytest.mark.parametrize("rule", ["length_collapse", "length_growth", "entropy_collapse", "kl_runaway", "reward_hacking"])
+def test_every_rule_that_would_raise_beta_has_something_to_try_from_zero(rule: str) -> None:
+    (found,) = alerts(run(knobs={"kl_coef": 0.0}, **SICK[rule]))
+    assert found.suggestion == {"kl_coef": 0.02}
+
+
+def test_at_beta_zero_a_shrinking_response_gets_a_lower_rate_where_less_penalty_is_meant() -> None:
+    sick = {"response_length": SICK["length_collapse"]["response_length"], "score": lambda t: 1 - t}
+    assert alerts(run(**sick))[0].suggestion == {"kl_coef": 0.01}
+    assert alerts(run(knobs={"kl_coef": 0.0}, **sick))[0].suggestion == {"policy_lr": KNOBS["policy_lr"] / 2}
+
+
+@pytest.mark.parametrize("rule", ["length_growth", "entropy_collapse", "kl_runaway", "reward_hacking"])
+def test_where_beta_is_as_high_as_it_goes_a_lower_rate_is_suggested(rule: str) -> None:
+    (found,) = alerts(run(knobs={"kl_coef": 10.0}, **SICK[rule]))
+    assert found.suggestion == {"policy_lr": KNOBS["policy_lr"] / 2}
+
+
 def test_every_rule_is_covered_here() -> None:
     assert {r.__name__ for r in RULES} == {*SICK, "overfitting"}
 
