@@ -234,7 +234,8 @@ function drawer(spec, ask) {
   };
   const showAnswers = (list) => {
     const seen = answers.childElementCount;
-    answers.replaceChildren(...list.map((a) => h("div", {}, h("h4", {}, `${a.kind === "sample" ? "Sampled" : "Evaluated"} after step ${a.step}`), table(a.rows))));
+    const head = (a) => (a.kind === "sample" ? `Sampled after step ${a.step}` : `Evaluated after step ${a.step} on ${a.prompts} prompt${a.prompts === 1 ? "" : "s"}`);
+    answers.replaceChildren(...list.map((a) => h("div", {}, h("h4", {}, head(a)), table(a.rows))));
     if (list.length && !seen) answers.closest("details").open = true;
   };
   return { root, showSamples, showAnswers, showLedger };
