@@ -17,7 +17,7 @@ function render({ model, el }) {
   const ask = speaker(model, el);
   const charts = spec.panels.map((panel) => chart(panel, store));
   const knobs = spec.knobs.length ? knobPanel(spec.knobs, ask) : null;
-  const bar = controls(spec, ask);
+  const bar = controls(spec, ask, () => knobs?.note() ?? "");
   const warnings = alertList(ask, () => bar.root.querySelector("button:not([hidden])"));
   const runs = h("div", { class: "lkc-runs" });
   const tray = drawer(spec, ask);
@@ -100,8 +100,8 @@ function render({ model, el }) {
   };
 }
 
-/** The bar on top: state in words, the buttons of the job, snapshots and branches. */
-function controls(spec, ask) {
+/** The bar on top: state in words, the buttons of the job, snapshots and branches. note: what the Why box says. */
+function controls(spec, ask, note) {
   const button = (what, text, title) => h("button", { type: "button", class: "lkc-button", title, dataset: { what }, onclick: () => ask({ kind: "do", what }) }, text);
   const buttons = {
     start: button("start", "▶ Start", "Begin training in the background"),
@@ -116,7 +116,7 @@ function controls(spec, ask) {
   const notice = h("div", { class: "lkc-notice", role: "status", hidden: true });
   const keep = button("snapshot", "Snapshot now", "Keep the state at the next boundary for good");
   const from = h("select", { "aria-label": "Snapshot to roll back to", class: "lkc-select" });
-  const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value) }) }, "↶ Roll back");
+  const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value), why: note() }) }, "↶ Roll back");
   const name = h("input", { type: "text", class: "lkc-name", placeholder: "branch name", maxlength: 60, "aria-label": "Name of the new branch" });
   const at = h("select", { "aria-label": "Step to branch from", class: "lkc-select lkc-at" });
   for (const list of [from, at]) list.addEventListener("change", () => (list.dataset.chosen = list.value));

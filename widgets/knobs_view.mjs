@@ -1,6 +1,7 @@
 /**
  * The knob panel as DOM, shared by KnobPanel and Cockpit. `ask` is called with {kind: "turn", changes, why} or
- * {kind: "auto", on, why}; `update(state)` shows what became of it. A knob under somebody's finger is left alone.
+ * {kind: "auto", on, why}; `update(state)` shows what became of it; `note()` gives the Why to whatever else is done.
+ * A knob under somebody's finger is left alone.
  */
 import { h } from "./dom.mjs";
 import { POSITIONS, fate, position, typed, valueAt, write } from "./knobs.mjs";
@@ -9,16 +10,17 @@ const QUIET = 400; // ms without another movement before a slider asks
 const NOTE_STAYS = 8000; // ms that a note stays for the next movement of the same hand
 
 export function knobPanel(knobs, ask) {
-  const why = h("input", { type: "text", class: "lkk-why", maxlength: 500, placeholder: "Why? (kept with the next change)", "aria-label": "Why: a note kept in the ledger with the next change" });
+  const why = h("input", { type: "text", class: "lkk-why", maxlength: 500, placeholder: "Why? (kept with what you do next)", "aria-label": "Why: a note kept in the ledger with the next change or rollback" });
   let fading = 0;
   const fade = () => {
     if (document.activeElement !== why) why.value = "";
   };
-  const send = (message) => {
-    ask({ ...message, why: why.value.trim() });
+  const note = () => {
     clearTimeout(fading);
     fading = setTimeout(fade, NOTE_STAYS);
+    return why.value.trim();
   };
+  const send = (message) => ask({ ...message, why: note() });
   why.addEventListener("input", () => clearTimeout(fading));
   const auto = autoSwitch(send);
   const rows = new Map(knobs.map((knob) => [knob.name, knobRow(knob, send)]));
@@ -36,7 +38,7 @@ export function knobPanel(knobs, ask) {
     auto.update(state.auto);
     beta?.hold(Boolean(state.auto?.on));
   };
-  return { root, update };
+  return { root, update, note };
 }
 
 function knobRow(knob, send) {

@@ -104,8 +104,10 @@ def test_pause_step_rollback_and_branch(cockpit, shots) -> None:
     )
     target = lab.page.locator("[aria-label='Snapshot to roll back to'] option").first.get_attribute("value")
     lab.page.select_option("[aria-label='Snapshot to roll back to']", target)
+    lab.page.fill(".lkk-why", "gold fell")
     lab.page.click("text=Roll back")
     wait(lab, f"len(job.steps) == {target}")
+    assert lab.python("[(r['knob'], r['why']) for r in job.folder.ledger()]") == [["rollback", "gold fell"]]
     lab.page.wait_for_selector(".lkc-run[data-role=ghost]")
     lab.page.fill(".lkc-name", "gentle")
     lab.page.press(".lkc-name", "Enter")
