@@ -93,7 +93,7 @@ function listPane(model, spec, ask, open) {
   const count = h("span", { class: "lki-count", role: "status" });
   const body = h("tbody", {});
   const heads = columns.map((key) => h("th", { scope: "col" }, h("button", { type: "button", class: "lki-sort", onclick: () => sortBy(key) }, key)));
-  const more = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => ((limit += SHOWN), draw()) }, "Show more");
+  const more = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => showMore() }, "Show more");
   const save = (name, type, text) => h("button", { type: "button", class: "lki-button", title: `Export the filtered rows as ${name}`, onclick: () => download(`responses.${name}`, type, text()) }, name.toUpperCase());
   let sort = { key: columns.includes("score") ? "score" : "", down: true };
   let limit = SHOWN;
@@ -125,6 +125,7 @@ function listPane(model, spec, ask, open) {
   const draw = () => {
     const found = rows();
     count.textContent = `${found.length} of ${all.length} responses${spec.left_out ? ` (${spec.left_out} older ones are left out)` : ""}`;
+    const focused = body.contains(document.activeElement) ? document.activeElement.dataset.row : null;
     body.replaceChildren(...found.slice(0, limit).map(line));
     more.hidden = found.length <= limit;
     const step = spec.batches ? oneStep(all, chosenNow()) : null;
@@ -135,6 +136,19 @@ function listPane(model, spec, ask, open) {
     const own = [...body.children].find((l) => Number(l.dataset.row) === current) ?? body.firstElementChild;
     if (own) own.tabIndex = 0;
     [...body.children].forEach((l) => l.setAttribute("aria-selected", String(Number(l.dataset.row) === current)));
+    if (focused !== null) reach([...body.children].find((l) => l.dataset.row === focused) ?? body.firstElementChild); // it was drawn anew
+  };
+  /** Give the keyboard to a row, without opening it. */
+  const reach = (line) => {
+    if (!line) return search.focus();
+    [...body.children].forEach((l) => (l.tabIndex = l === line ? 0 : -1));
+    line.focus();
+  };
+  const showMore = () => {
+    const before = body.childElementCount;
+    limit += SHOWN;
+    draw();
+    reach(body.children[before]);
   };
   const sortBy = (key) => {
     sort = { key, down: sort.key === key ? !sort.down : true };
@@ -148,8 +162,10 @@ function listPane(model, spec, ask, open) {
     if (target) pick(all.find((r) => r.row === Number(target.dataset.row)), true);
   });
   const update = () => {
+    const pressed = document.activeElement === whole;
     all = withBatch(model.get("rows"), model.get("batch"));
     draw();
+    if (pressed && whole.hidden) reach(body.firstElementChild); // the button is gone: the keyboard goes on in what it brought
   };
   search.addEventListener("input", () => ((limit = SHOWN), draw()));
   menus.forEach(([, menu]) => menu.addEventListener("change", () => ((limit = SHOWN), draw())));

@@ -133,6 +133,9 @@ board
 """
 
 
+FOCUSED_ROW = "() => [...document.querySelectorAll('.lki-list tbody tr')].indexOf(document.activeElement)"
+
+
 def test_the_whole_batch_of_a_chosen_step_comes_when_it_is_asked_for(lab: Lab) -> None:
     page = lab.open([WHOLE], "whole.ipynb").run_all().page
     page.wait_for_selector(".lki-token")
@@ -141,9 +144,16 @@ def test_the_whole_batch_of_a_chosen_step_comes_when_it_is_asked_for(lab: Lab) -
     page.select_option(".lki-menu >> nth=0", "ppo_ptx")
     page.select_option(".lki-menu >> nth=1", "30")
     assert button.is_visible() and page.inner_text(".lki-count").startswith("6 of 36")
-    button.click()
+    button.focus()
+    page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('.lki-count').textContent.startsWith('128 of 158')")
     assert not button.is_visible() and page.locator(".lki-list tbody tr").count() == 100
+    assert page.evaluate(FOCUSED_ROW) == 0, "the keyboard goes on in the first row"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(FOCUSED_ROW) == 1
+    page.locator(".lki-scroll button", has_text="Show more").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".lki-list tbody tr").count() == 128 and page.evaluate(FOCUSED_ROW) == 100, "the first of the new rows"
     page.fill(".lki-search", "episode 77")
     page.locator(".lki-list tbody tr").first.click()
     page.wait_for_function("() => document.querySelectorAll('.lki-token').length === 5")  # "episode 77 of ppo_ptx" and the end
