@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["bundles", "tables"]
 
 _ENDS = 4  # best and worst responses in the table
+_PROBED = 64  # responses that the table of probes is made on
 _STRIP = ("KL (k1)", "value", "advantage", "change of reward", "occlusion")
 
 
@@ -44,13 +45,13 @@ def tables(board: RewardInspector) -> dict[str, str]:
         )
     ]
     if board.scorer is not None and board.rows:
-        probed = board.probe(scored[:64] or board.rows[:64])
+        probed = board.probe(scored or board.rows, most=_PROBED)
         rows = [
             [f["name"], number(f["change"]), f"{f['gained']:.0%}", f["verdict"], f["meaning"]]
             for f in probed["findings"]
         ]
         header = ["probe", "mean change of score", "responses that gain", "the edit", "if it pays"]
-        found.append((f"Probes for hacking on {probed['count']} responses", header, rows))
+        found.append((f"Probes for hacking on {probed['which']}", header, rows))
     worst = board.disagreements(6)
     if worst:
         found.append(("Where labelers and the RM disagree most", list(worst[0]), [list(w.values()) for w in worst]))
