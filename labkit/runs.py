@@ -159,7 +159,7 @@ class StageFolder:
         if not file.exists():
             return []
         backs = [row for row in self.ledger() if row["knob"] == "rollback"]
-        undone = [(row["time"], row["new"]) for row in backs]
+        undone = [(row.get("time", math.inf), row["new"]) for row in backs]
         return [row for row in read_jsonl(file) if not any(at >= row["time"] and to < row["step"] for at, to in undone)]
 
     def snapshot(self, number: int) -> Path:

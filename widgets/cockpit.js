@@ -9,6 +9,7 @@ import { HUES, chart } from "./chart_view.mjs";
 import { knobPanel } from "./knobs_view.mjs";
 
 const NOW = "now"; // a branch from where the run stands
+const KEPT = "Measured on the ticked prompts and kept with the run. A fall of the win rate is told against earlier evaluations of the same prompts; one prompt alone says nothing.";
 const FIRST = "Curves appear with the first step.";
 
 function render({ model, el }) {
@@ -207,7 +208,12 @@ function drawer(spec, ask) {
   const own = h("textarea", { rows: 2, class: "lkc-own", placeholder: "a prompt of your own", "aria-label": "A prompt of your own" });
   const boxes = spec.prompts.map((text, i) => h("input", { type: "checkbox", checked: i === 0, "aria-label": `Prompt ${i + 1}` }));
   const chosen = () => [...boxes.flatMap((box, i) => (box.checked ? [spec.prompts[i]] : [])), ...(own.value.trim() ? [`${own.value.replace(/\s+$/, "")}\n`] : [])];
-  const press = (kind, text) => h("button", { type: "button", class: "lkc-button", dataset: { what: kind }, onclick: () => ask({ kind, prompts: chosen() }) }, text);
+  const press = (kind, text, title) => h("button", { type: "button", class: "lkc-button", title, dataset: { what: kind }, onclick: () => ask({ kind, prompts: chosen() }) }, text);
+  const tick = () => {
+    const all = boxes.every((box) => box.checked);
+    for (const box of boxes) box.checked = !all;
+  };
+  const every = h("button", { type: "button", class: "lkc-button", hidden: boxes.length < 2, title: "Tick all of these prompts, or none", onclick: tick }, "All / none");
   const asking = spec.sample || spec.evaluate;
   const samples = h("details", { open: true, hidden: true, class: "lkc-section" }, h("summary", {}, "Newest samples"), newest); // a reward model never has any
   const root = h(
@@ -220,7 +226,7 @@ function drawer(spec, ask) {
           { class: "lkc-section lkc-ask" },
           h("summary", {}, "Ask the policy now"),
           h("div", { class: "lkc-prompts" }, spec.prompts.map((text, i) => h("label", {}, boxes[i], fillText(h("span", {}), text.trim()))), own),
-          h("div", { class: "lkc-press" }, spec.sample ? press("sample", "Sample now") : null, spec.evaluate ? press("evaluate", "Evaluate now") : null),
+          h("div", { class: "lkc-press" }, every, spec.sample ? press("sample", "Sample now", "Answers to the ticked prompts by the policy as it stands") : null, spec.evaluate ? press("evaluate", "Evaluate now", KEPT) : null),
           answers,
         )
       : null,
