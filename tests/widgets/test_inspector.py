@@ -13,6 +13,7 @@ from labkit.runs import StageFolder
 from labkit.types import Completion, Prompt, Ranking, Step
 from tests.toy_inspector import explain, rankings, rows, scorer
 from tests.toy_job import toy_job
+from widgets import inspector_twin
 from widgets.inspector import RewardInspector, batches_of, rows_of
 
 
@@ -98,6 +99,13 @@ def test_the_menus_offer_every_source_and_step_also_those_that_are_not_on_the_pa
     board = long_run(monkeypatch)
     assert len(board.rows) == 10 and board.spec["left_out"] == 22
     assert board.spec["offered"] == {"source": ["ppo", "ppo_ptx"], "step": [1, 2, 3, 4]}
+
+
+def test_the_static_twin_is_of_all_rows_whatever_a_page_would_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = long_run(monkeypatch)
+    board._all[0]["score"] = 99.0
+    told = inspector_twin.tables(board)["text/plain"]
+    assert "ppo 1 0" in told and "Probes for hacking on all 32 responses" in told
 
 
 def test_samples_that_are_not_on_the_page_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch, run: StageFolder) -> None:
