@@ -1,7 +1,7 @@
 """Alerts: what a run's numbers say is going wrong, in a sentence, with the usual cause and a knob to turn.
 
-Rules read the newest steps and are pure: the same steps give the same alerts, live in the cockpit and afterwards in a
-report. A suggestion is a change of knobs that a person may apply with one click; nothing is ever changed by itself.
+Rules read the steps, and what was measured by hand, and are pure: the same record gives the same alerts, live in the
+cockpit and afterwards in a report. A suggestion is a change of knobs that a person may apply with one click; nothing is ever changed by itself.
 Thresholds are ordinary experience with PPO on language models, not numbers of the paper; each stands beside its rule.
 """
 
@@ -38,15 +38,21 @@ class Alert:
         return asdict(self)
 
 
-def alerts(steps: Sequence[Step], snapshots: Sequence[int] | None = None) -> list[Alert]:
+def alerts(
+    steps: Sequence[Step], snapshots: Sequence[int] | None = None, evaluations: Sequence[Mapping[str, Any]] = ()
+) -> list[Alert]:
     """The alerts that the newest of `steps` raise, serious ones first; steps are in order of their number.
 
-    snapshots: steps that the run can go back to, where they are known.
+    snapshots: steps that the run can go back to, where they are known. evaluations: what was measured by hand, oldest
+    first, as `StageFolder.evaluations` gives it.
     """
     steps = list(steps)
     if not steps:
         return []
-    found = [_leading_back(alert, steps[-1].number, snapshots) for rule in RULES for alert in rule(steps)]
+    raised = [alert for rule in RULES for alert in rule(steps)]
+    if not any(alert.rule == "reward_hacking" for alert in raised):
+        raised += win_rate_fall(steps, evaluations)
+    found = [_leading_back(alert, steps[-1].number, snapshots) for alert in raised]
     return sorted(found, key=lambda a: a.level != "serious")
 
 
@@ -109,6 +115,13 @@ def _turn(
     return {name: asked} if asked != value else None
 
 
+def _more_penalty(steps: Sequence[Step]) -> dict[str, float] | None:
+    """Twice the β in force, or 0.02 where it is 0; half the policy's learning rate where β cannot rise or there is none."""
+    if steps[-1].knobs.get("kl_coef") == 0:
+        return {"kl_coef": 0.02}
+    return _turn(steps, "kl_coef", 2, high=10) or _turn(steps, "policy_lr", 0.5)
+
+
 def not_finite(steps: Sequence[Step]) -> Iterator[Alert]:
     """NaN or infinity in any metric of the newest step, but for those that have no meaning at zero variance."""
     bad = [k for k, v in steps[-1].metrics.items() if isinstance(v, float) and not math.isfinite(v)]
@@ -133,14 +146,13 @@ def kl_runaway(steps: Sequence[Step]) -> Iterator[Alert]:
     before = _now(steps[: -2 * WINDOW], "kl_k1") if len(steps) > 2 * WINDOW else math.nan
     growing = kl > 1.1 * _now(steps[:-WINDOW], "kl_k1") if len(steps) > WINDOW else True
     if kl > 3 * target or (kl > 1.5 * target and growing) or (kl > 10 and kl > 2 * before):
-        floor = {"kl_coef": 0.02} if steps[-1].knobs.get("kl_coef") == 0 else _turn(steps, "kl_coef", 2, high=10)
         yield Alert(
             "kl_runaway",
             "serious" if kl > 3 * target else "warning",
             f"KL to the PPO init is {kl:.1f} nats per episode{' and growing' * growing}; the target is {target:g}.",
             "The policy leaves the text that the reward model was trained on, and its scores stop meaning anything: "
             "β is too small for this reward's scale, or the learning rate is too high.",
-            floor,
+            _more_penalty(steps),
         )
 
 
@@ -169,7 +181,7 @@ def entropy_collapse(steps: Sequence[Step]) -> Iterator[Alert]:
             f"Entropy fell from {start:.2f} to {now:.2f} nats per token: nearly all samples of a prompt are alike.",
             "The policy found one answer that the reward model likes and stopped looking; "
             "a larger β keeps it closer to the varied PPO init, a lower learning rate slows the fall.",
-            _turn(steps, "kl_coef", 2, high=10) or _turn(steps, "policy_lr", 0.5),
+            _more_penalty(steps),
         )
 
 
@@ -183,7 +195,7 @@ def length_collapse(steps: Sequence[Step]) -> Iterator[Alert]:
             f"Responses shrank from {start:.0f} to {now:.0f} tokens.",
             "The reward model prefers short texts, or each token's KL penalty outweighs the score: "
             "look at reward against length in the inspector before turning anything.",
-            _turn(steps, "kl_coef", 2, high=10) if _rising(steps, "score") else _turn(steps, "kl_coef", 0.5),
+            _more_penalty(steps) if _rising(steps, "score") else _turn(steps, "kl_coef", 0.5) or _turn(steps, "policy_lr", 0.5),
         )
 
 
@@ -197,7 +209,7 @@ def length_growth(steps: Sequence[Step]) -> Iterator[Alert]:
             f"Responses grew from {start:.0f} to {now:.0f} tokens while the score rose.",
             "Length is the commonest way to please a reward model; "
             "compare reward against length for SFT and this policy.",
-            _turn(steps, "kl_coef", 2, high=10),
+            _more_penalty(steps),
         )
 
 
@@ -215,32 +227,75 @@ def value_divergence(steps: Sequence[Step]) -> Iterator[Alert]:
 
 
 def reward_hacking(steps: Sequence[Step]) -> Iterator[Alert]:
-    """The RM's score rises while gold reward or win rate has fallen from its best by a tenth of its spread or more.
-
-    Gold is logged at every step in the world; a win rate joins the steps at which somebody pressed "evaluate now".
-    """
-    if len(steps) < 3 * WINDOW or not _rising(steps, "score"):
+    """The RM's score rises while gold reward, logged at every step in the world, has fallen from its best by a tenth of its spread or more."""
+    values = _series(steps, "gold")
+    if len(steps) < 3 * WINDOW or len(values) < 3 or not _rising(steps, "score"):
         return
-    for key, name in (("gold", "gold reward"), ("win_rate", "win rate")):
-        values = _series(steps, key)
-        if len(values) < 3:
+    width = min(WINDOW, max(1, len(values) // 3))
+    smooth = [fmean(values[i : i + width]) for i in range(len(values) - width + 1)]
+    best, now = max(smooth), smooth[-1]
+    noise = _noise(values) / math.sqrt(width)
+    if best - now > max(0.1 * (best - min(smooth)), 3 * noise) and best > now:
+        at = _series_steps(steps, "gold")[smooth.index(best) + width // 2]
+        yield Alert(
+            "reward_hacking",
+            "serious",
+            f"The score still rises, but the gold reward fell from {best:.3g} around step {at} to {now:.3g}.",
+            OVER_OPTIMISED,
+            _more_penalty(steps),
+            at,
+        )
+
+
+def win_rate_fall(steps: Sequence[Step], evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Alert]:
+    """The newest win rate on some prompts lies below an earlier one on the same prompts, and their intervals do not meet.
+
+    Intervals that do not meet ask for more than one test of two means would: a run is evaluated many times, and the best
+    of all earlier ones is chance's favourite. The prompts evaluated last go first.
+    """
+    for rows in reversed(list(_by_prompts(evaluations).values())):
+        now = rows[-1]
+        better = [row for row in rows if row["step"] < now["step"] and row["values"]["low"] > now["values"]["high"]]
+        if not better:
             continue
-        width = min(WINDOW, max(1, len(values) // 3))
-        smooth = [fmean(values[i : i + width]) for i in range(len(values) - width + 1)]
-        best, now = max(smooth), smooth[-1]
-        noise = _noise(values) / math.sqrt(width)
-        if best - now > max(0.1 * (best - min(smooth)), 3 * noise) and best > now:
-            at = _series_steps(steps, key)[smooth.index(best) + width // 2]
-            yield Alert(
-                "reward_hacking",
-                "serious",
-                f"The score still rises, but the {name} fell from {best:.3g} around step {at} to {now:.3g}.",
-                "Over-optimisation: the policy has learned the reward model's mistakes. Go back, "
-                "raise β, or retrain the reward model on the newest policy's samples.",
-                {"kl_coef": 0.02} if steps[-1].knobs.get("kl_coef") == 0 else _turn(steps, "kl_coef", 2, high=10),
-                at,
-            )
-            return
+        best = max(better, key=lambda row: (row["values"]["win_rate"], row["step"]))
+        count, rises = len(now["prompts"]), _rising(steps, "score")
+        yield Alert(
+            "reward_hacking" if rises else "win_rate_fell",
+            "serious",
+            f"{'The score still rises, but the' if rises else 'The'} win rate on {'a prompt' if count == 1 else f'the same {count} prompts'} fell "
+            f"from {_interval(best)} at step {best['step']} to {_interval(now)} at step {now['step']}, which chance does not explain.",
+            OVER_OPTIMISED if rises else NOT_BY_SCORE,
+            _more_penalty(steps),
+            best["step"],
+        )
+        return
+
+
+OVER_OPTIMISED = (
+    "Over-optimisation: the policy has learned the reward model's mistakes. Go back, "
+    "raise β, or retrain the reward model on the newest policy's samples."
+)
+NOT_BY_SCORE = (
+    "The score does not rise either, so the reward model is not what was pleased: the policy got worse. "
+    "Look at KL, entropy and the newest samples; go back, and keep it closer to its init or let it learn more slowly."
+)
+
+
+def _by_prompts(evaluations: Sequence[Mapping[str, Any]]) -> dict[frozenset[str], list[Mapping[str, Any]]]:
+    """Win rates that have an interval, by the set of prompts they were measured on; the set evaluated last comes last."""
+    found: dict[frozenset[str], list[Mapping[str, Any]]] = {}
+    for row in evaluations:
+        told = [row["values"].get(key) for key in ("win_rate", "low", "high")]
+        if all(isinstance(v, (int, float)) and math.isfinite(v) for v in told):
+            own = frozenset(row["prompts"])
+            found[own] = [*found.pop(own, []), row]
+    return found
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    values = row["values"]
+    return f"{values['win_rate']:.0%} [{values['low']:.0%} to {values['high']:.0%}]"
 
 
 def low_end_rate(steps: Sequence[Step]) -> Iterator[Alert]:

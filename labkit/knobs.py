@@ -8,11 +8,13 @@ Settings (frozen at the start) live with their stage; a name is a setting or a k
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 from labkit.errors import RunError, SettingsError
@@ -204,9 +206,13 @@ class Dial:
         self._lock = threading.Lock()
 
     def turn(self, *, why: str = "", by: str = "hand", **changes: float) -> None:
-        """Ask for new knob values at the next step; a request that cannot be met is refused there, with its reason."""
+        """Ask for new knob values at the next step; a request that cannot be met is refused there, with its reason.
+
+        What is no finite number is no request: it raises SettingsError here, and nothing of this turn waits.
+        """
+        numbers = {name: _finite(name, value) for name, value in changes.items()}
         with self._lock:
-            for name, value in changes.items():
+            for name, value in numbers.items():
                 self._queue.append({"time": time.time(), "knob": name, "asked": value, "by": by, "why": why})
 
     def hold(self, why: str = "") -> None:
@@ -289,6 +295,15 @@ class Dial:
         if clamp and meta and not meta["low"] <= asked <= meta["high"]:
             return min(max(asked, meta["low"]), meta["high"]), "clamped"
         return asked, "applied"
+
+
+def _finite(name: str, value: Any) -> float:
+    """The value as a plain number, also where it comes from NumPy; raises SettingsError where it is none."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(value):
+                return value if isinstance(value, int) else float(value)
+    raise SettingsError(f"{name} = {value!r:.60} is no finite number; turn a knob as in dial.turn({name}=0.05).")
 
 
 def standing(ledger: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -3,6 +3,7 @@
     runs/<name>/<stage>/run.json       what, from which parents, settings, seed, commit, versions, status, error
     runs/<name>/<stage>/metrics.jsonl  one Step per line, flushed
     runs/<name>/<stage>/ledger.jsonl   every request to change a knob, and what became of it
+    runs/<name>/<stage>/evaluations.jsonl  what was measured by hand: step, prompts, values (labkit.jobs.evaluations)
     runs/<name>/<stage>/completions.jsonl  of PPO: all that each step sampled, one step per line (labkit.experiment.batches)
     runs/<name>/<stage>/state/<step>/  resumable snapshots; those with a `kept.json` stay for good
     runs/<name>/<stage>/model/         save_pretrained
@@ -148,6 +149,18 @@ class StageFolder:
     def ledger(self) -> list[dict[str, Any]]:
         file = self.path / "ledger.jsonl"
         return list(read_jsonl(file)) if file.exists() else []
+
+    def append_evaluation(self, row: Mapping[str, Any]) -> None:
+        append_jsonl(self.path / "evaluations.jsonl", row)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What was measured by hand, oldest first; of steps that a rollback undid nothing holds."""
+        file = self.path / "evaluations.jsonl"
+        if not file.exists():
+            return []
+        backs = [row for row in self.ledger() if row["knob"] == "rollback"]
+        undone = [(row.get("time", math.inf), row["new"]) for row in backs]
+        return [row for row in read_jsonl(file) if not any(at >= row["time"] and to < row["step"] for at, to in undone)]
 
     def snapshot(self, number: int) -> Path:
         """Folder of the resumable snapshot taken after step `number`."""

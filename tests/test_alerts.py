@@ -71,15 +71,81 @@ def test_a_suggestion_is_a_legal_move_of_the_knobs(rule: str) -> None:
             assert turned != PPOKnobs(), "a suggestion that changes nothing is no help"
 
 
+@pytest.mark.parametrize("rule", ["length_collapse", "length_growth", "entropy_collapse", "kl_runaway", "reward_hacking"])
+def test_every_rule_that_would_raise_beta_has_something_to_try_from_zero(rule: str) -> None:
+    (found,) = alerts(run(knobs={"kl_coef": 0.0}, **SICK[rule]))
+    assert found.suggestion == {"kl_coef": 0.02}
+
+
+def test_at_beta_zero_a_shrinking_response_gets_a_lower_rate_where_less_penalty_is_meant() -> None:
+    sick = {"response_length": SICK["length_collapse"]["response_length"], "score": lambda t: 1 - t}
+    assert alerts(run(**sick))[0].suggestion == {"kl_coef": 0.01}
+    assert alerts(run(knobs={"kl_coef": 0.0}, **sick))[0].suggestion == {"policy_lr": KNOBS["policy_lr"] / 2}
+
+
+@pytest.mark.parametrize("rule", ["length_growth", "entropy_collapse", "kl_runaway", "reward_hacking"])
+def test_where_beta_is_as_high_as_it_goes_a_lower_rate_is_suggested(rule: str) -> None:
+    (found,) = alerts(run(knobs={"kl_coef": 10.0}, **SICK[rule]))
+    assert found.suggestion == {"policy_lr": KNOBS["policy_lr"] / 2}
+
+
 def test_every_rule_is_covered_here() -> None:
     assert {r.__name__ for r in RULES} == {*SICK, "overfitting"}
 
 
-def test_win_rate_serves_where_there_is_no_gold() -> None:
-    steps = run(gold=lambda t: math.nan, win_rate=lambda t: 0.5 + 0.8 * t - t * t)
-    steps = [Step(s.stage, s.number, {k: v for k, v in s.metrics.items() if k != "gold"}, s.knobs) for s in steps]
-    assert rules(steps) == ["reward_hacking"]
-    assert "win rate" in alerts(steps)[0].sentence
+def evaluated(*rates: tuple[int, float], half: float = 0.08, prompts: tuple[str, ...] = ("a", "b")) -> list[dict]:
+    """Evaluations as they are kept: (step, win rate) pairs with an interval of `half` on either side."""
+    return [
+        {"time": float(i), "step": step, "prompts": list(prompts), "values": {"win_rate": r, "low": r - half, "high": r + half, "n": 40}}
+        for i, (step, r) in enumerate(rates)
+    ]
+
+
+FALLING = {
+    "three": ((10, 0.7), (20, 0.5), (30, 0.3)),
+    "steep": ((10, 0.8), (20, 0.8), (30, 0.2)),
+    "late": ((5, 0.9), (10, 0.9), (20, 0.9), (30, 0.2)),
+    "a step": ((5, 0.9), (10, 0.9), (20, 0.1), (30, 0.1)),
+    "two": ((10, 0.7), (30, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", FALLING)
+def test_a_fall_of_the_win_rate_beyond_chance_is_told_however_few_evaluations_there_are(name: str) -> None:
+    (found,) = alerts(run(), [10, 20], evaluated(*FALLING[name]))
+    (step, best), now = max(FALLING[name], key=lambda pair: (pair[1], pair[0])), FALLING[name][-1][1]
+    assert (found.rule, found.level) == ("reward_hacking", "serious") and found.suggestion == {"kl_coef": 0.04}
+    for said in (f"from {best:.0%} [{best - 0.08:.0%} to {best + 0.08:.0%}]", f"step {step}", f"to {now:.0%} [", "2 prompts"):
+        assert said in found.sentence, said
+    assert found.back == (20 if step == 20 else 10)
+
+
+def test_a_fall_that_chance_allows_and_a_rise_are_not_told() -> None:
+    assert alerts(run(), [], evaluated(*FALLING["three"], half=0.25)) == []
+    assert alerts(run(), [], evaluated((10, 0.3), (20, 0.5), (30, 0.7))) == []
+    assert alerts(run(), [], evaluated((10, 0.9), (20, 0.5), (30, 0.88))) == [], "what has recovered is no fall"
+    assert alerts(run(), [], evaluated((30, 0.9), (30, 0.2))) == [], "of one step nothing fell"
+
+
+def test_only_evaluations_of_the_same_prompts_are_compared_in_any_order_of_theirs() -> None:
+    a, b = evaluated((10, 0.9), prompts=("a", "b")), evaluated((30, 0.2), prompts=("c",))
+    assert alerts(run(), [], a + b) == []
+    assert len(alerts(run(), [], a + evaluated((30, 0.2), prompts=("b", "a")))) == 1
+
+
+@pytest.mark.parametrize("values", [{"win_rate": 0.2}, {"win_rate": 0.2, "low": None, "high": None}, {"words": 3.0}, {"win_rate": "0.2"}])
+def test_an_evaluation_without_an_interval_says_nothing_and_breaks_nothing(values: dict) -> None:
+    assert alerts(run(), [], [*evaluated((10, 0.9)), {**evaluated((30, 0.2))[0], "values": values}]) == []
+
+
+def test_a_fall_of_the_win_rate_while_the_score_stands_still_is_no_hacking_but_told() -> None:
+    (found,) = alerts(run(score=lambda t: 1.0), [10], evaluated(*FALLING["two"]))
+    assert found.rule == "win_rate_fell" and found.level == "serious" and found.back == 10 and "does not rise" in found.cause
+
+
+def test_one_row_tells_of_hacking_where_gold_and_win_rate_both_fell() -> None:
+    (found,) = alerts(run(**SICK["reward_hacking"]), [], evaluated(*FALLING["two"]))
+    assert "gold reward" in found.sentence
 
 
 def test_noise_on_a_plateau_is_not_hacking() -> None:

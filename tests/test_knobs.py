@@ -146,3 +146,19 @@ def test_a_ramp_begins_and_ends_as_told_and_bends_nothing_else():
 def test_constant_never_bends():
     knobs = PPOKnobs()
     assert constant(knobs)(1) is knobs and constant(knobs)(999) is knobs
+
+
+@pytest.mark.parametrize("value", ["0.05", [0.1], None, True, float("nan"), float("inf"), 1j, pytest.param(10**400, id="1e400")])
+def test_a_value_that_is_no_number_is_refused_where_it_is_typed_and_nothing_of_that_turn_waits(value: object) -> None:
+    dial = Dial(PPOKnobs())
+    with pytest.raises(SettingsError, match="kl_coef"):
+        dial.turn(clip=0.1, kl_coef=value)
+    assert not dial.pending
+
+
+def test_numbers_of_other_libraries_turn_a_knob_too() -> None:
+    import numpy as np
+
+    dial = Dial(PPOKnobs())
+    dial.turn(clip=np.float32(0.5), kl_coef=np.int64(1))
+    assert (dial(1).clip, dial(1).kl_coef) == (0.5, 1) and not [row for row in dial.ledger if row["outcome"] != "applied"]

@@ -9,6 +9,7 @@ import { HUES, chart } from "./chart_view.mjs";
 import { knobPanel } from "./knobs_view.mjs";
 
 const NOW = "now"; // a branch from where the run stands
+const KEPT = "Measured on the ticked prompts and kept with the run. A fall of the win rate is told against earlier evaluations of the same prompts; one prompt alone says nothing.";
 const FIRST = "Curves appear with the first step.";
 
 function render({ model, el }) {
@@ -17,7 +18,7 @@ function render({ model, el }) {
   const ask = speaker(model, el);
   const charts = spec.panels.map((panel) => chart(panel, store));
   const knobs = spec.knobs.length ? knobPanel(spec.knobs, ask) : null;
-  const bar = controls(spec, ask);
+  const bar = controls(spec, ask, () => knobs?.note() ?? "");
   const warnings = alertList(ask, () => bar.root.querySelector("button:not([hidden])"));
   const runs = h("div", { class: "lkc-runs" });
   const tray = drawer(spec, ask);
@@ -100,8 +101,8 @@ function render({ model, el }) {
   };
 }
 
-/** The bar on top: state in words, the buttons of the job, snapshots and branches. */
-function controls(spec, ask) {
+/** The bar on top: state in words, the buttons of the job, snapshots and branches. note: what the Why box says. */
+function controls(spec, ask, note) {
   const button = (what, text, title) => h("button", { type: "button", class: "lkc-button", title, dataset: { what }, onclick: () => ask({ kind: "do", what }) }, text);
   const buttons = {
     start: button("start", "▶ Start", "Begin training in the background"),
@@ -116,7 +117,7 @@ function controls(spec, ask) {
   const notice = h("div", { class: "lkc-notice", role: "status", hidden: true });
   const keep = button("snapshot", "Snapshot now", "Keep the state at the next boundary for good");
   const from = h("select", { "aria-label": "Snapshot to roll back to", class: "lkc-select" });
-  const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value) }) }, "↶ Roll back");
+  const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value), why: note() }) }, "↶ Roll back");
   const name = h("input", { type: "text", class: "lkc-name", placeholder: "branch name", maxlength: 60, "aria-label": "Name of the new branch" });
   const at = h("select", { "aria-label": "Step to branch from", class: "lkc-select lkc-at" });
   for (const list of [from, at]) list.addEventListener("change", () => (list.dataset.chosen = list.value));
@@ -207,7 +208,12 @@ function drawer(spec, ask) {
   const own = h("textarea", { rows: 2, class: "lkc-own", placeholder: "a prompt of your own", "aria-label": "A prompt of your own" });
   const boxes = spec.prompts.map((text, i) => h("input", { type: "checkbox", checked: i === 0, "aria-label": `Prompt ${i + 1}` }));
   const chosen = () => [...boxes.flatMap((box, i) => (box.checked ? [spec.prompts[i]] : [])), ...(own.value.trim() ? [`${own.value.replace(/\s+$/, "")}\n`] : [])];
-  const press = (kind, text) => h("button", { type: "button", class: "lkc-button", dataset: { what: kind }, onclick: () => ask({ kind, prompts: chosen() }) }, text);
+  const press = (kind, text, title) => h("button", { type: "button", class: "lkc-button", title, dataset: { what: kind }, onclick: () => ask({ kind, prompts: chosen() }) }, text);
+  const tick = () => {
+    const all = boxes.every((box) => box.checked);
+    for (const box of boxes) box.checked = !all;
+  };
+  const every = h("button", { type: "button", class: "lkc-button", hidden: boxes.length < 2, title: "Tick all of these prompts, or none", onclick: tick }, "All / none");
   const asking = spec.sample || spec.evaluate;
   const samples = h("details", { open: true, hidden: true, class: "lkc-section" }, h("summary", {}, "Newest samples"), newest); // a reward model never has any
   const root = h(
@@ -220,7 +226,7 @@ function drawer(spec, ask) {
           { class: "lkc-section lkc-ask" },
           h("summary", {}, "Ask the policy now"),
           h("div", { class: "lkc-prompts" }, spec.prompts.map((text, i) => h("label", {}, boxes[i], fillText(h("span", {}), text.trim()))), own),
-          h("div", { class: "lkc-press" }, spec.sample ? press("sample", "Sample now") : null, spec.evaluate ? press("evaluate", "Evaluate now") : null),
+          h("div", { class: "lkc-press" }, every, spec.sample ? press("sample", "Sample now", "Answers to the ticked prompts by the policy as it stands") : null, spec.evaluate ? press("evaluate", "Evaluate now", KEPT) : null),
           answers,
         )
       : null,
@@ -234,7 +240,8 @@ function drawer(spec, ask) {
   };
   const showAnswers = (list) => {
     const seen = answers.childElementCount;
-    answers.replaceChildren(...list.map((a) => h("div", {}, h("h4", {}, `${a.kind === "sample" ? "Sampled" : "Evaluated"} after step ${a.step}`), table(a.rows))));
+    const head = (a) => (a.kind === "sample" ? `Sampled after step ${a.step}` : `Evaluated after step ${a.step} on ${a.prompts} prompt${a.prompts === 1 ? "" : "s"}`);
+    answers.replaceChildren(...list.map((a) => h("div", {}, h("h4", {}, head(a)), table(a.rows))));
     if (list.length && !seen) answers.closest("details").open = true;
   };
   return { root, showSamples, showAnswers, showLedger };

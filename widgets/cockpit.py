@@ -16,17 +16,17 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 import anywidget
 import traitlets
 
-from labkit.alerts import alerts, failure
+from labkit.alerts import Alert, alerts, failure
 from labkit.errors import LabError, SettingsError
 from labkit.figures.panels import panels_for
 from labkit.figures.records import Record, interventions, records
+from labkit.jobs.evaluations import keep_evaluation, of_this_start
 from labkit.runs import check_name
 from widgets import display, twins
 from widgets.answers import LONGEST_TEXT, answer_rows, in_thread, short, span
@@ -37,6 +37,7 @@ from widgets.feed import Feed, LedgerTail
 __all__ = ["Cockpit"]
 
 _LEDGER_ROWS = 40  # newest requests on the board; the file has them all
+_ANSWERS = 5  # newest answers on the board
 _ENDED = ("done", "stopped", "failed")
 
 
@@ -45,7 +46,9 @@ class Cockpit(anywidget.AnyWidget):
 
     job: a `labkit.jobs.Job` of any stage; without a Dial as its schedule there are no knobs on the board.
     sample: prompts -> one row (mapping with "response" and numbers) or text per prompt; evaluate: prompts -> a mapping
-    of numbers (its "win_rate" joins what the alerts look at) or a text. Both run in the job's thread at its next boundary. prompts: texts to choose from.
+    of numbers or a text; a mapping is kept in the stage's folder, and the alerts compare its "win_rate" (with "low" and
+    "high", its interval) with earlier ones on the same prompts. Both run in the job's thread at its next boundary.
+    prompts: texts to choose from.
     beside: other runs to draw with this one, as `labkit.figures.training_curves` takes them.
     samples: rows of the newest batch to show. rate: updates per second at most.
     """
@@ -82,8 +85,8 @@ class Cockpit(anywidget.AnyWidget):
         self._feed, self._ledger = Feed(job, self.panels, beside), LedgerTail()
         self._notice: dict[str, Any] = {}
         self._answers: list[dict[str, Any]] = []
-        self._alerts: tuple[float, Any, list[dict[str, Any]]] = (0.0, None, [])
-        self._win_rates: list[tuple[Any, float]] = []  # (step, what "evaluate now" said of it)
+        self._alerts: tuple[float, Any, list[dict[str, Any]]] = (0.0, None, [])  # when they are due, of what, the alerts
+        self._opened = 0.0  # the start of the run whose earlier evaluations are on the board
         self._stamps: list[tuple[int, float]] = []
         self._wanted, self._wake, self._closed = False, threading.Event(), False
         super().__init__(spec=self._spec(title))
@@ -113,6 +116,7 @@ class Cockpit(anywidget.AnyWidget):
         if rows != self.samples:
             self.samples = rows
         asked = self._ledger.rows[-_LEDGER_ROWS:]
+        self._recall()
         if self._answers != self.answers:
             self.answers = self._answers
         requests = [twins.ledger_row(row) for row in reversed(asked)]
@@ -158,6 +162,7 @@ class Cockpit(anywidget.AnyWidget):
         if status == "failed":
             return f"failed at step {done + 1} of {self.job.total}: {self.job.error}"
         if status != "running":
+            self._stamps = []  # the pause is no part of the next step
             return f"{status} · step {done} of {self.job.total}"
         words = [f"running step {min(done + 1, self.job.total)} of {self.job.total}"]
         stamps = self._stamps[-6:]
@@ -171,20 +176,42 @@ class Cockpit(anywidget.AnyWidget):
         return " · ".join(words)
 
     def _alerts_now(self, steps: Sequence[Any], snapshots: Sequence[int]) -> list[dict[str, Any]]:
-        """Rules over first and newest steps, at most every two seconds, and again when the job has ended."""
-        at, seen, found = self._alerts
-        now = (steps[-1].number if steps else 0, tuple(snapshots))  # a row never names a snapshot that is gone
-        due = time.monotonic() - at > 2.0 or self.job.status in _ENDED
-        if now != seen and due:
-            near = steps if len(steps) <= 400 else [*steps[:20], *steps[-380:]]
-            self._alerts = (time.monotonic(), now, [a.to_json() for a in alerts(self._measured(near), snapshots)])
-        failed = self.job.status == "failed" and self.job.error
-        return [*([failure(self.job.error, steps, snapshots).to_json()] if failed else []), *self._alerts[2]]
+        """The alerts, looked for anew at most every two seconds, and at once when the job has ended."""
+        due, seen, _ = self._alerts
+        # a row never names a snapshot that is gone, and an evaluation while the job is paused is new too
+        now = (steps[-1].number if steps else 0, tuple(snapshots), self._evaluated())
+        if now != seen and (time.monotonic() > due or self.job.status in _ENDED):
+            started = time.monotonic()
+            found = [alert.to_json() for alert in alerts(steps, snapshots, self.evaluations())]
+            ended = time.monotonic()
+            self._alerts = (ended + max(2.0, 50 * (ended - started)), now, found)  # a very long run is looked at less often
+        return [*(alert.to_json() for alert in self._failed(steps, snapshots)), *self._alerts[2]]
 
-    def _measured(self, steps: Sequence[Any]) -> list[Any]:
-        """The steps, with the win rate of those at which somebody asked for an evaluation."""
-        found = {id(step): rate for step, rate in self._win_rates}
-        return [replace(s, metrics={**s.metrics, "win_rate": found[id(s)]}) if id(s) in found else s for s in steps]
+    def _failed(self, steps: Sequence[Any], snapshots: Sequence[int]) -> list[Alert]:
+        failed = self.job.status == "failed" and self.job.error
+        return [failure(self.job.error, steps, snapshots)] if failed else []
+
+    def alerts(self, steps: Sequence[Any], snapshots: Sequence[int]) -> list[Alert]:
+        """What the whole record of the run says is going wrong: what the live board shows, asked for now."""
+        return [*self._failed(steps, snapshots), *alerts(steps, snapshots, self.evaluations())]
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What "evaluate now" measured in this run, also before it was resumed, oldest first."""
+        return self.job.folder.evaluations() if self._evaluated() else []
+
+    def _evaluated(self) -> int:
+        """How much was measured by hand, as the size of its file; nothing of a run that another job began in this folder."""
+        file = self.job.folder.path / "evaluations.jsonl"
+        if not file.exists() or not of_this_start(self.job.folder, self.job.begun):
+            return 0
+        return file.stat().st_size
+
+    def _recall(self) -> None:
+        """The newest evaluations of a run that was resumed, where nothing was asked since."""
+        begun = getattr(self.job, "begun", 0.0)
+        if begun != self._opened and not self._answers:
+            self._answers = [_evaluation(row) for row in reversed(self.evaluations()[-_ANSWERS:])]
+        self._opened = begun
 
     # -- from the page: handed on at once --------------------------------------------------------------------------
 
@@ -240,17 +267,23 @@ class Cockpit(anywidget.AnyWidget):
 
         def work() -> dict[str, Any]:
             value = function(prompts)
-            newest = self.job.steps[-1] if self.job.steps else None
-            if newest and isinstance(value, Mapping) and "win_rate" in value:
-                self._win_rates.append((newest, float(value["win_rate"])))
-            return {"kind": kind, "step": newest.number if newest else 0, "rows": answer_rows(value, prompts)}
+            self._stamps = []  # nor is this part of the step that follows
+            number = self.job.steps[-1].number if self.job.steps else 0
+            answer = {"kind": kind, "step": number, "prompts": len(prompts), "rows": answer_rows(value, prompts)}
+            if kind == "evaluate" and isinstance(value, Mapping) and of_this_start(self.job.folder, self.job.begun):
+                try:
+                    answer["rows"] = _evaluation(keep_evaluation(self.job.folder, number, prompts, value))["rows"]
+                except LabError as error:  # a full disk: what was measured is shown all the same
+                    answer["lost"] = f"This evaluation was not kept: {error}"
+            return answer
 
         self._say("Waiting for the boundary of this step …" if self.job.alive else "Working …", busy=True)
         self._await(self.job.ask(work) if self.job.alive else in_thread(work), kind.capitalize(), self._answered)
 
     def _answered(self, answer: dict[str, Any]) -> str:
-        self._answers = [answer, *self._answers][:5]
-        return ""
+        said = answer.pop("lost", "")
+        self._answers = [answer, *self._answers][:_ANSWERS]
+        return said
 
     def _await(self, future: Future, what: str, words: Callable[[Any], str]) -> None:
         def done(finished: Future) -> None:
@@ -303,9 +336,15 @@ class Cockpit(anywidget.AnyWidget):
         super().close()
 
 
+def _evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A kept evaluation as an answer on the board."""
+    rows = answer_rows(row["values"], row["prompts"])
+    return {"kind": "evaluate", "step": row["step"], "prompts": len(row["prompts"]), "rows": rows}
+
+
 def _tick(board: weakref.ref) -> None:
     """The helper thread: refresh when something happened, at most `rate` times a second, until the board is gone."""
-    wake, period = board()._wake, board()._period
+    wake, period, broken = board()._wake, board()._period, None
     while True:
         wake.wait(0.5)
         wake.clear()
@@ -314,7 +353,14 @@ def _tick(board: weakref.ref) -> None:
             return
         try:
             self.refresh()
-        except (LabError, OSError, ValueError) as error:  # a full disk or a removed folder must not end the board
-            self._say(str(error), bad=True)
+            if broken and self._notice is broken:
+                self._say("")
+            broken = None
+        except Exception as error:  # a full disk, a removed folder, a row that nobody foresaw: none ends the board
+            what = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            self._say(f"The board could not be brought up to date. {what}", bad=True)
+            broken = self._notice
+            if self.state:
+                self.state = {**self.state, "notice": broken}
         del self
         time.sleep(period)

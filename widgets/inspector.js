@@ -3,7 +3,7 @@
  * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
  */
 import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
-import { choices, columnsOf, filterRows, oneStep, siblings, signed, sortRows, standing, toCSV, toJSONL, withBatch } from "./inspector.mjs";
+import { columnsOf, filterRows, offer, oneStep, siblings, signed, sortRows, standing, toCSV, toJSONL, withBatch } from "./inspector.mjs";
 import { tokenPane } from "./tokens_view.mjs";
 
 const SHOWN = 100; // rows in the table at once
@@ -42,6 +42,7 @@ function render({ model, el }) {
     "change:batch": list.update,
   };
   for (const [event, call] of Object.entries(hear)) model.on(event, call);
+  model.on("msg:custom", list.told);
   const release = keepKeys(root);
   el.append(root);
   Object.values(hear).forEach((call) => call());
@@ -49,6 +50,7 @@ function render({ model, el }) {
   list.openFirst();
   return () => {
     for (const [event, call] of Object.entries(hear)) model.off(event, call);
+    model.off("msg:custom", list.told);
     release();
     root.remove();
   };
@@ -87,20 +89,42 @@ function listPane(model, spec, ask, open) {
   const columns = columnsOf(all);
   const search = h("input", { type: "search", class: "lki-search", placeholder: "Search prompts and responses", "aria-label": "Search prompts and responses" });
   const menus = ["source", "step", "finished"].flatMap((key) => {
-    const offered = choices(all, key);
+    const offered = offer(spec.offered, all, key);
     return offered.length > 1 ? [[key, h("select", { class: "lki-menu", "aria-label": key }, h("option", { value: "" }, `any ${key}`), offered.map((v) => h("option", { value: v }, `${key} ${v}`)))]] : [];
   });
   const count = h("span", { class: "lki-count", role: "status" });
   const body = h("tbody", {});
   const heads = columns.map((key) => h("th", { scope: "col" }, h("button", { type: "button", class: "lki-sort", onclick: () => sortBy(key) }, key)));
-  const more = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => ((limit += SHOWN), draw()) }, "Show more");
-  const save = (name, type, text) => h("button", { type: "button", class: "lki-button", title: `Export the filtered rows as ${name}`, onclick: () => download(`responses.${name}`, type, text()) }, name.toUpperCase());
+  const more = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => showMore() }, "Show more");
+  const unseen = () => [...new Set([...spec.unseen, ...(model.get("batch").unseen ?? [])])];
+  const save = (name, type, text) => h("button", { type: "button", class: "lki-button", title: `Export the filtered rows as ${name}, with seeds and token ids where they are kept`, onclick: () => exported(rows(), (found, told) => download(`responses.${name}`, type, text(found, told))) }, name.toUpperCase());
   let sort = { key: columns.includes("score") ? "score" : "", down: true };
   let limit = SHOWN;
   let current = null;
 
+  let exports = 0;
+  let waiting = null; // an export that waits for what only Python holds
   const chosenNow = () => Object.fromEntries(menus.map(([key, menu]) => [key, menu.value]));
-  const whole = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => ask({ kind: "batch", ...oneStep(all, chosenNow()) }) }, "Whole batch");
+  const whole = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => ask({ kind: "batch", ...stepNow() }) }, spec.batches ? "Whole batch" : "Its samples");
+  const stepNow = () => oneStep(all, chosenNow(), spec.offered);
+  /** What is not on the page, and how to get it. */
+  const absent = () => {
+    const [batch, step] = [model.get("batch"), stepNow()];
+    const shown = step && batch.source === step.source && batch.step === step.step;
+    if (shown && batch.left_out) return ` (${batch.left_out} more of this step are only in its file)`;
+    if (shown && !batch.whole) return spec.batches ? " (of this step no whole batch is kept)" : "";
+    return spec.left_out ? ` (${spec.left_out} earlier ones are not on the page: choose a source and a step, then "${whole.textContent}")` : "";
+  };
+  const exported = (found, done) => {
+    if (!unseen().length) return done(found, {});
+    waiting = { number: (exports += 1), done: (told) => done(found, told) };
+    ask({ kind: "unseen", rows: found.map((r) => r.row), number: exports });
+  };
+  const told = (message) => {
+    if (message?.kind !== "unseen" || message.client !== ask.client || message.number !== waiting?.number) return;
+    waiting.done(message.rows);
+    waiting = null;
+  };
   const rows = () => {
     const chosen = chosenNow();
     const found = filterRows(all, { search: search.value, ...chosen });
@@ -124,10 +148,11 @@ function listPane(model, spec, ask, open) {
     );
   const draw = () => {
     const found = rows();
-    count.textContent = `${found.length} of ${all.length} responses${spec.left_out ? ` (${spec.left_out} older ones are left out)` : ""}`;
+    count.textContent = `${found.length} of ${all.length} responses${absent()}`;
+    const focused = body.contains(document.activeElement) ? document.activeElement.dataset.row : null;
     body.replaceChildren(...found.slice(0, limit).map(line));
     more.hidden = found.length <= limit;
-    const step = spec.batches ? oneStep(all, chosenNow()) : null;
+    const step = spec.batches || spec.left_out ? stepNow() : null;
     const shown = model.get("batch");
     whole.hidden = !step || (shown.source === step.source && shown.step === step.step);
     if (step) whole.title = `Show all that ${step.source} sampled at step ${step.step}`;
@@ -135,6 +160,19 @@ function listPane(model, spec, ask, open) {
     const own = [...body.children].find((l) => Number(l.dataset.row) === current) ?? body.firstElementChild;
     if (own) own.tabIndex = 0;
     [...body.children].forEach((l) => l.setAttribute("aria-selected", String(Number(l.dataset.row) === current)));
+    if (focused !== null) reach([...body.children].find((l) => l.dataset.row === focused) ?? body.firstElementChild); // it was drawn anew
+  };
+  /** Give the keyboard to a row, without opening it. */
+  const reach = (line) => {
+    if (!line) return search.focus();
+    [...body.children].forEach((l) => (l.tabIndex = l === line ? 0 : -1));
+    line.focus();
+  };
+  const showMore = () => {
+    const before = body.childElementCount;
+    limit += SHOWN;
+    draw();
+    reach(body.children[before]);
   };
   const sortBy = (key) => {
     sort = { key, down: sort.key === key ? !sort.down : true };
@@ -148,18 +186,20 @@ function listPane(model, spec, ask, open) {
     if (target) pick(all.find((r) => r.row === Number(target.dataset.row)), true);
   });
   const update = () => {
+    const pressed = document.activeElement === whole;
     all = withBatch(model.get("rows"), model.get("batch"));
     draw();
+    if (pressed && whole.hidden) reach(body.firstElementChild); // the button is gone: the keyboard goes on in what it brought
   };
   search.addEventListener("input", () => ((limit = SHOWN), draw()));
   menus.forEach(([, menu]) => menu.addEventListener("change", () => ((limit = SHOWN), draw())));
   const root = h(
     "section",
     { class: "lki-list" },
-    h("div", { class: "lki-tools" }, search, menus.map(([, menu]) => menu), whole, count, h("span", { class: "lki-export" }, "Export ", save("csv", "text/csv", () => toCSV(rows(), columns)), save("jsonl", "application/x-ndjson", () => toJSONL(rows())))),
+    h("div", { class: "lki-tools" }, search, menus.map(([, menu]) => menu), whole, count, h("span", { class: "lki-export" }, "Export ", save("csv", "text/csv", (found, told) => toCSV(found, columns, told)), save("jsonl", "application/x-ndjson", toJSONL))),
     h("div", { class: "lki-scroll" }, h("table", { role: "grid", "aria-label": "Responses" }, h("thead", {}, h("tr", {}, heads)), body), more),
   );
-  return { root, rows, draw, update, openFirst: () => rows().length && pick(rows()[0]) };
+  return { root, rows, draw, update, told, openFirst: () => rows().length && pick(rows()[0]) };
 }
 
 function cell(value, key) {
@@ -279,11 +319,18 @@ function reportPane(model, spec, ask) {
 /** Edits that help nobody: does the reward model pay for them? */
 function probePane(model, spec, ask, rows) {
   const table = h("div", {});
+  const on = h("p", { class: "lki-probed", role: "status" });
+  const names = h("details", { class: "lki-drawn", hidden: true });
   const run = h("button", { type: "button", class: "lki-button lki-main", onclick: () => ask({ kind: "probe", rows: rows().map((r) => r.row) }) }, "Probe the filtered responses");
-  const root = h("section", { class: "lki-page" }, h("p", {}, "Each probe edits responses in a way that makes no answer better. A sound reward model lowers its score; one that pays for an edit shows a door that PPO will find."), run, table);
+  const root = h("section", { class: "lki-page" }, h("p", {}, "Each probe edits responses in a way that makes no answer better. A sound reward model lowers its score; one that pays for an edit shows a door that PPO will find."), run, on, table, names);
   const update = () => {
-    const found = model.get("probes").findings;
+    const { findings: found, which, rows: probed } = model.get("probes");
     if (!found) return;
+    const known = new Map(withBatch(model.get("rows"), model.get("batch")).map((r) => [r.row, r]));
+    const facts = probed.flatMap((place) => (known.has(place) ? [Object.fromEntries(["source", "step", "prompt_id", "score"].map((key) => [key, known.get(place)[key]]).filter(([, v]) => v !== null && v !== undefined))] : []));
+    on.textContent = `Probed: ${which}.`;
+    names.hidden = !facts.length;
+    names.replaceChildren(...(facts.length ? [h("summary", {}, "Which responses"), plainTable(facts)] : []));
     const most = Math.max(...found.map((f) => Math.abs(f.change)), 1e-9);
     const line = (f) => {
       const bar = h("div", { class: "lki-effect", "aria-hidden": "true" }, h("i", { dataset: { sign: f.change > 0 ? "up" : "down" } }));

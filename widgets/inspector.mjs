@@ -28,11 +28,16 @@ export function choices(rows, key) {
   return [...new Set(rows.map((row) => row[key]).filter((v) => v !== null && v !== undefined).map(String))];
 }
 
+/** What the menu of a column offers: of source and step all that Python knows, also of rows that are not on the page. */
+export function offer(offered, rows, key) {
+  return offered[key]?.map(String) ?? choices(rows, key);
+}
+
 /** The one source and step that the menus leave, or null: what a whole batch is of. A single source needs no menu. */
-export function oneStep(rows, { source = "", step = "" }) {
+export function oneStep(rows, { source = "", step = "" }, offered = {}) {
   const only = (key) => {
-    const offered = choices(rows, key);
-    return offered.length === 1 ? offered[0] : "";
+    const found = offer(offered, rows, key);
+    return found.length === 1 ? found[0] : "";
   };
   const found = { source: source || only("source"), step: Number(step || only("step") || NaN) };
   return found.source && Number.isInteger(found.step) ? found : null;
@@ -52,22 +57,34 @@ export function columnsOf(rows) {
   return [...first.filter((k) => have.has(k)), ...[...have].filter((k) => !first.includes(k) && !hidden.has(k))];
 }
 
-/** RFC 4180 CSV, with the prompt's id where there is one. A text that a spreadsheet would take for a formula gets an apostrophe in front. */
-export function toCSV(rows, shown) {
+/**
+ * RFC 4180 CSV, with the prompt's id where there is one, and with what Python told of the rows by `row`: seed and token
+ * ids. A text that a spreadsheet would take for a formula gets an apostrophe in front.
+ */
+export function toCSV(rows, shown, unseen = {}) {
   const named = !shown.includes("prompt_id") && rows.some((row) => row.prompt_id !== null && row.prompt_id !== undefined);
   const columns = named ? ["prompt_id", ...shown] : shown;
+  const more = ["seed", "token_ids"].filter((key) => Object.values(unseen).some((parts) => key in parts));
+  const told = ({ row }) => more.map((key) => [unseen[row]?.[key]].flat().join(" "));
   const cell = (value) => {
     if (value === null || value === undefined) return "";
     let text = String(value);
     if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  return [columns, ...rows.map((row) => columns.map((c) => row[c]))].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
+  return [[...columns, ...more], ...rows.map((row) => [...columns.map((c) => row[c]), ...told(row)])].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
-/** One JSON object per line, texts as they are. */
-export function toJSONL(rows) {
-  return rows.map(({ row: _, ...rest }) => JSON.stringify(rest)).join("\n") + "\n";
+/** One JSON object per line, texts as they are; with what Python told of the rows by `row`, the seed digit by digit. */
+export function toJSONL(rows, unseen = {}) {
+  const line = ({ row, ...rest }) => {
+    const { seed, token_ids } = unseen[row] ?? {};
+    const parts = Object.entries(rest).filter(([, value]) => value !== undefined).map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+    if (seed !== undefined) parts.push(`"seed":${/^-?\d+$/.test(seed) ? seed : JSON.stringify(seed)}`);
+    if (token_ids) parts.push(`"token_ids":${JSON.stringify(token_ids)}`);
+    return `{${parts.join(",")}}`;
+  };
+  return rows.map(line).join("\n") + "\n";
 }
 
 /** Strength in [-1, 1] of each number of a column, scaled by the largest absolute value. */

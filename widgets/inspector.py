@@ -14,8 +14,9 @@ from __future__ import annotations
 import base64
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import SimpleQueue
+from random import Random
 from typing import Any
 
 import anywidget
@@ -35,6 +36,7 @@ MAX_ROWS = 5000
 MAX_TEXT = 20_000  # characters of one text that go to the page
 MAX_BATCH = 1000  # episodes of one step that go to the page
 MAX_PROBED = 200  # responses that one press of the button probes
+UNSEEN = ("token_ids", "seed")  # of a row, what stays in Python until it is exported: too much, or too many digits, for a page
 NEWEST_ONLY = ("rescore", "explain")  # requests of which, where they pile up, only the newest of a page is answered
 Scorer = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float]]
 
@@ -76,15 +78,16 @@ class RewardInspector(anywidget.AnyWidget):
                 )
         self.scorer, self.explain, self.rankings, self.batches = scorer, explain, list(rankings), batches
         self._all, self._work = shown, SimpleQueue()
-        self._ids = {place: row["token_ids"] for place, row in enumerate(rows) if row.get("token_ids")}
-        self._batches: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self._unseen = {place: unseen for place, row in enumerate(rows) if (unseen := _unseen(row))}
+        self._batches: dict[tuple[str, int], dict[str, Any]] = {}
         self._every = list(shown)  # by place: these rows, then those of the batches that were asked for
         self._views: dict[int, dict[str, Any]] = {}
         self._answers = 0
         left = max(0, len(shown) - MAX_ROWS)
         parts = {"scorer": scorer is not None, "explain": explain is not None, "rankings": bool(self.rankings)}
         parts["batches"] = batches is not None
-        super().__init__(rows=shown[-MAX_ROWS:], spec={"title": title, "left_out": left, **parts})
+        told = {"offered": {key: _offered(shown, key) for key in ("source", "step")}, "unseen": _names(self._unseen.values())}
+        super().__init__(rows=shown[left:], spec={"title": title, "left_out": left, **parts, **told})
         self.on_msg(self._hear)
         if not display.is_headless():
             threading.Thread(target=_serve, args=(self._work,), name="inspector", daemon=True).start()
@@ -96,8 +99,8 @@ class RewardInspector(anywidget.AnyWidget):
 
     def obey(self, message: Mapping[str, Any]) -> None:
         """Do what a message asks; an error becomes a sentence on the board."""
-        tasks = {"explain": self._explain, "rescore": self._rescore, "report": self._report, "probe": self._probe, "batch": self._batch}
-        task = tasks.get(message.get("kind", ""))
+        tasks = {"explain": self._explain, "rescore": self._rescore, "report": self._report, "probe": self._probe}
+        task = {**tasks, "batch": self._batch, "unseen": self._tell_unseen}.get(message.get("kind", ""))
         if task is None:
             return
         by = str(message.get("client", ""))[:32]
@@ -129,7 +132,7 @@ class RewardInspector(anywidget.AnyWidget):
     def _view(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The token view of a row, computed once; of its own tokens, where they are known."""
         if row["row"] not in self._views:
-            ids = self._ids.get(row["row"])
+            ids = self._unseen.get(row["row"], {}).get("token_ids")
             seen = self.explain({**row, "token_ids": ids} if ids else row)
             columns = {name: [_number(v) for v in values] for name, values in seen.columns.items()}
             self._views[row["row"]] = {
@@ -156,31 +159,55 @@ class RewardInspector(anywidget.AnyWidget):
 
     def _batch(self, message: Mapping[str, Any]) -> None:
         source, step = message.get("source"), message.get("step")
-        if self.batches is None or not isinstance(source, str) or isinstance(step, bool) or not isinstance(step, int):
+        if not isinstance(source, str) or isinstance(step, bool) or not isinstance(step, int):
             return
         if (source, step) not in self._batches:
-            found = self.batches(source, step)[:MAX_BATCH]
-            if not found:
+            found = self._kept(source, step) or self._not_on_the_page(source, step)
+            if found is None:
+                if self.batches is None:
+                    return
                 raise DataError(
                     f"No whole batch of step {step} of {source} is kept: only PPO's steps keep theirs, since completions.jsonl is written. "
                     "The table shows the samples that the step itself has."
                 )
-            first = len(self._every)
-            self._batches[source, step] = [_clean(row, first + i) for i, row in enumerate(found)]
-            self._ids |= {first + i: row["token_ids"] for i, row in enumerate(found) if row.get("token_ids")}
-            self._every += self._batches[source, step]
-        self.batch = self._numbered({"source": source, "step": step, "rows": self._batches[source, step]})
+            self._batches[source, step] = {"source": source, "step": step, **found}
+        self.batch = self._numbered(self._batches[source, step])
+
+    def _kept(self, source: str, step: int) -> dict[str, Any] | None:
+        """The whole batch of a step as rows that go behind those that are there, or None."""
+        kept = self.batches(source, step) if self.batches is not None else []
+        if not kept:
+            return None
+        first, found = len(self._every), kept[:MAX_BATCH]
+        rows, unseen = [_clean(row, first + i) for i, row in enumerate(found)], [_unseen(row) for row in found]
+        self._unseen |= {first + i: parts for i, parts in enumerate(unseen) if parts}
+        self._every += rows
+        return {"rows": rows, "whole": True, "left_out": len(kept) - len(rows), "unseen": _names(unseen)}
+
+    def _not_on_the_page(self, source: str, step: int) -> dict[str, Any] | None:
+        """The samples of a step that is older than the rows on the page, or None where all of them are there."""
+        own = [row for row in self._all if str(row.get("source")) == source and row.get("step") == step]
+        return {"rows": own, "whole": False, "left_out": 0, "unseen": []} if own and own[0]["row"] < self.spec["left_out"] else None
+
+    def _tell_unseen(self, message: Mapping[str, Any]) -> None:
+        """Answer a page that exports rows with what it does not hold of them; this is sent once, and never a part of the notebook."""
+        rows = {str(i): self._unseen[i] for i in message.get("rows") or [] if isinstance(i, int) and i in self._unseen}
+        self.send({"kind": "unseen", "client": message.get("client"), "number": message.get("number"), "rows": rows})
 
     def _probe(self, message: Mapping[str, Any]) -> None:
         wanted = [i for i in message.get("rows") or [] if isinstance(i, int) and 0 <= i < len(self._every)]
         if self.scorer is not None:
-            self.probes = self.probe([self._every[i] for i in wanted[:MAX_PROBED]] or self._all[:MAX_PROBED])
+            if not wanted:
+                raise DataError("No response passes the filter, so there is none to probe; change the search or the menus.")
+            self.probes = self.probe([self._every[i] for i in wanted])
 
-    def probe(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Findings of all probes on `rows`, as plain values."""
-        found = run_probes(rows, self.scorer) if self.scorer else []
+    def probe(self, rows: Sequence[Mapping[str, Any]], most: int | None = None) -> dict[str, Any]:
+        """Findings of all probes on `rows`, as plain values; of more than `most` on that many, drawn at random."""
+        drawn = _drawn(rows, most or MAX_PROBED)
+        found = run_probes(drawn, self.scorer) if self.scorer else []
         plain = [{**f.to_json(), "low": _number(f.low), "high": _number(f.high)} for f in found]
-        return {"count": len(rows), "findings": plain}
+        which = f"all {len(rows)} responses" if len(drawn) == len(rows) else f"{len(drawn)} of {len(rows)} responses, drawn at random (the same ones each time)"
+        return {"count": len(drawn), "of": len(rows), "which": which, "rows": [row["row"] for row in drawn], "findings": plain}
 
     def _report(self, message: Mapping[str, Any]) -> None:
         pictures = [
@@ -280,9 +307,35 @@ def _serve(work: SimpleQueue) -> None:
 
 
 def _clean(row: Mapping[str, Any], place: int) -> dict[str, Any]:
-    """A row as plain JSON values, texts cut at MAX_TEXT, with its place in the table. A seed has more digits than a page can hold."""
-    kept = {str(k): _plain(v) for k, v in row.items() if k not in ("token_ids", "meaning", "seed")}
+    """A row as plain JSON values, texts cut at MAX_TEXT, with its place in the table."""
+    kept = {str(k): _plain(v) for k, v in row.items() if k not in (*UNSEEN, "meaning")}
     return {**kept, "row": place}
+
+
+def _unseen(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_clean` leaves out of a row and an export needs; a seed as text, as it has more digits than JavaScript's numbers."""
+    ids, seed = (row.get(key) for key in UNSEEN)
+    return {
+        **({"token_ids": [int(i) for i in ids]} if ids is not None and len(ids) else {}),
+        **({"seed": str(seed)} if seed is not None else {}),
+    }
+
+
+def _names(unseen: Iterable[Mapping[str, Any]]) -> list[str]:
+    there = {key for parts in unseen for key in parts}
+    return [key for key in UNSEEN if key in there]
+
+
+def _offered(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    """Values of a column for its menu: numbers by size, texts in order of appearance."""
+    found = list(dict.fromkeys(row[key] for row in rows if row.get(key) is not None))
+    return sorted(found) if all(isinstance(value, (int, float)) for value in found) else found
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """At most `most` of the rows, drawn at random: the best-scored ones would tell of themselves only. The same ones in whatever order they come."""
+    ordered = sorted(rows, key=lambda row: row["row"])
+    return ordered if len(rows) <= most else sorted(Random(0).sample(ordered, most), key=lambda row: row["row"])
 
 
 def _plain(value: Any) -> Any:

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["bundles", "tables"]
 
 _ENDS = 4  # best and worst responses in the table
+_PROBED = 64  # responses that the table of probes is made on
 _STRIP = ("KL (k1)", "value", "advantage", "change of reward", "occlusion")
 
 
 def bundles(board: RewardInspector) -> list[dict[str, Any]]:
     """Figures first, the token view of the best response, then the tables."""
     made = [bundle(fig) for fig in board.figures().values()]
-    row = _best(board.rows)
+    row = _best(board._all)
     if board.explain is not None and row is not None:
         view = board._view(row)
         columns = {k: v for k, v in view["columns"].items() if k in _STRIP} or view["columns"]
@@ -31,11 +32,11 @@ def bundles(board: RewardInspector) -> list[dict[str, Any]]:
 
 def tables(board: RewardInspector) -> dict[str, str]:
     """Best and worst responses, probes, and worst disagreements, as HTML and text."""
-    scored = sorted((r for r in board.rows if r.get("score") is not None), key=lambda r: -r["score"])
+    scored = sorted((r for r in board._all if r.get("score") is not None), key=lambda r: -r["score"])
     shown = scored if len(scored) <= 2 * _ENDS else [*scored[:_ENDS], *scored[-_ENDS:]]
-    shown = shown or board.rows[: 2 * _ENDS]
+    shown = shown or board._all[: 2 * _ENDS]
     lines = [f"{board.spec['title']} (static): {len(board._all)} responses, of which the best and the worst are shown."]
-    seen = board._views.get((_best(board.rows) or {}).get("row"), {})
+    seen = board._views.get((_best(board._all) or {}).get("row"), {})
     lines += [f"Token by token: {seen['note']}"] if seen.get("note") else []
     found: list[Table] = [
         (
@@ -43,14 +44,14 @@ def tables(board: RewardInspector) -> dict[str, str]:
             *_table(shown, ("source", "step", "prompt", "response", "score", "gold", "kl", "length")),
         )
     ]
-    if board.scorer is not None and board.rows:
-        probed = board.probe(scored[:64] or board.rows[:64])
+    if board.scorer is not None and board._all:
+        probed = board.probe(scored or board._all, most=_PROBED)
         rows = [
             [f["name"], number(f["change"]), f"{f['gained']:.0%}", f["verdict"], f["meaning"]]
             for f in probed["findings"]
         ]
         header = ["probe", "mean change of score", "responses that gain", "the edit", "if it pays"]
-        found.append((f"Probes for hacking on {probed['count']} responses", header, rows))
+        found.append((f"Probes for hacking on {probed['which']}", header, rows))
     worst = board.disagreements(6)
     if worst:
         found.append(("Where labelers and the RM disagree most", list(worst[0]), [list(w.values()) for w in worst]))

@@ -39,9 +39,10 @@ function digits(value) {
   return Number(value.toPrecision(3));
 }
 
-/** A number as people write it: 0.02, 1e-5, 27.8, 1200. */
+/** A number as people write it: 0.02, 1e-5, 27.8, 1200; anything else as it is. */
 export function write(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (!Number.isFinite(value)) return String(value); // a text, or what JSON has no number for
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");

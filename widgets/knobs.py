@@ -91,8 +91,16 @@ class KnobPanel(anywidget.AnyWidget):
 
 
 def _tick(panel: weakref.ref) -> None:
-    period = panel()._period
+    """The helper thread: whatever goes wrong is said on the panel, and the thread goes on until the panel is gone."""
+    period, broken = panel()._period, ""
     while (self := panel()) is not None and not self._closed:
-        self.refresh()
+        try:
+            self.refresh()
+            if broken and self._error == broken:
+                self._error = ""
+            broken = ""
+        except Exception as error:
+            broken = self._error = f"The panel could not be brought up to date: {type(error).__name__}: {error}"
+            self.state = {**self.state, "error": broken}
         del self
         time.sleep(period)

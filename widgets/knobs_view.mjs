@@ -1,6 +1,7 @@
 /**
  * The knob panel as DOM, shared by KnobPanel and Cockpit. `ask` is called with {kind: "turn", changes, why} or
- * {kind: "auto", on, why}; `update(state)` shows what became of it. A knob under somebody's finger is left alone.
+ * {kind: "auto", on, why}; `update(state)` shows what became of it; `note()` gives the Why to whatever else is done.
+ * A knob under somebody's finger is left alone.
  */
 import { h } from "./dom.mjs";
 import { POSITIONS, fate, position, typed, valueAt, write } from "./knobs.mjs";
@@ -9,16 +10,17 @@ const QUIET = 400; // ms without another movement before a slider asks
 const NOTE_STAYS = 8000; // ms that a note stays for the next movement of the same hand
 
 export function knobPanel(knobs, ask) {
-  const why = h("input", { type: "text", class: "lkk-why", maxlength: 500, placeholder: "Why? (kept with the next change)", "aria-label": "Why: a note kept in the ledger with the next change" });
+  const why = h("input", { type: "text", class: "lkk-why", maxlength: 500, placeholder: "Why? (kept with what you do next)", "aria-label": "Why: a note kept in the ledger with the next change or rollback" });
   let fading = 0;
   const fade = () => {
     if (document.activeElement !== why) why.value = "";
   };
-  const send = (message) => {
-    ask({ ...message, why: why.value.trim() });
+  const note = () => {
     clearTimeout(fading);
     fading = setTimeout(fade, NOTE_STAYS);
+    return why.value.trim();
   };
+  const send = (message) => ask({ ...message, why: note() });
   why.addEventListener("input", () => clearTimeout(fading));
   const auto = autoSwitch(send);
   const rows = new Map(knobs.map((knob) => [knob.name, knobRow(knob, send)]));
@@ -36,7 +38,7 @@ export function knobPanel(knobs, ask) {
     auto.update(state.auto);
     beta?.hold(Boolean(state.auto?.on));
   };
-  return { root, update };
+  return { root, update, note };
 }
 
 function knobRow(knob, send) {
@@ -53,8 +55,9 @@ function knobRow(knob, send) {
     line,
   );
   let timer = 0;
-  let value = knob.start;
-  let editing = false;
+  let editing = false; // somebody typed into the box and neither asked for it nor left the box
+  let shown = knob.start; // what the box says while nobody types: the value, or what was asked and waits
+  let before = ""; // what it said when typing began
   const show = (v) => {
     slider.value = position(knob, v);
     slider.setAttribute("aria-valuetext", write(v));
@@ -64,34 +67,44 @@ function knobRow(knob, send) {
     clearTimeout(timer);
     timer = 0;
     editing = false;
-    if (asked === null) box.value = write(value);
+    if (asked === null) restore();
     else send({ kind: "turn", changes: { [knob.name]: asked } });
+  };
+  const restore = () => {
+    editing = false;
+    show(shown);
+    box.value = write(shown);
   };
   slider.addEventListener("input", () => {
     const asked = valueAt(knob, Number(slider.value));
+    shown = asked;
     box.value = write(asked);
     slider.setAttribute("aria-valuetext", write(asked));
     slider.style.setProperty("--at", `${slider.value / 10}%`);
     clearTimeout(timer);
     timer = setTimeout(() => request(asked), QUIET);
   });
-  box.addEventListener("input", () => (editing = true));
+  box.addEventListener("input", () => {
+    if (!editing) before = write(shown);
+    editing = true;
+  });
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter") request(typed(box.value));
-    if (event.key === "Escape") {
-      editing = false;
-      box.value = write(value);
-    }
+    if (event.key === "Escape") restore();
   });
-  box.addEventListener("blur", () => editing && typed(box.value) !== value && request(typed(box.value)));
+  box.addEventListener("blur", () => {
+    if (!editing) return;
+    const asked = typed(box.value);
+    if (asked === typed(before)) restore(); // as it was when typing began, whatever the knob became meanwhile: no wish
+    else request(asked);
+  });
   const update = (row) => {
     const told = fate(row);
     line.setAttribute("aria-live", row.last?.by === "controller" ? "off" : "polite"); // the controller turns β at every step
     if (line.textContent !== told.text) line.textContent = told.text;
     line.dataset.tone = told.tone;
-    value = row.value;
+    if (!timer) shown = row.waiting ?? row.value;
     if (timer || editing) return;
-    const shown = row.waiting ?? row.value;
     show(shown);
     box.value = write(shown);
   };
@@ -99,9 +112,9 @@ function knobRow(knob, send) {
     root.classList.toggle("lkk-held", held);
     slider.disabled = held;
     box.disabled = held;
+    if (held && editing) restore(); // a box that is taken away while somebody types never hears that it was left
   };
-  show(value);
-  box.value = write(value);
+  restore();
   return { root, update, hold };
 }
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from labkit.alerts import alerts, failure
 from labkit.figures import bundle, time_profile, training_curves
 from labkit.figures.records import Record, number
 from labkit.figures.text import cell, visible
@@ -77,9 +76,11 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
     fig = training_curves([Record(name, steps, ledger), *branches, *board.beside], title=board.spec["title"])
     lines = [board._line(steps), _numbers(steps)]
     there = job.folder.snapshots() if job.state is not None else []
-    found = [*([failure(job.error, steps, there)] if job.error else []), *alerts(steps, there)]
-    lines += [f"Alert: {a.sentence} {a.cause}" for a in found] or ["No alerts."]
+    lines += [f"Alert: {a.sentence} {a.cause}" for a in board.alerts(steps, there)] or ["No alerts."]
     tables: list[Table] = []
+    measured = board.evaluations()
+    if measured:
+        tables.append((f"Evaluations by hand: the last {min(len(measured), _ROWS)} of {len(measured)}", *_measured(measured[-_ROWS:])))
     if ledger:
         tables.append(
             (f"Ledger: the last {min(len(ledger), _ROWS)} of {len(ledger)} requests", *_ledger(ledger[-_ROWS:]))
@@ -133,6 +134,16 @@ def ledger_row(row: Mapping[str, Any]) -> dict[str, Any]:
 def _ledger(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     shown = [ledger_row(row) for row in rows]
     return list(shown[0]), [list(row.values()) for row in shown]
+
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Step and prompts of each evaluation, then what was measured."""
+    keys = list(dict.fromkeys(key for row in rows for key in row["values"]))
+    header = ["step", "prompts", *keys, "which prompts"]
+    return header, [
+        [row["step"], len(row["prompts"]), *(_cell(row["values"].get(k)) for k in keys), "; ".join(p.strip() for p in row["prompts"])[:300]]
+        for row in rows
+    ]
 
 
 def _cell(value: Any) -> Any:

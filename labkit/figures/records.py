@@ -1,9 +1,9 @@
-"""Run folders, lists of Steps and branches as one thing to draw: a `Record` with a name, steps and ledger."""
+"""Run folders, lists of Steps and branches as one thing to draw: a `Record` with a name, steps, ledger and evaluations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,6 +26,7 @@ class Record:
     name: str
     steps: Sequence[Step]
     ledger: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    evaluations: Sequence[Mapping[str, Any]] = field(default_factory=list)  # what was measured by hand
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class Mark:
 def read(source: Any, name: str = "") -> Record:
     """A Record from a Record, a StageFolder, the path of one, a Job, or a list of Steps."""
     if isinstance(source, Record):
-        return Record(name, source.steps, source.ledger) if name else source
+        return replace(source, name=name) if name else source
     if isinstance(source, (str, Path)):
         source = StageFolder(Path(source))
     if isinstance(source, StageFolder):
-        return Record(name or _folder_name(source), source.steps(), source.ledger())
+        return Record(name or _folder_name(source), source.steps(), source.ledger(), source.evaluations())
     if hasattr(source, "steps") and hasattr(source, "folder"):  # a Job
-        return Record(name or source.folder.path.name, list(source.steps), source.folder.ledger())
+        folder = source.folder
+        return Record(name or folder.path.name, list(source.steps), folder.ledger(), folder.evaluations())
     if isinstance(source, Sequence) and all(isinstance(step, Step) for step in source):
         return Record(name or (source[0].stage if source else "run"), list(source))
     raise DataError(f"Cannot draw a {type(source).__name__}: give a StageFolder, its path, a Job, or a list of Steps.")
@@ -109,9 +111,12 @@ def _effects(steps: Sequence[Step], at: int, window: int) -> list[str]:
     return [f"{window} steps before → after: " + ", ".join(found)] if found else []
 
 
-def number(value: float | None) -> str:
-    """A number short enough for a label."""
-    return "–" if value is None else f"{value:.3g}"
+def number(value: Any) -> str:
+    """A number short enough for a label; what is none, as a ledger of old may hold it, is shown as it is."""
+    try:
+        return "–" if value is None else f"{value:.3g}"
+    except (TypeError, ValueError):
+        return f"{value!s:.60}"
 
 
 def _folder_name(folder: StageFolder) -> str:

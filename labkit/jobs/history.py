@@ -128,7 +128,7 @@ def _listed(job: Job) -> str:
 
 
 def _begin_branch(job: Job, new: StageFolder, step: int | None) -> int:
-    """The folder of a branch: its first snapshot, and the steps and requests that are its past; returns the fork's number."""
+    """The folder of a branch: its first snapshot, and the steps, requests and evaluations that are its past; returns the fork's number."""
     trunk, number = job.folder, job.stateful().step if step is None else step
     new.begin(
         settings=trunk.manifest["settings"], seed=job.seed, parents={**job.parents, "branch_of": trunk.path.name}
@@ -144,6 +144,9 @@ def _begin_branch(job: Job, new: StageFolder, step: int | None) -> int:
         rows = [row for row in standing(rows) if (row["new"] if row["knob"] == "rollback" else row["step"]) <= number]
     if rows:
         write_jsonl(new.path / "ledger.jsonl", rows)
+    measured = [row for row in trunk.evaluations() if row["step"] <= number]
+    if measured:
+        write_jsonl(new.path / "evaluations.jsonl", measured)
     return number
 
 

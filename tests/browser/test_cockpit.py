@@ -13,7 +13,7 @@ from widgets import Cockpit
 job = toy_job("{folder}/ppo", total={total}, seconds={seconds}, hostile={hostile})
 def sample(prompts):
     return [{{"response": "<b>sampled</b> " + p, "score": 1.5}} for p in prompts]
-prompts = ["Where does the fox live?\\n"]
+prompts = ["Where does the fox live?\\n", "What does the otter eat?\\n"]
 board = Cockpit(job, sample=sample, evaluate=lambda prompts: {{"win rate": 0.61}}, prompts=prompts)
 board
 """
@@ -104,8 +104,10 @@ def test_pause_step_rollback_and_branch(cockpit, shots) -> None:
     )
     target = lab.page.locator("[aria-label='Snapshot to roll back to'] option").first.get_attribute("value")
     lab.page.select_option("[aria-label='Snapshot to roll back to']", target)
+    lab.page.fill(".lkk-why", "gold fell")
     lab.page.click("text=Roll back")
     wait(lab, f"len(job.steps) == {target}")
+    assert lab.python("[(r['knob'], r['why']) for r in job.folder.ledger()]") == [["rollback", "gold fell"]]
     lab.page.wait_for_selector(".lkc-run[data-role=ghost]")
     lab.page.fill(".lkc-name", "gentle")
     lab.page.press(".lkc-name", "Enter")
@@ -220,6 +222,66 @@ def test_an_alert_is_applied_with_one_click(cockpit) -> None:
     wait(lab, "job.dial.knobs.kl_coef == 0.02")
     assert lab.python("job.folder.ledger()[-1]['why']").startswith("alert: ")
     press(lab, "stop")
+
+
+def test_a_knob_box_that_was_left_as_it_was_follows_the_knob_and_turns_nothing(cockpit) -> None:
+    lab = cockpit(total=4000, seconds=0.05)
+    press(lab, "start")
+    box = lab.page.locator("[data-knob=kl_coef] .lkk-number")
+    box.click()
+    box.press("End")
+    for key in ("0", "Backspace", "Tab"):
+        box.press(key)
+    lab.python("job.dial.turn(kl_coef=0.5)\nTrue")
+    wait(lab, "job.dial.knobs.kl_coef == 0.5")
+    lab.page.wait_for_function("() => document.querySelector('[data-knob=kl_coef] .lkk-number').value === '0.5'", timeout=10_000)
+    box.focus()
+    box.press("Tab")
+    reached = lab.python("len(job.steps)")
+    wait(lab, f"len(job.steps) > {reached} + 5")
+    assert lab.python("[r['new'] for r in job.folder.ledger()]") == [0.5]
+    box.focus()
+    box.press("End")
+    box.press("1")
+    lab.python("job.dial.release()\nTrue")  # the controller takes β while somebody types
+    lab.page.wait_for_function("() => document.querySelector('[data-knob=kl_coef] .lkk-number').disabled")
+    lab.page.wait_for_function("() => document.querySelector('[data-knob=kl_coef] .lkk-number').value !== '0.51'", timeout=10_000)
+    press(lab, "stop")
+    assert lab.complaints() == []
+
+
+WINS = """
+rates = iter([0.8, 0.3])
+def falling(prompts):
+    rate = next(rates)
+    return {"win_rate": rate, "low": rate - 0.1, "high": rate + 0.1, "n": 40}
+board.evaluate = falling
+True
+"""
+
+
+def test_two_evaluations_on_all_prompts_tell_a_fall_of_the_win_rate(cockpit, shots) -> None:
+    lab = cockpit(total=4000, seconds=0.02)
+    lab.python(WINS)
+    for steps in (1, 8):
+        for _ in range(steps):
+            reached = lab.python("len(job.steps)")
+            press(lab, "step")
+            wait(lab, f"len(job.steps) == {reached + 1} and job.status == 'paused'")
+            lab.page.wait_for_selector(".lkc-button[data-what=resume]:not([hidden])")
+        if steps == 1:
+            lab.page.click("text=Ask the policy now")
+            lab.page.click("text=All / none")
+        press(lab, "evaluate")
+        lab.page.wait_for_selector(f"text=Evaluated after step {reached + 1} on 2 prompts")
+    alert = lab.page.locator(".lkc-alert", has_text="win rate on the same 2 prompts fell from 80% [70% to 90%] at step 1 to 30% [20% to 40%] at step 9")
+    alert.wait_for(timeout=10_000)
+    lab.page.locator(".lkc").screenshot(path=shots("cockpit-win-rate"))
+    assert lab.python("[(r['step'], len(r['prompts'])) for r in job.folder.evaluations()]") == [[1, 2], [9, 2]]
+    lab.page.click("text=All / none")
+    assert lab.page.locator(".lkc-prompts input:checked").count() == 0
+    press(lab, "stop")
+    assert lab.complaints() == []
 
 
 WATCHED = """() => {

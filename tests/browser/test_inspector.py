@@ -1,5 +1,6 @@
 """The reward inspector in a real JupyterLab: filter, sort, export, tokens, edit and rescore, probes, hostile text."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -127,13 +128,16 @@ from tests.toy_inspector import rows, scorer, explain
 from widgets import RewardInspector
 def batches(source, step):
     made = [r for r in rows() if (r["source"], r["step"]) == (source, step)]
-    return [{**r, "response": f"episode {i} of {source}", "token_ids": [i], "seed": i} for i in range(128) for r in made[:1]]
+    return [{**r, "response": f"episode {i} of {source}", "token_ids": [i, 7], "seed": 2**62 + i} for i in range(128) for r in made[:1]]
 board = RewardInspector(rows(), scorer=scorer, explain=explain, batches=batches)
 board
 """
 
 
-def test_the_whole_batch_of_a_chosen_step_comes_when_it_is_asked_for(lab: Lab) -> None:
+FOCUSED_ROW = "() => [...document.querySelectorAll('.lki-list tbody tr')].indexOf(document.activeElement)"
+
+
+def test_the_whole_batch_of_a_chosen_step_comes_when_it_is_asked_for(lab: Lab, tmp_path: Path) -> None:
     page = lab.open([WHOLE], "whole.ipynb").run_all().page
     page.wait_for_selector(".lki-token")
     button = page.locator(".lki-tools button", has_text="Whole batch")
@@ -141,15 +145,56 @@ def test_the_whole_batch_of_a_chosen_step_comes_when_it_is_asked_for(lab: Lab) -
     page.select_option(".lki-menu >> nth=0", "ppo_ptx")
     page.select_option(".lki-menu >> nth=1", "30")
     assert button.is_visible() and page.inner_text(".lki-count").startswith("6 of 36")
-    button.click()
+    button.focus()
+    page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('.lki-count').textContent.startsWith('128 of 158')")
     assert not button.is_visible() and page.locator(".lki-list tbody tr").count() == 100
+    assert page.evaluate(FOCUSED_ROW) == 0, "the keyboard goes on in the first row"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(FOCUSED_ROW) == 1
+    page.locator(".lki-scroll button", has_text="Show more").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".lki-list tbody tr").count() == 128 and page.evaluate(FOCUSED_ROW) == 100, "the first of the new rows"
     page.fill(".lki-search", "episode 77")
+    for name in ("JSONL", "CSV"):
+        with page.expect_download() as download:
+            page.click(f".lki-export >> text='{name}'")
+        download.value.save_as(tmp_path / name)
+    (row,) = [json.loads(line) for line in (tmp_path / "JSONL").read_text().splitlines()]
+    assert (row["seed"], row["token_ids"]) == (2**62 + 77, [77, 7]), "what replays a response is in the file"
+    (row,) = csv.DictReader((tmp_path / "CSV").open(newline=""))
+    assert (row["seed"], row["token_ids"]) == (str(2**62 + 77), "77 7")
     page.locator(".lki-list tbody tr").first.click()
     page.wait_for_function("() => document.querySelectorAll('.lki-token').length === 5")  # "episode 77 of ppo_ptx" and the end
     page.select_option(".lki-menu >> nth=1", "60")
     page.fill(".lki-search", "")
     assert button.is_visible() and page.inner_text(".lki-count").startswith("6 of 158")
+    assert lab.complaints() == []
+
+
+LONG = """
+import widgets.inspector
+widgets.inspector.MAX_ROWS, widgets.inspector.MAX_PROBED = 8, 5
+from tests.toy_inspector import rows, scorer
+from widgets import RewardInspector
+board = RewardInspector([{**row, "step": n} for n in range(1, 6) for row in rows()[:6]], scorer=scorer)
+board
+"""
+
+
+def test_a_step_that_is_not_on_the_page_is_in_its_menu_and_can_be_had_and_probes_say_what_they_took(lab: Lab) -> None:
+    page = lab.open([LONG], "long.ipynb").run_all().page
+    page.wait_for_selector(".lki-list tbody tr")
+    assert "22 earlier ones are not on the page" in page.inner_text(".lki-count")
+    page.select_option(".lki-menu[aria-label=step]", "2")
+    assert page.inner_text(".lki-count").startswith("0 of 8")
+    page.locator(".lki-tools button", has_text="Its samples").click()
+    page.wait_for_function("() => document.querySelector('.lki-count').textContent.startsWith('6 of 14')")
+    page.locator(".lki-tab").nth(2).click()
+    page.click("text=Probe the filtered responses")
+    page.wait_for_function("() => document.querySelector('.lki-probed').textContent.includes('5 of 6 responses, drawn at random')")
+    page.click(".lki-drawn summary")
+    assert page.locator(".lki-drawn tbody tr").count() == 5
     assert lab.complaints() == []
 
 

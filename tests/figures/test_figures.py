@@ -16,7 +16,7 @@ from labkit.errors import DataError
 from labkit.experiment import Evaluation
 from labkit.figures.panels import PANELS, value_of
 from labkit.figures.png import draw_png
-from labkit.figures.records import Record, interventions
+from labkit.figures.records import Record, interventions, number
 from labkit.figures.theme import plain
 from labkit.knobs import PPOKnobs
 from labkit.runs import StageFolder
@@ -122,6 +122,12 @@ def test_interventions_are_marked_with_their_why_and_effect_but_not_the_controll
     assert "KL ran away" in marks[0].sentence and "score" in marks[0].sentence and "0.02 → 0.1" in marks[0].sentence
     hovers = [t.text for t in figures.training_curves(record).data if t.meta == "mark"]
     assert hovers and all(len(h) == 2 for h in hovers)
+
+
+@pytest.mark.parametrize("asked", ["0.05", [0.1], None, {"a": 1}])
+def test_a_ledger_with_a_value_that_is_no_number_is_read_all_the_same(asked: object) -> None:
+    (mark,) = interventions(Record("ppo", steps(), [row(5, asked=asked, old=asked, outcome="applied")]))
+    assert mark.step == 5 and number(asked) in mark.sentence
 
 
 def test_hostile_text_is_shown_not_run() -> None:

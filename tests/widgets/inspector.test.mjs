@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choices, columnsOf, filterRows, joins, oneStep, siblings, signed, sortRows, standing, strengths, tint, toCSV, toJSONL, tokenText, withBatch } from "../../widgets/inspector.mjs";
+import { choices, columnsOf, filterRows, joins, offer, oneStep, siblings, signed, sortRows, standing, strengths, tint, toCSV, toJSONL, tokenText, withBatch } from "../../widgets/inspector.mjs";
 
 const ROWS = [
   { row: 0, source: "sft", step: 1, prompt_id: "p0", prompt: "Where?", response: "In the Wood", score: 0.5, finished: true },
@@ -83,6 +83,24 @@ test("a whole batch is of one source and one step, which menus or the rows thems
   assert.deepEqual(oneStep(alone, { source: "", step: "2" }), { source: "ppo", step: 2 });
   assert.deepEqual(oneStep(alone.slice(1, 2), {}), { source: "ppo", step: 2 });
   assert.equal(oneStep([{ source: "base" }], {}), null, "no step, no batch");
+});
+
+test("a step whose samples are not on the page has a batch all the same", () => {
+  const offered = { source: ["base", "ppo"], step: [0, 2, 10] };
+  assert.deepEqual(offer(offered, ROWS, "step"), ["0", "2", "10"]);
+  assert.deepEqual(offer(offered, [{ finished: true }], "finished"), ["true"]);
+  assert.deepEqual(oneStep([], { source: "ppo", step: "2" }, offered), { source: "ppo", step: 2 });
+  assert.deepEqual(oneStep([], { step: "2" }, { source: ["ppo"], step: [2, 10] }), { source: "ppo", step: 2 });
+  assert.equal(oneStep(ROWS, { source: "ppo" }, offered), null);
+});
+
+test("a file gets the seeds digit by digit and the token ids, and a row that has none keeps its shape", () => {
+  const unseen = { 3: { seed: "4611686018427387906", token_ids: [5, 6] } };
+  const rows = [{ row: 3, response: "a" }, { row: 4, response: "b" }];
+  assert.equal(toJSONL(rows, unseen), '{"response":"a","seed":4611686018427387906,"token_ids":[5,6]}\n{"response":"b"}\n');
+  assert.equal(toJSONL([{ row: 3 }], { 3: { seed: "7" } }), '{"seed":7}\n');
+  assert.equal(toCSV(rows, ["response"], unseen), "response,seed,token_ids\r\na,4611686018427387906,5 6\r\nb,,\r\n");
+  assert.equal(toCSV(rows, ["response"], {}), "response\r\na\r\nb\r\n");
 });
 
 test("a whole batch takes the place of that step's samples and of nothing else", () => {

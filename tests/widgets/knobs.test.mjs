@@ -39,6 +39,13 @@ test("numbers are written as people write them, and read as they type them", () 
   assert.deepEqual(["0,02", " 1e-5 ", "", "abc", "7"].map(typed), [0.02, 1e-5, null, null, 7]);
 });
 
+test("what is no number is written as it is, also in what became of a request", () => {
+  assert.deepEqual(["0.05", "nan", [0.1], true, Infinity].map(write), ["0.05", "nan", "0.1", "true", "Infinity"]);
+  const last = { step: 3, outcome: "refused", reason: "no number", by: "hand", asked: "0.05", old: 0.02, new: 0.02 };
+  assert.equal(fate({ waiting: null, last }).text, "0.05 refused at step 3: no number");
+  assert.match(fate({ waiting: "nan", last: null }).text, /^asked nan/);
+});
+
 test("what became of a request is said: waiting, applied with its step, clamped, refused with its reason", () => {
   const last = { step: 13, outcome: "applied", reason: "", by: "hand", asked: 0.1, old: 0.02, new: 0.1 };
   assert.deepEqual(fate({ waiting: 0.1, last: null }), { tone: "waiting", text: "asked 0.1, waits for the next step" });

@@ -2,12 +2,10 @@
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from labkit.alerts import alerts
 from labkit.errors import InvariantError
 from tests.toy_job import HOSTILE, toy_job
 from tests.widgets.cockpits import Page, board_of, say, until
@@ -82,35 +80,6 @@ def test_a_branch_from_an_earlier_step_by_message_also_after_the_end(tmp_path: P
     assert trunk.status == "done" and trunk.snapshots() == there and len(trunk.steps()) == 30
     say(board, kind="branch", name="../evil", step=20)
     assert board._notice["bad"] and "cannot name" in board._notice["text"]
-    board.job.stop()
-
-
-def board_that_wins_less_and_less(tmp_path: Path) -> Cockpit:
-    """Paused after step 18; "evaluate now" was pressed at every third step, and its win rate rose, then fell."""
-    rates = iter([0.7, 0.8, 0.75, 0.5, 0.3, 0.2])
-    board, _ = board_of(tmp_path, evaluate=lambda prompts: {"win_rate": next(rates)})
-    board.job.start(paused=True)
-    for upto in (3, 6, 9, 12, 15, 18):
-        while len(board.job.steps) < upto:
-            count = len(board.job.steps) + 1
-            board.job.step()
-            until(lambda count=count: len(board.job.steps) == count and board.job.status == "paused")
-        say(board, kind="evaluate", prompts=["a"])
-        until(lambda upto=upto: len(board._win_rates) == upto // 3)
-    return board
-
-
-def test_an_alert_names_a_snapshot_that_exists_and_leads_to_it(tmp_path: Path) -> None:
-    board = board_that_wins_less_and_less(tmp_path)
-    plain = [replace(s, metrics={k: v for k, v in s.metrics.items() if k != "gold"}) for s in board._measured(board.job.steps)]
-    board.job.steps[:] = plain
-    board._alerts = (0.0, None, [])
-    board.refresh()
-    (found,) = [a for a in board.state["alerts"] if a["rule"] == "reward_hacking"]
-    assert found["back"] in board.state["snapshots"] and f"step {found['back']}" in found["cause"]
-    say(board, kind="rollback", step=found["back"], why=f"alert: {found['sentence']}")
-    until(lambda: len(board.job.steps) == found["back"])
-    assert board.job.folder.ledger()[-1]["why"].startswith("alert: The score still rises")
     board.job.stop()
 
 
@@ -209,6 +178,43 @@ def test_a_refused_request_shows_its_note_and_its_reason(tmp_path: Path) -> None
     assert "alert: clipping" in twin and "must lie between" in twin
 
 
+def test_no_error_ends_the_helper_thread_and_the_board_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")
+    board, _ = board_of(tmp_path)
+    until(lambda: board.state)
+    line, right = board.state["line"], board._line
+    board._line = lambda steps: [] + 1
+    board.job.start()
+    board.job.result(block=True)
+    until(lambda: "TypeError" in board.state["notice"].get("text", ""))
+    assert board.state["line"] == line and board.state["notice"]["bad"]
+    board._line = right
+    until(lambda: board.state["line"].startswith("done") and not board.state["notice"])
+    board.close()
+
+
+def test_the_time_left_counts_no_pause_and_no_evaluation(tmp_path: Path) -> None:
+    job = toy_job(tmp_path / "ppo", total=4000, seconds=0.05).start(paused=True)
+    board = Cockpit(job, evaluate=lambda prompts: time.sleep(2.0) or "so so")
+
+    def pace() -> float:
+        reached = len(job.steps)
+        job.resume()
+        until(lambda: len(job.steps) >= reached + 3)
+        return float(board._line(list(job.steps)).split(" · ")[1].removesuffix(" s/step"))
+
+    assert pace() < 0.3
+    job.pause()
+    until(lambda: job.status == "paused")
+    board.refresh()
+    time.sleep(2.0)
+    assert pace() < 0.3, "a pause is no time that a step takes"
+    say(board, kind="evaluate", prompts=["a"])
+    until(lambda: board._answers)
+    assert pace() < 0.3, "nor is what was asked between two steps"
+    job.stop()
+
+
 def test_sft_has_the_same_board_with_its_own_panels_and_knobs(tmp_path: Path) -> None:
     job = toy_job(tmp_path / "sft", total=12, seconds=0.0, stage="sft")
     board = Cockpit(job)
@@ -244,15 +250,6 @@ def test_after_a_broken_promise_the_board_warns_and_rolls_back(tmp_path: Path) -
     say(board, kind="do", what="resume")
     until(lambda: board.job.status == "done")
     assert board.job.steps[5].knobs["policy_lr"] == pytest.approx(1e-3 / 3)
-
-
-def test_the_win_rate_of_evaluate_now_reaches_the_alerts(tmp_path: Path) -> None:
-    board = board_that_wins_less_and_less(tmp_path)
-    measured = board._measured(board.job.steps)
-    assert [(s.number, s.metrics["win_rate"]) for s in measured if "win_rate" in s.metrics][-1] == (18, 0.2)
-    plain = [replace(s, metrics={k: v for k, v in s.metrics.items() if k != "gold"}) for s in measured]
-    assert any("win rate fell" in a.sentence for a in alerts(plain))
-    board.job.stop()
 
 
 def test_a_failing_job_says_why(tmp_path: Path) -> None:

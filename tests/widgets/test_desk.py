@@ -111,3 +111,16 @@ def test_a_panel_alone_turns_a_dial_and_refuses_what_is_no_dial() -> None:
         KnobPanel(lambda step: PPOKnobs())
     with pytest.raises(ValueError, match="wrong"):
         KnobPanel(dial, names=("wrong",))
+
+
+def test_no_error_ends_the_helper_thread_of_a_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")
+    dial = Dial(PPOKnobs())
+    panel = KnobPanel(dial)
+    right, panel.desk.state = panel.desk.state, lambda: 1 / 0
+    until(lambda: "ZeroDivisionError" in panel.state["error"])
+    panel.desk.state = right
+    dial.turn(kl_coef=0.3)
+    dial(1)
+    until(lambda: panel.state["knobs"]["rows"]["kl_coef"]["value"] == 0.3 and not panel.state["error"])
+    panel.close()

@@ -13,6 +13,7 @@ from labkit.runs import StageFolder
 from labkit.types import Completion, Prompt, Ranking, Step
 from tests.toy_inspector import explain, rankings, rows, scorer
 from tests.toy_job import toy_job
+from widgets import inspector_twin
 from widgets.inspector import RewardInspector, batches_of, rows_of
 
 
@@ -82,6 +83,66 @@ def test_rows_of_a_whole_batch_are_explained_by_their_own_tokens_and_probed(run:
     assert board.probes["count"] == 2
     board.obey({"kind": "explain", "row": 4 + 1000})
     assert "reload the page" in board.notice["text"]
+
+
+def long_run(monkeypatch: pytest.MonkeyPatch, batches=None) -> RewardInspector:
+    """Ten rows at most go to the page, of 4 steps of 2 sources with 4 samples each."""
+    monkeypatch.setattr("widgets.inspector.MAX_ROWS", 10)
+    given = [
+        {"source": s, "step": n, "prompt": "a", "response": f"{s} {n} {i}", "score": float(i), "seed": 2**62 + i, "token_ids": (n, i)}
+        for s in ("ppo", "ppo_ptx") for n in range(1, 5) for i in range(4)
+    ]  # fmt: skip
+    return RewardInspector(given, scorer=scorer, batches=batches)
+
+
+def test_the_menus_offer_every_source_and_step_also_those_that_are_not_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = long_run(monkeypatch)
+    assert len(board.rows) == 10 and board.spec["left_out"] == 22
+    assert board.spec["offered"] == {"source": ["ppo", "ppo_ptx"], "step": [1, 2, 3, 4]}
+
+
+def test_the_static_twin_is_of_all_rows_whatever_a_page_would_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = long_run(monkeypatch)
+    board._all[0]["score"] = 99.0
+    told = inspector_twin.tables(board)["text/plain"]
+    assert "ppo 1 0" in told and "Probes for hacking on all 32 responses" in told
+
+
+def test_samples_that_are_not_on_the_page_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch, run: StageFolder) -> None:
+    for board in (long_run(monkeypatch), long_run(monkeypatch, batches_of({"ppo": run}))):
+        board.obey({"kind": "batch", "source": "ppo", "step": 3})
+        assert [r["response"] for r in board.batch["rows"]] == [f"ppo 3 {i}" for i in range(4)] and not board.batch["whole"]
+        assert [r["row"] for r in board.batch["rows"]] == [8, 9, 10, 11], "the very rows that the table was given"
+    board.obey({"kind": "batch", "source": "ppo", "step": 2})
+    assert len(board.batch["rows"]) == 1000 and board.batch["whole"] and board.batch["left_out"] == 200, "a kept batch goes first"
+
+
+def test_an_export_is_given_the_token_ids_and_seeds_that_the_page_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, sent = long_run(monkeypatch), []
+    board.send = lambda message, buffers=None: sent.append(message)
+    assert board.spec["unseen"] == ["token_ids", "seed"] and not RewardInspector(rows()).spec["unseen"]
+    board.obey({"kind": "unseen", "rows": [31, 30, 99], "client": "me", "number": 7})
+    (told,) = sent
+    assert (told["kind"], told["client"], told["number"]) == ("unseen", "me", 7)
+    assert told["rows"] == {"31": {"token_ids": [4, 3], "seed": str(2**62 + 3)}, "30": {"token_ids": [4, 2], "seed": str(2**62 + 2)}}
+
+
+def test_probes_say_of_how_many_responses_they_took_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("widgets.inspector.MAX_PROBED", 12)
+    board = RewardInspector(rows(), scorer=scorer)
+    best = sorted(board.rows, key=lambda r: -r["score"])
+    board.obey({"kind": "probe", "rows": [r["row"] for r in best[:20]]})
+    once = board.probes
+    assert (once["count"], once["of"]) == (12, 20) and once["which"].startswith("12 of 20 responses, drawn at random")
+    drawn = set(once["rows"])
+    assert drawn <= {r["row"] for r in best[:20]} and drawn != {r["row"] for r in best[:12]}, "not the best-scored twelve"
+    board.obey({"kind": "probe", "rows": [r["row"] for r in reversed(best[:20])]})
+    assert board.probes["rows"] == once["rows"], "the same ones whatever the table is sorted by"
+    board.obey({"kind": "probe", "rows": [0, 1]})
+    assert board.probes["which"] == "all 2 responses"
+    board.obey({"kind": "probe", "rows": []})
+    assert board.notice["bad"] and "no response" in board.notice["text"].lower()
+    assert "Probes for hacking on all 36 responses" in board.static()[-1]["text/plain"]
 
 
 @pytest.mark.parametrize("asked", [{"step": 1}, {"step": 9}, {"source": "sft", "step": 2}])
@@ -221,6 +282,8 @@ def test_without_functions_there_is_a_table_and_nothing_fails() -> None:
         "explain": False,
         "rankings": False,
         "batches": False,
+        "offered": {"source": ["base", "sft", "best of 4", "ppo", "ppo_ptx"], "step": [0, 30, 60, 240]},
+        "unseen": [],
     }
 
 
