@@ -36,6 +36,9 @@ __all__ = ["Card", "LabelSession", "Stored", "Task", "task_id"]
 #: A silent repeat comes at least this many decisions after the first showing, where that many cards are left.
 REPEAT_GAP = 5
 
+#: What `undo` and `redo` call an action, where not by its own name.
+_ACTED = {"cannot_judge": "cannot judge", "leave": "left as it was"}
+
 Score = Callable[[Prompt, tuple[Completion, ...]], float]
 
 
@@ -146,12 +149,18 @@ class LabelSession:
             ranking = self.state.submitted[task.id]
             return Stored(task, ranking, reports.echo(ranking), tuple(reports.contradictions(ranking)))
 
-    def skip(self, reason: str = "") -> None:
-        """Put the current card aside without judging it."""
-        self._set_aside("skip", reason)
+    def skip(self, reason: str = "") -> bool:
+        """Put the current card aside without judging it. One that was decided before stays as it was, unless it was put
+        aside and there is a new reason. What was changed on a ranked card goes, its note stays. Returns whether it was left as it was.
+        """
+        with self.lock:
+            task = self._up().id
+            left = task in self.state.submitted or (task in self.state.aside and not reason.strip())
+            self._set_aside("leave" if left else "skip", reason)
+            return left
 
     def cannot_judge(self, reason: str) -> None:
-        """Say that the current card cannot be judged, and why; the reason is required."""
+        """Say that the current card cannot be judged, and why; the reason is required. A ranking that it has is withdrawn."""
         if not reason.strip():
             raise DataError("Cannot judge needs a reason, one phrase for whoever reads the labels: 'needs a chemist'.")
         self._set_aside("cannot_judge", reason.strip())
@@ -274,7 +283,7 @@ class LabelSession:
             action = stack[-1]
             self._log.append(direction)
             self._settle()
-            verb, what = ("Took back" if direction == "undo" else "Repeated"), action["event"].replace("_", " ")
+            verb, what = ("Took back" if direction == "undo" else "Repeated"), _ACTED.get(action["event"], action["event"])
             return f"{verb}: {what} on prompt {self._by_id[action['task']].prompt.id}."
 
     def _settle(self, *, force: bool = False) -> None:

@@ -16,7 +16,7 @@ from labkit.types import Ranking, Rating
 __all__ = ["ACTIONS", "IDLE_SECONDS", "Draft", "LabelState", "fold"]
 
 #: Events that undo takes back.
-ACTIONS = ("draft", "submit", "skip", "cannot_judge")
+ACTIONS = ("draft", "submit", "skip", "cannot_judge", "leave")
 #: A pause longer than this is not counted as work on a card.
 IDLE_SECONDS = 300.0
 
@@ -146,7 +146,7 @@ class LabelState:
             self.aside.pop(task, None)
             if event.get("repeat_of"):
                 self.repeat_of[task] = event["repeat_of"]
-        else:
+        elif kind == "cannot_judge" or (kind == "skip" and task not in self.submitted):
             self.submitted.pop(task, None)
             self.aside[task] = (kind, event.get("reason", ""))
 
@@ -155,6 +155,9 @@ class LabelState:
         for derived in (self.drafts, self.submitted, self.repeat_of, self.aside):
             derived.clear()
         for event in self.done:
+        elif task in self.submitted:  # left as it was; older logs say "skip" of that too
+            ranking = self.submitted[task]
+            self.drafts[task] = Draft(ranking.groups, ranking.ratings, self.drafts[task].comment)
             self._act(event)
         self.current = current
 

@@ -9,8 +9,9 @@ What a person did is never rewritten: undo is one more event. state.py says what
     shown          a card came up: task, order of its completions, why it was chosen
     draft          groups, ratings and comment of one card, whole (action)
     submit         the ranking, whole, with its prompt, completions and their provenance (action)
-    skip           with a reason (action)
+    skip           with a reason (action); of a card that is ranked it takes nothing away
     cannot_judge   with a reason (action)
+    leave          a decided card was looked at again and stays as it was decided (action)
     undo, redo     takes back, or repeats, the last action; reaches past submits and restarts
     revisit        tasks to be shown again next, worst first
     note           free text on a task or the session

@@ -1,0 +1,90 @@
+"""Cards that come back: nothing of what was stored on them is lost by a look, and none of them is forgotten or forced upon a hand."""
+
+import pytest
+
+from labkit.disk import read_jsonl, write_jsonl
+from labkit.labels.session import LabelSession
+from labkit.labels.state import fold
+from labkit.labels.store import labels_path, read_log, read_rankings
+from labkit.types import Rating
+from tests.labels.helpers import draft, tasks
+
+
+@pytest.fixture
+def path(tmp_path):
+    return labels_path(tmp_path, "ann")
+
+
+def ranked(n: int, path, of: int = 0) -> LabelSession:
+    """A session that has ranked `n` of its cards."""
+    session = LabelSession(tasks(of or n), "ann", path)
+    for _ in range(n):
+        session.submit(draft("c0", "c1", comment="first thought"))
+    return session
+
+
+def ids(session: LabelSession, *numbers: int) -> list[str]:
+    return [session.tasks[n].id for n in numbers]
+
+
+def up(session: LabelSession) -> str | None:
+    return session.current and session.current.prompt.id
+
+
+# -- a look takes nothing away ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["", "leave it"])
+def test_skip_on_a_ranked_card_leaves_its_ranking(path, reason):
+    session = ranked(2, path, of=3)
+    before = session.rankings
+    session.show(session.tasks[0].id)
+    assert session.skip(reason)
+    assert session.rankings == before == read_rankings(path) and up(session) == "p2" and not session.state.aside
+    assert "left as it was on prompt p0" in session.undo() and up(session) == "p0"
+    assert session.redo() and up(session) == "p2" and session.rankings == before
+
+
+def test_what_was_changed_on_a_card_that_is_left_goes_and_its_note_stays(path):
+    session = ranked(1, path)
+    session.show(session.tasks[0].id)
+    changed = draft("c2", "c1", ratings={"c1": Rating(3)}, comment="second thought")
+    session.save_draft(changed)
+    session.skip()
+    session.show(session.tasks[0].id)
+    assert session.draft == draft("c0", "c1", comment="second thought"), "what stands is what is stored"
+    session.undo()
+    assert session.draft == changed, "undo brings it back"
+
+
+def test_a_card_put_aside_and_opened_again_keeps_its_reason(path):
+    session = LabelSession(tasks(2), "ann", path)
+    session.skip("too long")
+    session.cannot_judge("needs a chemist")
+    for task in session.tasks:
+        session.show(task.id)
+        assert session.skip()
+    assert list(session.state.aside.values()) == [("skip", "too long"), ("cannot_judge", "needs a chemist")]
+    session.show(session.tasks[0].id)
+    assert not session.skip("not my field"), "a new reason is a new answer"
+    assert session.state.aside[session.tasks[0].id] == ("skip", "not my field")
+
+
+def test_cannot_judge_withdraws_a_ranking_until_it_is_undone(path):
+    session = ranked(1, path)
+    session.show(session.tasks[0].id)
+    session.cannot_judge("needs a chemist")
+    assert session.rankings == []
+    session.undo()
+    assert len(session.rankings) == 1
+
+
+def test_a_ranking_that_an_older_log_lost_by_a_look_is_there_again(path):
+    session = ranked(1, path)
+    session.show(session.tasks[0].id)
+    session.close()
+    rows = list(read_jsonl(path))
+    write_jsonl(path, [*rows, {"n": len(rows) + 1, "time": rows[-1]["time"], "event": "skip", "task": session.tasks[0].id, "reason": ""}])
+    assert len(read_log(path).rankings) == 1 and not read_log(path).aside
+    again = LabelSession(tasks(1), "ann", path)
+    assert up(again) is None and "skip on prompt p0" in again.undo() and up(again) == "p0"
