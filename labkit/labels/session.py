@@ -197,14 +197,16 @@ class LabelSession:
     def revisit(self, tasks: Sequence[str]) -> None:
         """Show these tasks again before any other, first one first: for example the worst disagreements with the RM.
 
-        A card that somebody is at work on stays up until it is decided.
+        The card that is up stays up until it is decided: it may be in somebody's hands, down to a reason half typed.
         """
         with self.lock:
-            known = [t for t in tasks if t in self._by_id]
-            self._log.append("revisit", tasks=known)
-            if known:
-                begun = self.current is not None and not self.state.decided(self.current.id) and self.draft != Draft()
-                self._settle(force=not begun)
+            self._log.append("revisit", tasks=[t for t in tasks if t in self._by_id])
+            self._settle()
+
+    @property
+    def coming(self) -> int:
+        """How many cards that were asked for by `revisit` come after the one that is up."""
+        return sum(t in self._by_id and t != self.state.current for t in self.state.queue)
 
     def close(self) -> None:
         """Give up the log file; the session can be read but not changed any more."""
@@ -286,9 +288,9 @@ class LabelSession:
             verb, what = ("Took back" if direction == "undo" else "Repeated"), _ACTED.get(action["event"], action["event"])
             return f"{verb}: {what} on prompt {self._by_id[action['task']].prompt.id}."
 
-    def _settle(self, *, force: bool = False) -> None:
+    def _settle(self) -> None:
         """Make sure that a card is up and that its showing is on record."""
-        if self.current is None or force:
+        if self.current is None:
             chosen = self._next()
             if chosen:
                 self._show(*chosen)

@@ -88,3 +88,35 @@ def test_a_ranking_that_an_older_log_lost_by_a_look_is_there_again(path):
     assert len(read_log(path).rankings) == 1 and not read_log(path).aside
     again = LabelSession(tasks(1), "ann", path)
     assert up(again) is None and "skip on prompt p0" in again.undo() and up(again) == "p0"
+
+
+# -- none is forced upon a hand --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_card_that_is_up_stays_up_until_it_is_decided(path, begun):
+    """As when a reward model has finished training while the next card is being read, or a reason typed."""
+    session = ranked(1, path, of=3)
+    if begun:
+        session.save_draft(draft("c2"))
+    session.revisit(ids(session, 0))
+    assert up(session) == "p1" and session.coming == 1
+    session.skip("too long")
+    assert up(session) == "p0" and session.coming == 0 and len(session.rankings) == 1
+
+
+def test_a_revisited_card_is_not_put_away_by_the_next_revisit(path):
+    session = ranked(3, path)
+    session.revisit(ids(session, 0))
+    session.save_draft(draft("c2", "c1"))
+    session.revisit(ids(session, 1, 2))
+    assert up(session) == "p0" and session.draft == draft("c2", "c1")
+
+
+def test_replay_of_a_log_is_the_state_that_was(path):
+    session = ranked(3, path)
+    session.revisit(ids(session, 0, 1, 2))
+    session.submit()
+    session.skip()
+    session.undo()
+    assert fold(read_jsonl(path)) == session.state and session.state.queue == ids(session, 1, 2)
