@@ -80,7 +80,8 @@ class LabelState:
     submitted: dict[str, Ranking] = field(default_factory=dict)  # by task, silent repeats among them
     repeat_of: dict[str, str] = field(default_factory=dict)  # task of a silent repeat -> task that it repeats
     aside: dict[str, tuple[str, str]] = field(default_factory=dict)  # task -> (skip | cannot_judge, reason)
-    queue: list[str] = field(default_factory=list)  # tasks to revisit, next first
+    asked: list[str] = field(default_factory=list)  # tasks of the newest revisit, first one first
+    asked_at: int = 0  # the number of that event
     notes: list[dict[str, Any]] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)  # seconds of work by task
     done: list[dict[str, Any]] = field(default_factory=list)  # actions in force, oldest first
@@ -96,13 +97,12 @@ class LabelState:
             self.seed = event.get("seed", 0) if self.seed is None else self.seed
         elif kind == "shown":
             self.current, self.shown[event["task"]] = event["task"], tuple(event["order"])
-            self.queue = [t for t in self.queue if t != event["task"]]
         elif kind == "revisit":
-            self.queue = list(event["tasks"])
+            self.asked, self.asked_at = list(event["tasks"]), self.events
         elif kind == "note":
             self.notes.append(dict(event))
         elif kind in ACTIONS:
-            self.done.append(dict(event))
+            self.done.append({**event, "n": self.events})
             self.undone.clear()
             self._act(event)
         elif kind == "undo" and self.done:
@@ -123,6 +123,12 @@ class LabelState:
         """(first, second) rankings of the cards that were silently shown twice."""
         pairs = [(self.submitted.get(first), self.submitted.get(task)) for task, first in self.repeat_of.items()]
         return [(first, second) for first, second in pairs if first and second]
+
+    @property
+    def queue(self) -> list[str]:
+        """Tasks to revisit, next first: a card leaves when it is decided, not when it is shown, and comes back by undo."""
+        since = {e["task"] for e in self.done if e["event"] != "draft" and e["n"] > self.asked_at}
+        return [task for task in self.asked if task not in since]
 
     def decided(self, task: str) -> bool:
         """Whether a card is out of the way: ranked, skipped or not judgeable."""
@@ -149,15 +155,15 @@ class LabelState:
         elif kind == "cannot_judge" or (kind == "skip" and task not in self.submitted):
             self.submitted.pop(task, None)
             self.aside[task] = (kind, event.get("reason", ""))
+        elif task in self.submitted:  # left as it was; older logs say "skip" of that too
+            ranking = self.submitted[task]
+            self.drafts[task] = Draft(ranking.groups, ranking.ratings, self.drafts[task].comment)
 
     def _replay(self) -> None:
         current = self.current
         for derived in (self.drafts, self.submitted, self.repeat_of, self.aside):
             derived.clear()
         for event in self.done:
-        elif task in self.submitted:  # left as it was; older logs say "skip" of that too
-            ranking = self.submitted[task]
-            self.drafts[task] = Draft(ranking.groups, ranking.ratings, self.drafts[task].comment)
             self._act(event)
         self.current = current
 

@@ -90,6 +90,63 @@ def test_a_ranking_that_an_older_log_lost_by_a_look_is_there_again(path):
     assert up(again) is None and "skip on prompt p0" in again.undo() and up(again) == "p0"
 
 
+# -- none is forgotten -----------------------------------------------------------------------------------------------
+
+
+def test_revisit_brings_back_decided_cards_in_the_order_asked(path):
+    session = ranked(3, path, of=4)
+    third, first = ids(session, 2, 0)
+    session.revisit([third, first])
+    session.submit(draft("c0", "c1"))
+    assert session.current.id == third and session.draft == draft("c0", "c1", comment="first thought")
+    session.submit(draft("c1", "c0"))
+    assert session.current.id == first
+    session.submit(draft("c1", "c0"))
+    assert session.current is None
+    assert [r.ranks["c1"] for r in session.rankings] == [1, 2, 1, 2]
+    assert [row.prompt_id for row in session.history()] == ["p0", "p2", "p3", "p1"]
+
+
+def test_undo_brings_a_card_back_into_the_queue(path):
+    session = ranked(4, path)
+    session.revisit(ids(session, 0, 1, 2))
+    session.submit()
+    assert up(session) == "p1" and session.coming == 1
+    session.undo()
+    assert up(session) == "p0" and session.coming == 2
+    seen = []
+    while session.current:
+        seen.append(up(session))
+        session.submit()
+    assert seen == ["p0", "p1", "p2"]
+
+
+def test_a_card_that_another_was_opened_over_comes_back(path):
+    session = ranked(5, path)
+    session.revisit(ids(session, 0, 1))
+    session.show(session.tasks[4].id)
+    assert session.coming == 2
+    session.submit()
+    session.close()
+    session = LabelSession(tasks(5), "ann", path)
+    assert up(session) == "p0"
+    session.skip()
+    session.cannot_judge("needs a chemist")
+    assert session.current is None and session.coming == 0, "each of the ways to decide takes a card from the queue"
+
+
+def test_a_newer_revisit_takes_the_place_of_the_older_one(path):
+    session = ranked(4, path)
+    session.revisit(ids(session, 0, 1))
+    session.submit()
+    session.revisit(ids(session, 3))
+    assert up(session) == "p1"
+    session.skip()
+    assert up(session) == "p3"
+    session.skip()
+    assert session.current is None
+
+
 # -- none is forced upon a hand --------------------------------------------------------------------------------------
 
 
