@@ -181,10 +181,10 @@ class LabelSession:
     def can_redo(self) -> bool:
         return bool(self.state.undone) and self.state.undone[-1]["task"] in self._by_id
 
-    def note(self, text: str) -> None:
-        """Keep a free remark on the current card (or on the session, when none is up)."""
+    def note(self, text: str, task: str | None = None) -> None:
+        """Keep a free remark on a task, by default the current one (on the session, when none is up)."""
         with self.lock:
-            self._log.append("note", task=self.state.current, text=text)
+            self._log.append("note", task=task or self.state.current, text=text)
 
     def show(self, task: str) -> Task:
         """Bring up any task by its id, decided or not: to go back to a card from the history."""
