@@ -122,10 +122,13 @@ class LabelSession:
         return [self.state.submitted[t.id] for t in self.tasks if t.id in self.state.submitted]
 
     @property
-    def rankings_by_time(self) -> list[Ranking]:
-        """The same in the order in which they were submitted, the newest last."""
-        known = {t.id for t in self.tasks}
-        return [ranking for task, ranking in self.state.rankings.items() if task in known]
+    def first_and_now(self) -> list[tuple[Ranking, Ranking]]:
+        """(as first submitted, as it stands) of each ranking in force, in the order of the first submits.
+
+        A card that comes back has been seen beside a model's order; how it was ranked first is blind, and its place stays.
+        """
+        now = {t.id: self.state.submitted[t.id] for t in self.tasks if t.id in self.state.submitted}
+        return [(first, now[task]) for task, first in self.state.first_submits.items() if task in now]
 
     # -- what a labeler does ---------------------------------------------------------------------------------------
 

@@ -119,6 +119,15 @@ class LabelState:
         return {task: ranking for task, ranking in self.submitted.items() if task not in self.repeat_of}
 
     @property
+    def first_submits(self) -> dict[str, Ranking]:
+        """How each task was ranked the first time, in that order, of all that was not taken back."""
+        first: dict[str, Any] = {}
+        for event in self.done:
+            if event["event"] == "submit":
+                first.setdefault(event["task"], event["ranking"])
+        return {task: Ranking.from_json(row) for task, row in first.items()}
+
+    @property
     def repeated(self) -> list[tuple[Ranking, Ranking]]:
         """(first, second) rankings of the cards that were silently shown twice."""
         pairs = [(self.submitted.get(first), self.submitted.get(task)) for task, first in self.repeat_of.items()]
