@@ -278,7 +278,9 @@ class LabelSession:
 
     def _set_aside(self, kind: str, reason: str) -> None:
         with self.lock:
-            self._log.append(kind, task=self._up().id, reason=reason)
+            task = self._up()
+            card = {"prompt": task.prompt.to_json(), "completions": [c.to_json() for c in task.completions]}
+            self._log.append(kind, task=task.id, reason=reason, **({} if kind == "leave" else {"card": card}))
             self._settle()
 
     def _travel(self, direction: str, stack: list[dict[str, Any]]) -> str | None:

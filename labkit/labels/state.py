@@ -7,7 +7,7 @@ differ. store.py lists the events.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from labkit.errors import DataError
@@ -121,11 +121,11 @@ class LabelState:
     @property
     def first_submits(self) -> dict[str, Ranking]:
         """How each task was ranked the first time, in that order, of all that was not taken back."""
-        first: dict[str, Any] = {}
+        first: dict[str, Mapping[str, Any]] = {}
         for event in self.done:
             if event["event"] == "submit":
-                first.setdefault(event["task"], event["ranking"])
-        return {task: Ranking.from_json(row) for task, row in first.items()}
+                first.setdefault(event["task"], event)
+        return {task: _ranking_of(event) for task, event in first.items()}
 
     @property
     def repeated(self) -> list[tuple[Ranking, Ranking]]:
@@ -156,8 +156,8 @@ class LabelState:
         self.current = None
         if kind == "submit":
             self.submitted.pop(task, None)  # the newest stands last, also where a card was worked on again
-            ranking = self.submitted[task] = Ranking.from_json(event["ranking"])
-            self.drafts[task] = Draft(ranking.groups, ranking.ratings, event.get("comment", ""))
+            ranking = self.submitted[task] = _ranking_of(event)
+            self.drafts[task] = Draft(ranking.groups, ranking.ratings, ranking.comment)
             self.aside.pop(task, None)
             if event.get("repeat_of"):
                 self.repeat_of[task] = event["repeat_of"]
@@ -165,8 +165,8 @@ class LabelState:
             self.submitted.pop(task, None)
             self.aside[task] = (kind, event.get("reason", ""))
         elif task in self.submitted:  # left as it was; older logs say "skip" of that too
-            ranking = self.submitted[task]
-            self.drafts[task] = Draft(ranking.groups, ranking.ratings, self.drafts[task].comment)
+            ranking = self.submitted[task] = replace(self.submitted[task], comment=self.drafts[task].comment)
+            self.drafts[task] = Draft(ranking.groups, ranking.ratings, ranking.comment)
 
     def _replay(self) -> None:
         current = self.current
@@ -182,6 +182,11 @@ class LabelState:
             gap = min(max(now - self.last_time, 0.0), IDLE_SECONDS)
             self.spent[self.current] = self.spent.get(self.current, 0.0) + gap
         self.last_time = now
+
+
+def _ranking_of(submit: Mapping[str, Any]) -> Ranking:
+    """The ranking of a submit; the log keeps its comment beside it."""
+    return replace(Ranking.from_json(submit["ranking"]), comment=submit.get("comment") or "")
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> LabelState:
