@@ -110,7 +110,7 @@ class RankingBoard(anywidget.AnyWidget):
         return worst_first(self.session.rankings, scores)[:count]
 
     def revisit(self, rankings: list[Ranking]) -> None:
-        """Bring these rankings' cards back, first one first; their earlier ranks stand in the draft."""
+        """Bring these rankings' cards back after the one that is up, first one first; their earlier ranks stand in the draft."""
         wanted = [(r.prompt.id, frozenset(c.id for c in r.completions)) for r in rankings]
         tasks = {(t.prompt.id, frozenset(c.id for c in t.completions)): t.id for t in self.session.tasks}
         self.session.revisit([tasks[key] for key in wanted if key in tasks])

@@ -43,6 +43,7 @@ def test_skip_on_a_ranked_card_leaves_its_ranking(path, reason):
     assert session.rankings == before == read_rankings(path) and up(session) == "p2" and not session.state.aside
     assert "left as it was on prompt p0" in session.undo() and up(session) == "p0"
     assert session.redo() and up(session) == "p2" and session.rankings == before
+    assert [row.prompt_id for row in session.history()] == ["p1", "p0"], "a look is no decision"
 
 
 def test_what_was_changed_on_a_card_that_is_left_goes_and_its_note_stays(path):
