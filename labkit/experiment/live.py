@@ -112,7 +112,7 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
         report(f"step {step.number}: loss {loss:.3f}, held-out accuracy {accuracy:.2f} {counted}")
     judged = reward.accuracy(state.model, state.tokenizer, held, lab.preset.reward).overall
     few = ": too few to say" if kept_apart < FEW else ""
-    apart = "the fifth that first came up last kept apart, as ranked then"
+    apart = "the newest fifth kept apart, as first ranked"
     said = f"{len(rankings)} rankings of yours, {apart}: held-out accuracy {judged} {on}{few}"
     return f"{said}. {_look_again(lab, session, rankings, state.model, report)}"
 
