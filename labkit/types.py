@@ -125,6 +125,7 @@ class Ranking:
     seconds: float | None = None
     shown: tuple[str, ...] = ()  # completion ids in the order in which they were shown
     margin: float | None = None  # of a pair that came with one, as a TRL file's may; nothing here trains on it
+    comment: str = ""  # the labeler's note on the card; nothing here trains on it
 
     def __post_init__(self) -> None:
         where = f"The ranking of prompt {self.prompt.id!r} by labeler {self.labeler!r}"
@@ -164,8 +165,9 @@ class Ranking:
 
     def to_json(self) -> dict[str, Any]:
         row = asdict(self)
-        if self.margin is None:
-            del row["margin"]
+        for name in ("margin", "comment"):
+            if row[name] in (None, ""):
+                del row[name]
         return row
 
     @classmethod

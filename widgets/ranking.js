@@ -8,11 +8,12 @@
 import { h, keepKeys, ownName } from "./dom.mjs";
 import { command, difference, groupsOf, slotsOf } from "./ranking.mjs";
 import { moveBar, rankField, rateGrid, rateHint } from "./ranking_cards.mjs";
-import { cardCommands, commands, looking } from "./ranking_commands.mjs";
+import { cardCommands, commands, looking, repeatable, travelling } from "./ranking_commands.mjs";
 import { startDrag } from "./ranking_drag.mjs";
 import { foot, header, partTabs, promptPane, reasonPanel } from "./ranking_frame.mjs";
 import { echo, finished, help, history, jobs, notice } from "./ranking_reports.mjs";
-import { mentionProgress, mentionWarnings, nextCard, spokenLog } from "./ranking_spoken.mjs";
+import { halfTyped, keepTyped, typedOn } from "./ranking_hand.mjs";
+import { mentionComing, mentionProgress, mentionWarnings, nextCard, spokenLog } from "./ranking_spoken.mjs";
 import { markScrolling, recall, remember } from "./redraw.mjs";
 
 const PATIENCE = 4000; // ms without an answer before the board says so and takes no more moves
@@ -30,7 +31,7 @@ class Board {
     this.seq = 0;
     this.turn = null;
     Object.assign(this, { chosen: null, panel: null, confirm: "", historyOpen: false, own: "" });
-    [this.knownWarnings, this.told, this.log] = [[], new Map(), spokenLog()];
+    [this.knownWarnings, this.told, this.log, this.coming, this.deafUntil] = [[], new Map(), spokenLog(), 0, 0];
     this.root = h("section", { class: "lk rb", "aria-label": "Ranking board" });
     this.live = h("div", { class: "lk-spoken", "aria-live": "assertive", "aria-atomic": "true" });
     this.parts = Object.fromEntries(PARTS.map((name) => [name, h("div", { class: `rb-part rb-part-${name}` })]));
@@ -101,17 +102,20 @@ class Board {
     const seq = this.view.acks[this.client] ?? 0;
     const answered = seq >= this.seq; // nothing of this page is under way, whatever other tabs do
     const refused = this.view.refused && this.view.by === this.client;
+    if (answered) this.deciding = false;
     if (answered && (this.waiting || this.locked)) this.settled(refused);
     else if (!answered && seq !== this.acknowledged) this.patience(true); // slow, but alive
     this.acknowledged = seq;
+    const lost = fresh && this.turn !== null ? halfTyped(this) : null;
     if (fresh) this.noting = false;
     if (fresh || (answered && !refused)) this.takeDraft(); // what could not be stored stays on the screen
-    if (fresh) this.newCard();
+    if (fresh) this.newCard(lost);
     else if (before && answered && this.awaitsUndo) this.showUndone(before);
     const go = fresh && this.letters.length && (this.hadFocus || this.root.contains(document.activeElement));
     if (go) [this.focusAfterDraw, this.comeUp] = ["card:0", true];
     mentionWarnings(this, fresh);
     mentionProgress(this, before === null);
+    mentionComing(this);
     this.draw({ prompt: fresh });
     if (this.error()) this.say(this.error());
     if (fresh) this.hadFocus = false;
@@ -127,15 +131,17 @@ class Board {
     });
   }
 
-  newCard() {
+  newCard(lost) {
     const first = this.turn === null;
-    this.turn = this.card.turn;
+    const kept = lost ? keepTyped(this, lost) : "";
+    [this.turn, this.since] = [this.card.turn, performance.now()];
     Object.assign(this, { chosen: null, panel: null, confirm: "", own: "" });
     const begun =
       this.slots.some((slot) => slot !== null) || (this.likert.length && this.likert.every((v) => v !== null));
     this.part = begun ? this.view.modes.at(-1) : this.view.modes[0];
     this.awaitsUndo = false;
-    if (!first) this.say(nextCard(this));
+    if (!first) this.say(kept + nextCard(this));
+    this.own = kept.trim();
   }
 
   showUndone(before) {
@@ -155,6 +161,7 @@ class Board {
       this.say(SILENT);
       return this.draw(); // a radio button that was pressed goes back
     }
+    if (this.deciding && !looking.has(event.do) && !travelling.has(event.do)) return this.draw(); // it was meant for no other card
     const card = event.card ?? this.chosen;
     if (event.do !== "submit") this.confirm = "";
     this.own = "";
@@ -167,12 +174,14 @@ class Board {
   onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const target = event.target;
+    if (typedOn(this)) return event.preventDefault();
     if (event.key === "Escape" && this.panel) {
       event.preventDefault();
       return this.act({ do: "close" });
     }
     if (target.matches("input[type=text], textarea")) return;
     const pressing = target.matches("button, summary, input") && (event.key === "Enter" || event.key === " ");
+    if (pressing && event.repeat) return event.preventDefault(); // a key held down presses once
     const choosing = target.matches("input[type=radio]") && event.key.startsWith("Arrow");
     if (pressing || choosing || this.panel === "skip" || this.panel === "cannot_judge") return;
     const card = target.closest("[data-card]")?.dataset.card;
@@ -180,6 +189,7 @@ class Board {
     if (!found || (card === undefined && cardCommands.has(found.do))) return;
     if (!this.letters.length && !ANYTIME.includes(found.do)) return;
     event.preventDefault();
+    if (event.repeat && !repeatable.has(found.do)) return;
     this.act({ ...found, card: card === undefined ? this.chosen : Number(card) });
   }
 
@@ -231,13 +241,19 @@ class Board {
 
   /** A redraw replaces the field, and with it what would have fired "change": leaving the field stores the note. */
   sendNote() {
-    if (this.noting && !this.drawing && !this.locked) this.sendCard("draft");
+    if (this.noting && !this.drawing && !this.locked && !this.deciding) this.sendCard("draft");
   }
 
   sendCard(kind) {
-    if (kind === "submit") this.hadFocus = true;
     this.noting = false;
-    this.send({ do: kind, turn: this.turn, draft: this.draft() });
+    const message = { do: kind, turn: this.turn, draft: this.draft() };
+    kind === "submit" ? this.decide(message) : this.send(message);
+  }
+
+  /** Store a card or put it aside: once, whatever is pressed before the answer comes. */
+  decide(message) {
+    this.hadFocus = this.deciding = true;
+    this.send({ ...message, turn: this.turn });
   }
 
   send(message) {

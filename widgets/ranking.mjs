@@ -173,6 +173,11 @@ export function excerpt(text, most) {
   return `${/\s/.test(whole[most]) ? cut.trim() : cut.replace(/\s+\S*$/, "")}, and so on`;
 }
 
+/** "3 cards come next", or nothing. */
+export function comingNext(count) {
+  return count ? `${count} card${count === 1 ? " comes" : "s come"} next` : "";
+}
+
 /** "45 s", "3 min", "1 h 20 min". */
 export function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;

@@ -27,13 +27,14 @@ from labkit.types import Ranking
 from widgets import ranking_twin
 from widgets.assets import css, esm
 from widgets.display import is_headless
-from widgets.ranking_page import clean, draft_to_page, flag_chips, index, read_draft, text_of
+from widgets.ranking_page import clean, draft_to_page, flag_chips, read_draft, row_key, text_of
 from widgets.twins import show_bundle
 
 __all__ = ["RankingBoard"]
 
 MAX_CARDS = 9  # one digit each, as many as the paper shows
 MAX_PAGES = 16  # that are answered at once; each reload of one makes another
+STANDS = {"ranked": "ranked", "skip": "skipped", "cannot_judge": "not to be judged"}  # what a decided card is
 MAX_HISTORY = 50  # decided cards that the page lists; the log has them all
 Reveal = Callable[[Ranking], Mapping[str, Any]]
 Remark = Callable[[Ranking], str]
@@ -81,7 +82,8 @@ class RankingBoard(anywidget.AnyWidget):
         self.modes = [mode for mode, on in (("rate", rate), ("rank", rank)) if on]
         self._actions = dict(actions or {})
         self._lock = threading.RLock()
-        self._turn, self._task = 0, ""
+        self._turn, self._task = 0, ("", "")  # the card that is up, and what was decided on it before
+        self._turns: dict[int, str] = {}  # which task was up at each turn
         self._acks: dict[str, int] = {}  # newest message of each page that shows this board, the latest page last
         self._last: dict[str, Any] = {"echo": None, "error": "", "message": "", "refused": False, "by": ""}
         super().__init__(**kwargs)
@@ -95,8 +97,10 @@ class RankingBoard(anywidget.AnyWidget):
         """Show the session as it now stands, after something else than this board has moved it."""
         with self._lock:
             task = self.session.current
-            if (task.id if task else "") != self._task or not self._turn:
-                self._turn, self._task = self._turn + 1, task.id if task else ""
+            up = (task.id, self._decided(task)) if task else ("", "")
+            if up != self._task or not self._turn:
+                self._turn, self._task = self._turn + 1, up
+                self._turns[self._turn] = up[0]
             with self.hold_sync():
                 self.card = self._card(task)
                 self.view = self._view(task)
@@ -106,7 +110,7 @@ class RankingBoard(anywidget.AnyWidget):
         return worst_first(self.session.rankings, scores)[:count]
 
     def revisit(self, rankings: list[Ranking]) -> None:
-        """Bring these rankings' cards back, first one first; their earlier ranks stand in the draft."""
+        """Bring these rankings' cards back after the one that is up, first one first; their earlier ranks stand in the draft."""
         wanted = [(r.prompt.id, frozenset(c.id for c in r.completions)) for r in rankings]
         tasks = {(t.prompt.id, frozenset(c.id for c in t.completions)): t.id for t in self.session.tasks}
         self.session.revisit([tasks[key] for key in wanted if key in tasks])
@@ -166,17 +170,26 @@ class RankingBoard(anywidget.AnyWidget):
         elif kind in {"undo", "redo"}:
             self._last.update(echo=None, message=getattr(self.session, kind)() or f"Nothing to {kind}.")
         elif kind == "show":
-            rows = self.session.history()
-            self.session.show(rows[index(content.get("row"), len(rows), "row of the history")].task)
+            found = [row.task for row in self.session.history() if row_key(row) == content.get("row")]
+            if not found:
+                raise DataError("That card is not among the decided ones any more; the list now shows those that are. Nothing was changed.")
+            self.session.show(found[0])
+        elif kind == "note":
+            self.session.note(text_of(content.get("text"), "note"), self._task_at(content.get("turn")))
         elif kind == "action":
             self._start(content.get("name"))
         elif kind != "hello":
             raise DataError(f"The page asked for {kind!r}, which the board does not know; reload the page.")
 
+    def _task_at(self, turn: Any) -> str:
+        """The task that was up at a turn of this board."""
+        if isinstance(turn, bool) or not isinstance(turn, int) or not self._turns.get(turn):
+            raise DataError("The page sent a note on a card that this board never showed; reload the page.")
+        return self._turns[turn]
+
     def _on_card(self, kind: str, task: Task, content: Mapping[str, Any]) -> None:
         if kind in {"skip", "cannot_judge"}:
-            getattr(self.session, kind)(text_of(content.get("reason"), "reason"))
-            self._last["echo"] = {"text": clean(self._aside(kind, task)), "rows": [], "warnings": []}
+            self._last["echo"] = {"text": clean(self._aside(kind, task, text_of(content.get("reason"), "reason"))), "rows": [], "warnings": []}
         else:
             draft = read_draft(content.get("draft"), task, self.modes, self.session.draft)
             if kind == "draft":
@@ -187,13 +200,21 @@ class RankingBoard(anywidget.AnyWidget):
             if self.on_submit:
                 self._call_back(lambda: self.on_submit(stored.ranking), "Stored, but on_submit failed")
 
-    def _aside(self, kind: str, task: Task) -> str:
-        """What was stored of a card put aside, with its reason as it lies in the log."""
-        reason = self.session.state.aside[task.id][1].strip()
-        why = f": {reason}" if reason else ""
-        if kind == "cannot_judge":
-            return f"Stored: prompt {task.prompt.id} cannot be judged{why}."
-        return f"Skipped prompt {task.prompt.id}{why}. It can be opened again under Decided cards."
+    def _aside(self, kind: str, task: Task, reason: str) -> str:
+        """Put a card aside, or leave it as it was; returns what became of it and of what was stored on it, and the way back."""
+        session, named = self.session, f"prompt {task.prompt.id}"
+        ranking, draft = session.state.submitted.get(task.id), session.draft
+        left = session.skip(reason) if kind == "skip" else session.cannot_judge(reason)
+        what, stored = session.state.aside.get(task.id, ("ranked", ""))
+        why = f": {stored.strip()}" if stored.strip() else ""
+        if left:
+            changed = ranking is not None and (draft.order, draft.ratings) != (ranking.groups, ranking.ratings)
+            taken = " What was changed on it is taken back; undo brings it again." if changed else ""
+            return f"Left as it was: {named}, {STANDS[what]}{why}.{taken}"
+        if kind == "skip":
+            return f"Skipped {named}{why}. It can be opened again under Decided cards."
+        withdrawn = " Its ranking is withdrawn; undo brings it back." if ranking else ""
+        return f"Stored: {named} cannot be judged{why}.{withdrawn}"
 
     def _call_back(self, call: Callable[[], Any], what: str) -> Any:
         try:
@@ -206,14 +227,19 @@ class RankingBoard(anywidget.AnyWidget):
 
     def _card(self, task: Task | None) -> dict[str, Any]:
         if task is None:
-            return {"turn": self._turn, "prompt": "", "use_case": "", "cards": [], "again": False}
+            return {"turn": self._turn, "prompt": "", "use_case": "", "cards": [], "decided": ""}
         return {
             "turn": self._turn,
             "prompt": clean(task.prompt.text),
             "use_case": task.prompt.use_case,
             "cards": [{"label": card.label, "text": clean(card.text)} for card in task.cards],
-            "again": task.id in self.session.state.submitted,
+            "decided": self._decided(task),
         }
+
+    def _decided(self, task: Task) -> str:
+        """What the card that is up was decided to be before: ranked, skip, cannot_judge, or nothing yet."""
+        state = self.session.state
+        return "ranked" if task.id in state.submitted else state.aside.get(task.id, ("",))[0]
 
     def _view(self, task: Task | None) -> dict[str, Any]:
         session = self.session
@@ -228,10 +254,11 @@ class RankingBoard(anywidget.AnyWidget):
             "warnings": [clean(w) for w in session.warnings()] if task else [],
             "notice": clean(session.score_error) if task else "",
             "progress": _progress(session),
+            "coming": session.coming if task else 0,
             "can_undo": session.can_undo,
             "can_redo": session.can_redo,
             "history": [
-                {"prompt": clean(row.prompt_id), "what": row.what, "text": clean(row.text)}
+                {"key": row_key(row), "prompt": clean(row.prompt_id), "what": row.what, "text": clean(row.text)}
                 for row in session.history()[:MAX_HISTORY]
             ],
             "closing": [] if task else ranking_twin.closing(session),

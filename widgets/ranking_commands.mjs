@@ -3,11 +3,19 @@
  */
 import { fromRatings, indices, insert, list, place, readingOrder, shift, spokenMove, standing } from "./ranking.mjs";
 
+const GLANCE = 400; // ms in which nobody has looked at a card again: a submit so early was meant for the one before
+
 /** Commands that a key gives only while a card, or something in it, has the focus. */
 export const cardCommands = new Set(["rank", "insert", "shift", "end", "beyond", "likert", "flag", "scroll"]);
 
 /** Commands that change nothing: they work while the kernel does not answer. */
 export const looking = new Set(["help", "close", "part", "switch", "focus", "scroll"]);
+
+/** Commands about what was decided, and the actions: they go on while a decision is under way. */
+export const travelling = new Set(["undo", "redo", "show", "action"]);
+
+/** Commands that a key held down gives again and again; all others it gives once. */
+export const repeatable = new Set(["shift", "focus", "scroll"]);
 
 export const commands = {
   rank: (board, rank, card, event) => move(board, card, (slots) => place(slots, card, rank), event),
@@ -64,6 +72,8 @@ export const commands = {
 
   /** Go on from rating to ranking, or store the card. What is left open is named first; a second Enter goes on anyway. */
   submit(board) {
+    if (board.card.decided && performance.now() - board.since < GLANCE)
+      return board.tell("This card has just come up: look at it, then submit it.");
     const open = missing(board);
     if (open.length && board.confirm !== board.part) {
       board.focusAfterDraw = `card:${open[0]}`;
@@ -75,14 +85,14 @@ export const commands = {
     board.focusAfterDraw = "card:0";
   },
 
-  skip: (board) => openPanel(board, "skip"),
+  /** A card that was decided before is left as it was: a look takes nothing away. */
+  skip: (board) => (board.card.decided ? board.decide({ do: "skip", reason: "" }) : openPanel(board, "skip")),
   cannot: (board) => openPanel(board, "cannot_judge"),
 
   aside(board, reason) {
     if (board.panel === "cannot_judge" && !reason.trim())
       return board.tell("Cannot judge needs a reason: one phrase is enough.");
-    board.hadFocus = true;
-    board.send({ do: board.panel, turn: board.turn, reason });
+    board.decide({ do: board.panel, reason });
     board.panel = null;
   },
 

@@ -3,12 +3,19 @@
  * elements; `board.act` is the one door for what a person does.
  */
 import { fillText, h } from "./dom.mjs";
-import { duration, formula } from "./ranking.mjs";
+import { comingNext, duration, formula } from "./ranking.mjs";
 
 const PART_NAMES = { rate: "Rate", rank: "Rank" };
 const QUICK_REASONS = {
   skip: ["not sure", "too long", "not my field"],
   cannot_judge: ["needs an expert", "prompt is unclear", "texts are cut off", "language I do not read"],
+};
+
+/** What a card that comes up again says of itself. */
+const DECIDED = {
+  ranked: "ranked before: a submit replaces it",
+  skip: "skipped before",
+  cannot_judge: "said before: cannot be judged",
 };
 
 /** A button that takes its key, so that the focus survives a redraw. */
@@ -21,8 +28,8 @@ export function header(board) {
   const { done, total, pace, eta, skipped, not_judged } = board.view.progress;
   const aside = [skipped && `${skipped} skipped`, not_judged && `${not_judged} not judged`].filter(Boolean);
   const tempo = pace === null ? "" : `${duration(pace)} a card${done < total ? `, about ${duration(eta)} left` : ""}`;
-  const facts = [...aside, tempo].filter(Boolean).join(" · ");
-  const again = board.card.again || (done === total && board.letters.length);
+  const facts = [comingNext(board.view.coming), ...aside, tempo].filter(Boolean).join(" · ");
+  const again = board.card.decided || (done === total && board.letters.length);
   const where = again
     ? `Looking again, ${done} of ${total} done`
     : done < total
@@ -83,7 +90,8 @@ export function promptPane(board) {
     board.card.prompt,
   );
   const marks = [h("span", { class: "rb-tag" }, board.card.use_case)];
-  if (board.card.again) marks.push(h("span", { class: "rb-tag rb-tag-strong" }, "ranked before: a submit replaces it"));
+  const before = DECIDED[board.card.decided];
+  if (before) marks.push(h("span", { class: "rb-tag rb-tag-strong" }, before));
   return h("div", { class: "rb-prompt" }, h("h3", { class: "rb-title" }, "Prompt", marks), text);
 }
 
@@ -147,7 +155,9 @@ export function foot(board) {
       button("Cannot judge", "cannot", () => board.act({ do: "cannot" }), {
         title: "Cannot be judged, with a reason (n)",
       }),
-      button("Skip", "skip", () => board.act({ do: "skip" }), { title: "Put aside (s)" }),
+      board.card.decided
+        ? button("Leave as it was", "skip", () => board.act({ do: "skip" }), { title: "Go on; nothing changes (s)" })
+        : button("Skip", "skip", () => board.act({ do: "skip" }), { title: "Put aside (s)" }),
       button(last ? "Submit" : "Continue to ranking", "submit", () => board.act({ do: "submit" }), {
         class: "rb-button rb-primary",
         title: "Enter",
@@ -179,6 +189,7 @@ export function warnings(sentences, key, first = 3) {
 export function reasonPanel(board) {
   const kind = board.panel;
   const must = kind === "cannot_judge";
+  const withdraws = must && board.card.decided === "ranked";
   const input = h("input", {
     type: "text",
     class: "rb-note",
@@ -191,17 +202,18 @@ export function reasonPanel(board) {
   const send = (reason) => board.act({ do: "aside", value: reason });
   input.addEventListener(
     "keydown",
-    (e) => e.key === "Enter" && (e.preventDefault(), e.stopPropagation(), send(input.value)),
+    (e) => e.key === "Enter" && (e.preventDefault(), e.stopPropagation(), e.repeat || send(input.value)),
   );
   return h(
     "div",
-    { class: "rb-panel", role: "group", "aria-label": must ? "Cannot judge" : "Skip" },
+    { class: "rb-panel", role: "group", "aria-label": !must ? "Skip" : withdraws ? "Cannot judge: the ranking is withdrawn" : "Cannot judge" },
     h("b", {}, must ? "Cannot judge this card" : "Skip this card"),
+    withdraws ? h("span", { class: "rb-small" }, "Its ranking is withdrawn. To keep it: Back, then Leave as it was.") : null,
     h(
       "div",
       { class: "rb-foot-line" },
       input,
-      button(must ? "Store" : "Skip", "reason-send", () => send(input.value), { class: "rb-button rb-primary" }),
+      button(withdraws ? "Store, withdraw the ranking" : must ? "Store" : "Skip", "reason-send", () => send(input.value), { class: "rb-button rb-primary" }),
       button("Back (Esc)", "reason-back", () => board.act({ do: "close" })),
     ),
     h(

@@ -6,15 +6,16 @@ that the board shows. Ids and model names do not go out; cards are numbers in th
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 from labkit.errors import DataError
-from labkit.labels.reports import SERIOUS
+from labkit.labels.reports import SERIOUS, HistoryRow
 from labkit.labels.session import Task
 from labkit.labels.store import Draft
 from labkit.types import FLAGS, Rating
 
-__all__ = ["FLAG_CHIPS", "clean", "draft_to_page", "flag_chips", "index", "list_of", "read_draft", "text_of"]
+__all__ = ["FLAG_CHIPS", "clean", "draft_to_page", "flag_chips", "index", "list_of", "read_draft", "row_key", "text_of"]
 
 MAX_COMMENT = 4000
 #: What a chip says and the key that toggles it; the full wording of Table 3 is its tooltip and its spoken name.
@@ -74,6 +75,11 @@ def draft_to_page(draft: Draft, task: Task) -> dict[str, Any]:
         "flags": [list(rating.flags) for rating in ratings],
         "comment": draft.comment,
     }
+
+
+def row_key(row: HistoryRow) -> str:
+    """What the page calls a decided card: no number, which another tab's decision would shift, and no id, which tells repeats."""
+    return blake2b(row.task.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
 def _rating(value: Any, flags: Any) -> Rating:

@@ -44,12 +44,12 @@ export function history(board) {
   const rows = board.view.history;
   if (!rows.length) return null;
   const names = { ranked: "", skip: "Skipped: ", cannot_judge: "Cannot judge: " };
-  const items = rows.map((row, i) =>
+  const items = rows.map((row) =>
     h(
       "li",
       {},
       h("span", {}, `${names[row.what] ?? ""}${row.text || "no reason given"}`),
-      button("Open again", `show:${i}`, () => board.act({ do: "show", value: i }), {
+      button("Open again", `show:${row.key}`, () => board.act({ do: "show", value: row.key }), {
         class: "rb-link",
         "aria-label": `Open prompt ${row.prompt} again`,
       }),
@@ -139,8 +139,8 @@ export function help(board) {
   const both = [
     row(["Enter"], "continue, then submit"),
     row(["u", "Shift+u"], "undo and redo, also past a submit"),
-    row(["s"], "skip"),
-    row(["n"], "cannot judge"),
+    row(["s"], "skip; on a card that was decided before: leave it as it was"),
+    row(["n"], "cannot judge; a ranking that the card has is withdrawn"),
     row(["r"], "switch between rating and ranking"),
     row(["Space"], "scroll a long text"),
     row(["?"], "these keys"),

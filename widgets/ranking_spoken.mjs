@@ -3,7 +3,7 @@
  * and what an action reports. Moves interrupt (`board.say`); these wait for their turn, in a log of their own.
  */
 import { h } from "./dom.mjs";
-import { excerpt } from "./ranking.mjs";
+import { comingNext, excerpt } from "./ranking.mjs";
 
 const KEPT = 6; // entries that stay in the log
 const AT_ONCE = 3; // contradictions read out together
@@ -36,6 +36,13 @@ export function mentionWarnings(board, fresh) {
   const made = board.view.warnings.filter((sentence) => !known.includes(sentence));
   board.knownWarnings = board.view.warnings;
   if (made.length) mention(board, contradictions(made));
+}
+
+/** Cards that were put into the queue; that it grows shorter as they come is not said. */
+export function mentionComing(board) {
+  const { coming } = board.view;
+  if (coming > board.coming) mention(board, `${comingNext(coming)}, after this one.`);
+  board.coming = coming;
 }
 
 /** The newest line of each action: its last one always, those before it with rests between them. */

@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit import figures
 from labkit.figures.text import answer, visible
+from labkit.labels.remarks import put_aside_sentence, remarks
 from labkit.labels.session import LabelSession, Task
 from labkit.types import Rating
 from widgets.display import static_bundle, table_html, table_text
@@ -18,11 +19,12 @@ MAX_TASKS = 5  # cards shown in full; the log has them all
 
 
 def closing(session: LabelSession) -> list[str]:
-    """Sentences for the end of a session: progress, position bias, self-consistency."""
+    """Sentences for the end of a session: progress, position bias, self-consistency, what was put aside and why."""
     sentences = [session.progress().sentence, session.position_bias().sentence]
     if session.state.repeat_of:
         sentences.append(session.self_consistency().sentence)
-    return sentences
+    aside = put_aside_sentence(remarks(session.state))
+    return [*sentences, aside] if aside else sentences
 
 
 def figure(session: LabelSession, *, blind: bool = False) -> dict[str, Any]:

@@ -60,13 +60,13 @@ def labels_export(
     files: Annotated[list[Path], typer.Argument(help="Label logs, folders of them, or other files of rankings.")],
     out: Annotated[Path, typer.Option(help="The JSONL file to write.")],
     to: Annotated[
-        str, typer.Option(help="kwise: a row per ranking, with all that is known; trl: a row per pair.")
+        str, typer.Option(help="kwise: a row per ranking, with all that is known; trl: a row per pair; remarks: a row per card put aside, and per note.")
     ] = "kwise",
     margin: Annotated[
         str, typer.Option(help="Of a pair: own (what it came with, else rank), rank (places between), likert or none.")
     ] = "own",
 ) -> None:
-    """Hand labels on, as K-wise rows grouped by prompt or as TRL's prompt, chosen, rejected and margin."""
+    """Hand labels on, as K-wise rows grouped by prompt, as TRL's prompt, chosen, rejected and margin, or what labelers said in words."""
     from labkit.labels.exchange.files import export
 
     print(export(files, out, to, margin))

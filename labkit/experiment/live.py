@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
     from labkit.labels.session import LabelSession
 
-__all__ = ["evaluate_now", "retrain_on_labels", "sample_now", "simulated_labelers", "tasks_by_hand"]
+__all__ = ["evaluate_now", "retrain_on_labels", "sample_now", "simulated_labelers", "tasks_by_hand", "to_learn"]
 
 
 A_FEW = 5  # answers on a card at most, where nothing else is said; so cards were drawn before this could be chosen
@@ -94,27 +94,40 @@ def retrain_on_labels(lab: Experiment, session: LabelSession, report: Callable[[
     Starts from the base of the run's reward model, not from that model: it may have learnt these very labels already, and
     held-out accuracy would count what it remembers. Nothing of the run is overwritten.
     """
-    rankings = [r for r in session.rankings_by_time if r.pairs()]
+    rankings, told, held = to_learn(session)
     if len(rankings) < 2:
         raise DataError(
             f"There are {len(rankings)} rankings with a strict pair; rank at least 2 prompts before training on them."
         )
-    prompts = list(dict.fromkeys(r.prompt.id for r in rankings))
-    kept_apart = max(1, round(len(prompts) / 5))  # the newest
-    held = [r for r in rankings if r.prompt.id in prompts[-kept_apart:]]
+    prompts = len({r.prompt.id for r in told})
+    kept_apart = len({r.prompt.id for r in held})
     on = f"on {kept_apart} prompt{'' if kept_apart == 1 else 's'}"
     counted = f"of {sum(len(r.pairs()) for r in held)} pairs {on}"
-    state, share = reward.start(lab.reward_base, seed=lab.seed), kept_apart / len(prompts)
+    state, share = reward.start(lab.reward_base, seed=lab.seed), kept_apart / prompts
     steps = reward.retrain(
-        state, rankings, constant(RewardKnobs()), lab.preset.reward.but(epochs=3), held_out_share=share
+        state, told, constant(RewardKnobs()), lab.preset.reward.but(epochs=3), held_out_share=share
     )
     for step in in_turns(steps):
         loss, accuracy = (step.metrics[name] for name in ("loss", "valid_accuracy"))
         report(f"step {step.number}: loss {loss:.3f}, held-out accuracy {accuracy:.2f} {counted}")
     judged = reward.accuracy(state.model, state.tokenizer, held, lab.preset.reward).overall
     few = ": too few to say" if kept_apart < FEW else ""
-    said = f"{len(rankings)} rankings of yours, the newest fifth kept apart: held-out accuracy {judged} {on}{few}"
+    apart = "the newest fifth kept apart, as first ranked"
+    said = f"{len(rankings)} rankings of yours, {apart}: held-out accuracy {judged} {on}{few}"
     return f"{said}. {_look_again(lab, session, rankings, state.model, report)}"
+
+
+def to_learn(session: LabelSession) -> tuple[list[Ranking], list[Ranking], list[Ranking]]:
+    """What a quick reward model learns from: (the rankings as they stand, the same as it is told them, of these the held-out ones).
+
+    Held out is the fifth of the prompts that were first ranked last, each as it was ranked then: a card that comes back has
+    been seen beside the model's own order, so its new ranking is not blind, nor would the next round be measured on the same.
+    """
+    both = [(first, now) for first, now in session.first_and_now if now.pairs()]
+    prompts = list(dict.fromkeys(now.prompt.id for _, now in both))
+    apart = set(prompts[-max(1, round(len(prompts) / 5)) :])
+    told = [first if now.prompt.id in apart and first.pairs() else now for first, now in both]
+    return [now for _, now in both], told, [r for r in told if r.prompt.id in apart]
 
 
 def _look_again(

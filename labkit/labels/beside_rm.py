@@ -33,7 +33,7 @@ def uncertainty(scores: Sequence[float]) -> float:
     if len(scores) < 2:
         raise DataError(f"A card with {len(scores)} completion(s) has no order to be unsure of; give at least two scores.")
     pairs = [_entropy(abs(a - b)) for a, b in combinations(scores, 2)]
-    return sum(pairs) / len(pairs)
+    return min(sum(pairs) / len(pairs), 1.0)  # rounding may leave a coin a hair above one bit
 
 
 def _entropy(gap: float) -> float:

@@ -157,7 +157,7 @@ class HistoryRow:
 
 def history(state: LabelState, tasks: Mapping[str, Task]) -> list[HistoryRow]:
     """Decided cards of `tasks`, newest decision first, each once."""
-    order = dict.fromkeys(e["task"] for e in reversed(state.done) if e["event"] != "draft" and e["task"] in tasks)
+    order = dict.fromkeys(e["task"] for e in reversed(state.done) if e["event"] not in ("draft", "leave") and e["task"] in tasks)
     rows = []
     for task in order:
         if task in state.submitted:

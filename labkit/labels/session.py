@@ -36,6 +36,9 @@ __all__ = ["Card", "LabelSession", "Stored", "Task", "task_id"]
 #: A silent repeat comes at least this many decisions after the first showing, where that many cards are left.
 REPEAT_GAP = 5
 
+#: What `undo` and `redo` call an action, where not by its own name.
+_ACTED = {"cannot_judge": "cannot judge", "leave": "left as it was"}
+
 Score = Callable[[Prompt, tuple[Completion, ...]], float]
 
 
@@ -119,10 +122,13 @@ class LabelSession:
         return [self.state.submitted[t.id] for t in self.tasks if t.id in self.state.submitted]
 
     @property
-    def rankings_by_time(self) -> list[Ranking]:
-        """The same in the order in which they were submitted, the newest last."""
-        known = {t.id for t in self.tasks}
-        return [ranking for task, ranking in self.state.rankings.items() if task in known]
+    def first_and_now(self) -> list[tuple[Ranking, Ranking]]:
+        """(as first submitted, as it stands) of each ranking in force, in the order of the first submits.
+
+        A card that comes back has been seen beside a model's order; how it was ranked first is blind, and its place stays.
+        """
+        now = {t.id: self.state.submitted[t.id] for t in self.tasks if t.id in self.state.submitted}
+        return [(first, now[task]) for task, first in self.state.first_submits.items() if task in now]
 
     # -- what a labeler does ---------------------------------------------------------------------------------------
 
@@ -146,12 +152,18 @@ class LabelSession:
             ranking = self.state.submitted[task.id]
             return Stored(task, ranking, reports.echo(ranking), tuple(reports.contradictions(ranking)))
 
-    def skip(self, reason: str = "") -> None:
-        """Put the current card aside without judging it."""
-        self._set_aside("skip", reason)
+    def skip(self, reason: str = "") -> bool:
+        """Put the current card aside without judging it. One that was decided before stays as it was, unless it was put
+        aside and there is a new reason. What was changed on a ranked card goes, its note stays. Returns whether it was left as it was.
+        """
+        with self.lock:
+            task = self._up().id
+            left = task in self.state.submitted or (task in self.state.aside and not reason.strip())
+            self._set_aside("leave" if left else "skip", reason)
+            return left
 
     def cannot_judge(self, reason: str) -> None:
-        """Say that the current card cannot be judged, and why; the reason is required."""
+        """Say that the current card cannot be judged, and why; the reason is required. A ranking that it has is withdrawn."""
         if not reason.strip():
             raise DataError("Cannot judge needs a reason, one phrase for whoever reads the labels: 'needs a chemist'.")
         self._set_aside("cannot_judge", reason.strip())
@@ -172,10 +184,10 @@ class LabelSession:
     def can_redo(self) -> bool:
         return bool(self.state.undone) and self.state.undone[-1]["task"] in self._by_id
 
-    def note(self, text: str) -> None:
-        """Keep a free remark on the current card (or on the session, when none is up)."""
+    def note(self, text: str, task: str | None = None) -> None:
+        """Keep a free remark on a task, by default the current one (on the session, when none is up)."""
         with self.lock:
-            self._log.append("note", task=self.state.current, text=text)
+            self._log.append("note", task=task or self.state.current, text=text)
 
     def show(self, task: str) -> Task:
         """Bring up any task by its id, decided or not: to go back to a card from the history."""
@@ -188,14 +200,16 @@ class LabelSession:
     def revisit(self, tasks: Sequence[str]) -> None:
         """Show these tasks again before any other, first one first: for example the worst disagreements with the RM.
 
-        A card that somebody is at work on stays up until it is decided.
+        The card that is up stays up until it is decided: it may be in somebody's hands, down to a reason half typed.
         """
         with self.lock:
-            known = [t for t in tasks if t in self._by_id]
-            self._log.append("revisit", tasks=known)
-            if known:
-                begun = self.current is not None and not self.state.decided(self.current.id) and self.draft != Draft()
-                self._settle(force=not begun)
+            self._log.append("revisit", tasks=[t for t in tasks if t in self._by_id])
+            self._settle()
+
+    @property
+    def coming(self) -> int:
+        """How many cards that were asked for by `revisit` come after the one that is up."""
+        return sum(t in self._by_id and t != self.state.current for t in self.state.queue)
 
     def close(self) -> None:
         """Give up the log file; the session can be read but not changed any more."""
@@ -264,7 +278,9 @@ class LabelSession:
 
     def _set_aside(self, kind: str, reason: str) -> None:
         with self.lock:
-            self._log.append(kind, task=self._up().id, reason=reason)
+            task = self._up()
+            card = {"prompt": task.prompt.to_json(), "completions": [c.to_json() for c in task.completions]}
+            self._log.append(kind, task=task.id, reason=reason, **({} if kind == "leave" else {"card": card}))
             self._settle()
 
     def _travel(self, direction: str, stack: list[dict[str, Any]]) -> str | None:
@@ -274,12 +290,12 @@ class LabelSession:
             action = stack[-1]
             self._log.append(direction)
             self._settle()
-            verb, what = ("Took back" if direction == "undo" else "Repeated"), action["event"].replace("_", " ")
+            verb, what = ("Took back" if direction == "undo" else "Repeated"), _ACTED.get(action["event"], action["event"])
             return f"{verb}: {what} on prompt {self._by_id[action['task']].prompt.id}."
 
-    def _settle(self, *, force: bool = False) -> None:
+    def _settle(self) -> None:
         """Make sure that a card is up and that its showing is on record."""
-        if self.current is None or force:
+        if self.current is None:
             chosen = self._next()
             if chosen:
                 self._show(*chosen)

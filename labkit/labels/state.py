@@ -7,7 +7,7 @@ differ. store.py lists the events.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from labkit.errors import DataError
@@ -16,7 +16,7 @@ from labkit.types import Ranking, Rating
 __all__ = ["ACTIONS", "IDLE_SECONDS", "Draft", "LabelState", "fold"]
 
 #: Events that undo takes back.
-ACTIONS = ("draft", "submit", "skip", "cannot_judge")
+ACTIONS = ("draft", "submit", "skip", "cannot_judge", "leave")
 #: A pause longer than this is not counted as work on a card.
 IDLE_SECONDS = 300.0
 
@@ -80,7 +80,8 @@ class LabelState:
     submitted: dict[str, Ranking] = field(default_factory=dict)  # by task, silent repeats among them
     repeat_of: dict[str, str] = field(default_factory=dict)  # task of a silent repeat -> task that it repeats
     aside: dict[str, tuple[str, str]] = field(default_factory=dict)  # task -> (skip | cannot_judge, reason)
-    queue: list[str] = field(default_factory=list)  # tasks to revisit, next first
+    asked: list[str] = field(default_factory=list)  # tasks of the newest revisit, first one first
+    asked_at: int = 0  # the number of that event
     notes: list[dict[str, Any]] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)  # seconds of work by task
     done: list[dict[str, Any]] = field(default_factory=list)  # actions in force, oldest first
@@ -96,13 +97,12 @@ class LabelState:
             self.seed = event.get("seed", 0) if self.seed is None else self.seed
         elif kind == "shown":
             self.current, self.shown[event["task"]] = event["task"], tuple(event["order"])
-            self.queue = [t for t in self.queue if t != event["task"]]
         elif kind == "revisit":
-            self.queue = list(event["tasks"])
+            self.asked, self.asked_at = list(event["tasks"]), self.events
         elif kind == "note":
             self.notes.append(dict(event))
         elif kind in ACTIONS:
-            self.done.append(dict(event))
+            self.done.append({**event, "n": self.events})
             self.undone.clear()
             self._act(event)
         elif kind == "undo" and self.done:
@@ -119,10 +119,25 @@ class LabelState:
         return {task: ranking for task, ranking in self.submitted.items() if task not in self.repeat_of}
 
     @property
+    def first_submits(self) -> dict[str, Ranking]:
+        """How each task was ranked the first time, in that order, of all that was not taken back."""
+        first: dict[str, Mapping[str, Any]] = {}
+        for event in self.done:
+            if event["event"] == "submit":
+                first.setdefault(event["task"], event)
+        return {task: _ranking_of(event) for task, event in first.items()}
+
+    @property
     def repeated(self) -> list[tuple[Ranking, Ranking]]:
         """(first, second) rankings of the cards that were silently shown twice."""
         pairs = [(self.submitted.get(first), self.submitted.get(task)) for task, first in self.repeat_of.items()]
         return [(first, second) for first, second in pairs if first and second]
+
+    @property
+    def queue(self) -> list[str]:
+        """Tasks to revisit, next first: a card leaves when it is decided, not when it is shown, and comes back by undo."""
+        since = {e["task"] for e in self.done if e["event"] != "draft" and e["n"] > self.asked_at}
+        return [task for task in self.asked if task not in since]
 
     def decided(self, task: str) -> bool:
         """Whether a card is out of the way: ranked, skipped or not judgeable."""
@@ -141,14 +156,17 @@ class LabelState:
         self.current = None
         if kind == "submit":
             self.submitted.pop(task, None)  # the newest stands last, also where a card was worked on again
-            ranking = self.submitted[task] = Ranking.from_json(event["ranking"])
-            self.drafts[task] = Draft(ranking.groups, ranking.ratings, event.get("comment", ""))
+            ranking = self.submitted[task] = _ranking_of(event)
+            self.drafts[task] = Draft(ranking.groups, ranking.ratings, ranking.comment)
             self.aside.pop(task, None)
             if event.get("repeat_of"):
                 self.repeat_of[task] = event["repeat_of"]
-        else:
+        elif kind == "cannot_judge" or (kind == "skip" and task not in self.submitted):
             self.submitted.pop(task, None)
             self.aside[task] = (kind, event.get("reason", ""))
+        elif task in self.submitted:  # left as it was; older logs say "skip" of that too
+            ranking = self.submitted[task] = replace(self.submitted[task], comment=self.drafts[task].comment)
+            self.drafts[task] = Draft(ranking.groups, ranking.ratings, ranking.comment)
 
     def _replay(self) -> None:
         current = self.current
@@ -164,6 +182,11 @@ class LabelState:
             gap = min(max(now - self.last_time, 0.0), IDLE_SECONDS)
             self.spent[self.current] = self.spent.get(self.current, 0.0) + gap
         self.last_time = now
+
+
+def _ranking_of(submit: Mapping[str, Any]) -> Ranking:
+    """The ranking of a submit; the log keeps its comment beside it."""
+    return replace(Ranking.from_json(submit["ranking"]), comment=submit.get("comment") or "")
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> LabelState:

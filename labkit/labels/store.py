@@ -9,8 +9,9 @@ What a person did is never rewritten: undo is one more event. state.py says what
     shown          a card came up: task, order of its completions, why it was chosen
     draft          groups, ratings and comment of one card, whole (action)
     submit         the ranking, whole, with its prompt, completions and their provenance (action)
-    skip           with a reason (action)
-    cannot_judge   with a reason (action)
+    skip           with a reason, and the card as it was put aside (action); of a card that is ranked it takes nothing away
+    cannot_judge   with a reason, and the card (action)
+    leave          a decided card was looked at again and stays as it was decided (action)
     undo, redo     takes back, or repeats, the last action; reaches past submits and restarts
     revisit        tasks to be shown again next, worst first
     note           free text on a task or the session
@@ -27,6 +28,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,9 @@ def read_rankings(*paths: str | Path) -> list[Ranking]:
 def labels_hash(folder: Path) -> str:
     """Twelve hex digits of the rankings in force in a folder of logs that order anything; a folder that is not there has none.
 
-    Looking at a board changes nothing, nor does a card on which all tie: nothing is learnt from it.
+    Looking at a board changes nothing, nor does a note, nor a card on which all tie: nothing is learnt from them.
     """
-    told = [r.to_json() for r in read_rankings(*sorted(folder.glob("*.jsonl"))) if r.pairs()]
+    told = [replace(r, comment="").to_json() for r in read_rankings(*sorted(folder.glob("*.jsonl"))) if r.pairs()]
     return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
 
 

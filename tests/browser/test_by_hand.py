@@ -79,7 +79,7 @@ def test_what_is_ranked_trains_a_reward_model_on_the_spot_and_is_counted_below(l
     said = log.inner_text()
     steps = re.findall(r"step \d+: loss ([\d.]+), held-out accuracy ([\d.]+) of \d+ pairs on 1 prompt", said)
     assert len(steps) >= 3 and len(set(steps)) > 1, "they are seen to move while it trains"
-    ended = re.search(rf"{RANKED} rankings of yours, the newest fifth kept apart: held-out accuracy ([\d.]+) \[", said)
+    ended = re.search(rf"{RANKED} rankings of yours, the newest fifth kept apart, as first ranked: held-out accuracy ([\d.]+) \[", said)
     assert float(steps[-1][1]) == pytest.approx(float(ended[1]), abs=0.006)
 
     lab.run_cell(cell_with(lab, "session.finish("))

@@ -1,9 +1,10 @@
 """A reward model beside a labeler: what uncertainty is, and how a contradiction is counted."""
 
 import math
+import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labkit.errors import DataError
@@ -14,6 +15,7 @@ from tests.labels.helpers import draft, tasks
 scores = st.lists(st.floats(-20, 20), min_size=2, max_size=9)
 
 
+@example([0.0, 1e-12], 0.0, random.Random(0))
 @given(scores, st.floats(-5, 5), st.randoms())
 def test_uncertainty_lies_between_sure_and_a_coin_and_knows_neither_order_nor_level(values, level, rng):
     found = uncertainty(values)

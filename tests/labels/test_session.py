@@ -190,32 +190,6 @@ def test_a_failing_score_does_not_lose_the_submit(path):
     assert len(read_rankings(path)) == 1
 
 
-def test_revisit_brings_back_decided_cards_in_the_order_asked(path):
-    session = LabelSession(tasks(4), "ann", path)
-    for _ in range(3):
-        session.submit(draft("c0", "c1"))
-    third, first = session.tasks[2].id, session.tasks[0].id
-    session.revisit([third, first])
-    assert session.current.id == third and session.draft == draft("c0", "c1")
-    session.submit(draft("c1", "c0"))
-    assert session.current.id == first
-    session.submit(draft("c1", "c0"))
-    assert session.current.prompt.id == "p3"
-    assert [r.ranks["c1"] for r in session.rankings] == [1, 2, 1]
-    assert [row.prompt_id for row in session.history()] == ["p0", "p2", "p1"]
-
-
-def test_a_card_that_somebody_is_at_work_on_stays_up_until_it_is_decided(path):
-    """As when a reward model has finished training while the next card is being ranked."""
-    session = LabelSession(tasks(3), "ann", path)
-    session.submit(draft("c0", "c1"))
-    session.save_draft(draft("c2"))
-    session.revisit([session.tasks[0].id])
-    assert session.current.prompt.id == "p1" and session.draft == draft("c2")
-    session.submit(draft("c2", "c1"))
-    assert session.current.prompt.id == "p0", "then it comes"
-
-
 def test_half_a_surrogate_pair_is_labeled_like_any_text(path):
     """Tools that cut strings by their length leave such halves in JSONL."""
     cut = "cut \ud83d"
@@ -347,16 +321,24 @@ def test_without_a_path_nothing_is_kept():
     assert len(session.rankings) == 1 and session.undo()
 
 
-def test_rankings_by_time_end_with_what_was_submitted_last_also_where_a_card_was_worked_on_again(tmp_path):
+def test_a_card_worked_on_again_keeps_its_place_and_its_first_ranking(tmp_path):
     session = LabelSession(tasks(3), "ann", labels_path(tmp_path, "ann"))
-    first = session.current.prompt.id
     while session.current:
         session.submit(draft("c1", "c0 c2"))
-    session.revisit([next(t.id for t in session.tasks if t.prompt.id == first)])
+    blind = session.rankings
+    session.revisit([session.tasks[0].id])
+    assert session.current.prompt.id == "p0", "nothing is up, so it comes at once"
     session.submit(draft("c2", "c0 c1"))
-    assert [r.prompt.id for r in session.rankings_by_time][-1] == first
+    assert session.first_and_now == list(zip(blind, session.rankings, strict=True)) and session.rankings[0] != blind[0]
     again = LabelSession(tasks(3), "ann", labels_path(tmp_path, "ann"))
-    assert again.rankings_by_time == session.rankings_by_time and set(map(id, again.rankings)) == set(map(id, again.rankings_by_time))
+    assert again.first_and_now == session.first_and_now
+    for _ in range(2):
+        again.undo()
+    again.submit(draft("c0", "c1"))
+    assert again.first_and_now[-1][0].groups == (("c0",), ("c1",)), "a submit that was taken back never was"
+    again.show(again.tasks[0].id)
+    again.cannot_judge("needs a chemist")
+    assert [now.prompt.id for _, now in again.first_and_now] == ["p1", "p2"]
 
 
 def test_whoever_watches_sees_what_is_there_and_takes_nothing_from_whoever_labels(tmp_path):

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
+  comingNext,
   command,
   difference,
   duration,
@@ -135,6 +136,10 @@ test("a key means what the part says", () => {
 
 test("durations are short words", () => {
   assert.deepEqual([12.4, 200, 3600 + 1200].map(duration), ["12 s", "3 min", "1 h 20 min"]);
+});
+
+test("what comes next is counted, and nothing is nothing", () => {
+  assert.deepEqual([0, 1, 3].map(comingNext), ["", "1 card comes next", "3 cards come next"]);
 });
 
 test("an excerpt ends at a word and says that it is one", () => {

@@ -164,7 +164,7 @@ def test_a_part_that_is_switched_off_stays_as_it_was_stored(board: RankingBoard,
     ask(board, "submit", draft=draft([[2], [0, 3]], likert, flags))
     (first,) = read_rankings(log)
     again = RankingBoard(LabelSession(tasks(), "ann", log, require=("rank" if off == "rate" else "rate",)), **{off: False})
-    ask(again, "show", row=0)
+    ask(again, "show", row=again.view["history"][0]["key"])
     if off == "rate":
         sent = [draft([[1], [2]]), draft([[2], [1]])]
     else:
@@ -182,8 +182,19 @@ def test_skip_and_cannot_judge_go_on(board: RankingBoard) -> None:
     assert ask(board, "cannot_judge", reason="needs a chemist") == ""
     assert [row["what"] for row in board.view["history"]] == ["cannot_judge", "skip"]
     assert board.view["progress"]["done"] == 2
-    ask(board, "show", row=1)
+    ask(board, "show", row=board.view["history"][1]["key"])
     assert board.card["prompt"] == "Question 0?\n"
+
+
+def test_a_row_of_the_history_is_the_same_card_after_a_decision_in_another_tab(board: RankingBoard) -> None:
+    ask(board, "skip", reason="")
+    ask(board, "skip", reason="")
+    seen = board.view["history"]  # what a tab shows while another one decides
+    ask(board, "skip", reason="")
+    assert ask(board, "show", row=seen[0]["key"]) == "" and board.card["prompt"] == "Question 1?\n"
+    third = board.view["history"][0]["key"]
+    ask(board, "undo")
+    assert "not among the decided" in ask(board, "show", row=third) and board.view["refused"]
 
 
 def test_what_is_put_aside_is_echoed_with_its_reason_and_the_way_back(board: RankingBoard) -> None:
@@ -196,12 +207,66 @@ def test_what_is_put_aside_is_echoed_with_its_reason_and_the_way_back(board: Ran
     assert board.view["closing"] and [row["text"] for row in board.view["history"]][0] == "needs a chemist"
 
 
+def test_a_look_at_a_decided_card_takes_nothing_away_and_says_so(board: RankingBoard, log: Path) -> None:
+    ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+    ask(board, "skip", reason="too long")
+    before = read_rankings(log)
+    board.session.show(board.session.tasks[0].id)
+    board.refresh()
+    assert board.card["decided"] == "ranked"
+    ask(board, "draft", draft=draft([[3], [1], [2], [0]]))
+    assert ask(board, "skip", reason="") == "" and read_rankings(log) == before
+    assert board.view["echo"]["text"] == "Left as it was: prompt p0, ranked. What was changed on it is taken back; undo brings it again."
+    board.session.show(board.session.tasks[1].id)
+    board.refresh()
+    assert board.card["decided"] == "skip"
+    ask(board, "skip", reason="")
+    assert board.view["echo"]["text"] == "Left as it was: prompt p1, skipped: too long."
+    board.session.show(board.session.tasks[0].id)
+    board.refresh()
+    ask(board, "cannot_judge", reason="needs a chemist")
+    assert board.view["echo"]["text"] == "Stored: prompt p0 cannot be judged: needs a chemist. Its ranking is withdrawn; undo brings it back."
+    ask(board, "undo")
+    assert read_rankings(log) == before
+
+
+def test_a_card_whose_ranking_is_taken_back_while_it_is_up_no_longer_says_ranked_before(board: RankingBoard) -> None:
+    ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+    ask(board, "show", row=board.view["history"][0]["key"])
+    turn = board.card["turn"]
+    ask(board, "undo")
+    assert (board.card["prompt"], board.card["decided"]) == ("Question 0?\n", "") and board.card["turn"] > turn
+
+
 def test_the_end_says_what_there_is_to_say(board: RankingBoard) -> None:
     for _ in range(3):
         ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
     assert board.card["cards"] == [] and board.view["draft"] is None
     assert any("earlier won 100 %" in line or "earlier won 100%" in line for line in board.view["closing"])
     assert ask(board, "draft", draft=draft([[0]])) != ""
+
+
+def test_the_end_of_an_action_leaves_the_card_that_is_up(log: Path) -> None:
+    session = LabelSession(tasks(), "ann", log)
+    board = RankingBoard(session, actions={"Train": lambda report: session.revisit([session.tasks[0].id])})
+    ask(board, "submit", draft=draft([[0], [1], [2], [3]]))
+    before = board.card
+    ask(board, "action", name="Train")
+    wait(board)
+    board.refresh()
+    assert board.card == before and board.view["coming"] == 1
+    ask(board, "skip", reason="")
+    assert board.card["decided"] == "ranked" and board.view["coming"] == 0
+
+
+def test_a_text_half_typed_when_the_card_went_is_kept_with_that_card(board: RankingBoard) -> None:
+    turn, first = board.card["turn"], board.session.current.id
+    board.session.skip()
+    board.refresh()
+    assert ask(board, "note", turn=turn, text="long thoughts on B") == ""
+    assert [(n["task"], n["text"]) for n in board.session.state.notes] == [(first, "long thoughts on B")]
+    for unknown in (99, True, [1], None):
+        assert "never showed" in ask(board, "note", turn=unknown, text="lost")
 
 
 def test_errors_of_callbacks_are_shown_and_the_label_stays(log: Path) -> None:
@@ -256,7 +321,7 @@ def test_the_loop_brings_back_the_cards_that_the_rm_contradicts(board: RankingBo
     worst = board.worst_disagreements(scores, count=1)
     assert [r.prompt.id for r in worst] == ["p1"]
     board.revisit(worst)
-    assert board.card["prompt"] == "Question 1?\n" and board.card["again"]
+    assert board.card["prompt"] == "Question 1?\n" and board.card["decided"] == "ranked"
     assert board.view["draft"]["groups"] == [[0], [1], [2], [3]]
 
 

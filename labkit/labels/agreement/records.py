@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import DataError, LabError
+from labkit.labels.remarks import Remark, remarks
 from labkit.labels.store import read_log
 from labkit.types import Ranking, Rating
 
@@ -59,6 +60,7 @@ class Records:
     rankings: dict[str, dict[Card, dict[str, float]]] = field(default_factory=dict)  # prompt -> card -> ranks
     ratings: dict[tuple[str, str], dict[str, float | str]] = field(default_factory=dict)  # (prompt, completion or "")
     flags: dict[tuple[str, str], dict[str, tuple[str, ...]]] = field(default_factory=dict)  # (prompt, completion): of all rated
+    said: list[Remark] = field(default_factory=list)  # of label logs: why cards were put aside, and notes
     replaced: int = 0  # labels that a later line of the same labeler on the same thing replaced
     _texts: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)  # of completions, where they are told
 
@@ -150,8 +152,10 @@ def _read_file(records: Records, file: Path) -> None:
     first = True
     for where, row in read_objects(file):
         if first and row.get("event") == "open":
-            for ranking in read_log(file).rankings.values():
+            state = read_log(file)
+            for ranking in state.rankings.values():
                 _add_ranking(records, ranking)
+            records.said += remarks(state)
             return
         first = False
         add_row(records, row, where)

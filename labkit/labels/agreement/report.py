@@ -15,6 +15,7 @@ from labkit.labels.agreement import statistics as stats
 from labkit.labels.agreement.records import Records, read_records, records_of
 from labkit.labels.agreement.tables import Labels, Pairs, comparison_labels, rank_labels, rating_labels
 from labkit.labels.intervals import LEVEL, REPLICATES, Figure
+from labkit.labels.remarks import put_aside_sentence
 from labkit.types import Ranking
 
 __all__ = ["Agreement", "Section", "agreement", "agreement_of_files", "agreement_of_records"]
@@ -108,6 +109,8 @@ def agreement_of_records(records: Records, *, seed: int = 0, replicates: int = R
         notes.append(
             f"{records.replaced} label(s) were replaced by a later line of the same labeler on the same thing."
         )
+    if aside := put_aside_sentence(records.said):
+        notes.append(aside)
     return Agreement(
         rankings=_ranking_section(records, how) if records.rankings else None,
         ratings=_rating_section(records, how) if records.ratings else None,

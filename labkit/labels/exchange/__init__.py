@@ -2,6 +2,7 @@
 
     rows = kwise_rows(rankings)                     # one row per prompt and labeler, all K completions
     rows = pair_rows(rankings)                      # TRL: prompt / chosen / rejected / margin
+    rows = remark_rows(["runs/tour/labels"])        # why cards were put aside, and notes
     dataset = to_dataset(rows); write_rows(path, rows)
     parts = split_rankings(rankings, {"train": 0.8, "valid": 0.2}, seed=0)
 
@@ -18,6 +19,7 @@ annotators.py    Argilla (versions 1 and 2) and Label Studio exports
 """
 
 from labkit.labels.exchange.export import kwise_rows, pair_rows, to_dataset, write_rows
+from labkit.labels.exchange.files import remark_rows
 from labkit.labels.exchange.importers import FORMATS, rankings_from_rows, read_rankings_from
 from labkit.labels.exchange.rows import rows_of
 from labkit.labels.exchange.splits import split_rankings
@@ -28,6 +30,7 @@ __all__ = [
     "pair_rows",
     "rankings_from_rows",
     "read_rankings_from",
+    "remark_rows",
     "rows_of",
     "split_rankings",
     "to_dataset",

@@ -79,12 +79,13 @@ def build_ranking(
     origins: Sequence[Mapping[str, Any]] | None = None,
     shown: Sequence[str] | None = None,
     margin: float | None = None,
+    comment: str = "",
 ) -> Ranking:
     """A Ranking of `texts` by `ranks` (lower is better, equal is a tie, None is unranked).
 
     A completion without an id is named after prompt and text, so that two labelers' rankings of it meet. origins: more
     fields of each Completion (seed, sampling, token_ids, finished), where they are known. shown: ids in shown order.
-    margin: of a pair that came with one.
+    margin: of a pair that came with one. comment: the labeler's note on the card.
     """
     for n, text in enumerate(texts):
         if not isinstance(text, str):
@@ -101,8 +102,8 @@ def build_ranking(
     places = sorted({r for r in ranks if r is not None})
     groups = tuple(tuple(i for i, r in zip(names, ranks, strict=True) if r == place) for place in places)
     rated = {names[n]: rating for n, rating in (ratings or {}).items()}
-    seen = tuple(map(str, shown or ()))
-    return Ranking(prompt, completions, groups, labeler=labeler, ratings=rated, seconds=seconds, shown=seen, margin=margin)
+    more = {"seconds": seconds, "shown": tuple(map(str, shown or ())), "margin": margin, "comment": comment}
+    return Ranking(prompt, completions, groups, labeler=labeler, ratings=rated, **more)
 
 
 def _names(prompt: str, texts: Sequence[str]) -> list[str]:

@@ -29,7 +29,8 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
 
     Rows of one prompt stand together, in the order in which the prompts first come. Each completion keeps where it came
     from: model, seed, token ids, and its sampling parameters as JSON text, since a data set wants one shape for all; so
-    does the prompt's meaning. `shown` are the completion ids in the order in which the labeler saw them.
+    does the prompt's meaning. `shown` are the completion ids in the order in which the labeler saw them, `comment` is the
+    labeler's note on the card.
     """
     rows = []
     for ranking in _by_prompt(rankings):
@@ -58,6 +59,7 @@ def kwise_rows(rankings: Iterable[Ranking]) -> list[dict[str, Any]]:
                 "seconds": ranking.seconds,
                 "shown": list(ranking.shown),
                 "margin": ranking.margin,
+                "comment": ranking.comment,
             }
         )
     return rows

@@ -127,6 +127,7 @@ def _kwise(row: Mapping[str, Any], where: str, options: Options) -> list[Ranking
             origins=_origins(row, len(texts)),
             shown=row.get("shown"),
             margin=row.get("margin"),
+            comment=row["comment"] if isinstance(row.get("comment"), str) else "",
         )
     ]
 
