@@ -93,6 +93,8 @@ def drawn_by_the_page(made: Mapping[str, Any]) -> dict[str, Any]:
 
     JupyterLab shows a picture as long as there is one, as large as its pixels, until the mouse is over it. Without one it
     draws the figure at once, as wide as there is room, and keeps a picture of that for whoever opens the notebook.
+    JupyterLab itself fits the figure to a window that changes; plotly doing so too (`responsive`) forgets the height, and
+    the figure is gone.
     """
     if PLOTLY not in made or is_headless():
         return dict(made)
@@ -100,6 +102,7 @@ def drawn_by_the_page(made: Mapping[str, Any]) -> dict[str, Any]:
     layout = dict(body["layout"])
     if layout.get("width", 0) > WIDE:
         del layout["width"]
+        body["config"] = {**body.get("config", {}), "responsive": False}
     return {**{kind: data for kind, data in made.items() if kind != "image/png"}, PLOTLY: {**body, "layout": layout}}
 
 
