@@ -64,6 +64,7 @@ def proxy_and_gold(
                 marker={"size": 6, "color": hue, "symbol": "circle" if key == "gold" else "diamond"},
                 text=[f"step {s.number}" for s in record.steps][: len(rows)],
                 hovertemplate="%{text}: √KL %{x:.2f}, %{y:.2f}<extra></extra>",
+                cliponaxis=False,
             )
             if fit and np.count_nonzero(d > 0) >= 3:
                 _fitted(fig, d, rise, kind, hue, dash)
@@ -162,6 +163,7 @@ def win_rates(
             "ticktext": [plain(n, 60) for n in names],
             "range": [len(names) - 0.5, -0.5],
             "showgrid": False,
+            "zeroline": False,
         },
     )
     return fig
@@ -308,6 +310,7 @@ def alignment_tax(
             "tickvals": list(range(len(benchmarks))),
             "ticktext": [plain(b, 40) for b in benchmarks],
             "range": [len(benchmarks) - 0.5, -0.5],
+            "zeroline": False,
         },
     )
     return fig
