@@ -10,7 +10,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.figures.records import records
-from labkit.figures.theme import COLOURS, INK, QUIET, colour, plain, template
+from labkit.figures.theme import COLOURS, INK, QUIET, colour, headed, plain, template
 from labkit.types import FLAGS
 
 if TYPE_CHECKING:
@@ -70,11 +70,10 @@ def proxy_and_gold(
                 _fitted(fig, d, rise, kind, hue, dash)
     fig.update_layout(
         template=template(),
-        title=plain(title),
         width=720,
         height=430,
-        margin={"t": 84},
         showlegend=True,
+        **headed(title, [trace.name for trace in fig.data if trace.name], 640),
         xaxis={"title": {"text": "√KL(policy ‖ PPO init), √nats"}, "rangemode": "tozero"},
         yaxis={"title": {"text": "gain over the first step, in its own spread"}},
     )
@@ -149,10 +148,8 @@ def win_rates(
     )
     fig.update_layout(
         template=template(),
-        title=plain(title),
         width=720,
         height=150 + max(44, 14 * len(groups)) * len(names),
-        margin={"t": 78, "l": 150},
         xaxis={
             "title": {"text": "preferred to the baseline (ties count half)"},
             "range": [-0.02, 1.02],
@@ -165,6 +162,7 @@ def win_rates(
             "showgrid": False,
             "zeroline": False,
         },
+        **headed(title, groups if len(groups) > 1 else [], 540, left=150),
     )
     return fig
 

@@ -47,14 +47,15 @@ def coloured(text: str, hue: str) -> str:
     return f'<span style="color:{hue}">{text}</span>'
 
 
-def headed(title: str, names: Sequence[str], room: float) -> dict[str, Any]:
+def headed(title: str, names: Sequence[str], room: float, left: int | None = None) -> dict[str, Any]:
     """Layout of a title at the very top and a margin that holds as many rows of a legend below it as these names need.
 
-    room: pixels from the left axis to the right one.
+    room: pixels from the left axis to the right one; left: the margin there, where it is not the usual one.
     """
     longest = max(map(len, names), default=0)
     rows = math.ceil(len(names) / max(1, int(room / (6.3 * longest + 46))))
-    return {"title": {"text": plain(title), "y": 1, "yanchor": "top", "pad": {"t": 10}}, "margin": {"t": 42 + 19 * rows}}
+    margin = {"t": 42 + 19 * rows, **({} if left is None else {"l": left})}
+    return {"title": {"text": plain(title), "y": 1, "yanchor": "top", "pad": {"t": 10}}, "margin": margin}
 
 
 @lru_cache(maxsize=1)
