@@ -17,7 +17,8 @@ from labkit.batch.records import record_of
 from labkit.runs import Run
 from tests.browser.lab import ROOT, Lab, LabServer
 
-WAITS = "Training goes on"
+WAITS = "When the board says done"  # of a cell whose training goes on, or whose model is being written
+WHOLE = 500_000  # ms: a whole notebook, where others keep both cores busy
 SMOKE = {"scale": "smoke", "model": "small"}  # where a notebook asks for them
 PLOTLY, TABLE = "application/vnd.plotly.v1+json", "text/html"
 #: Of the boards, what has to be there: curves, rows and tokens, cards.
@@ -60,7 +61,9 @@ def choose(lab: Lab, item: str) -> None:
     lab.page.get_by_role("menuitem", name=item, exact=True).click()
     lab.page.wait_for_timeout(500)
     lab.page.wait_for_function(
-        "() => ![...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')].some((p) => p.textContent.includes('*'))", polling=100
+        "() => ![...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')].some((p) => p.textContent.includes('*'))",
+        polling=100,
+        timeout=WHOLE,
     )
     lab.wait_kernel()
 
