@@ -119,7 +119,7 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: st
     """An HTML table with every cell escaped and line breaks kept."""
     head = "".join(f'<th scope="col" style="text-align:left">{html.escape(str(h))}</th>' for h in header)
     body = "".join(f"<tr>{''.join(_cell_html(str(c)) for c in row)}</tr>" for row in rows)
-    wide = "text-align:left;width:max-content;max-width:48em"  # wider than a narrow table, of one column say
+    wide = "text-align:left;width:max-content;max-width:min(60em, 90vw)"  # wider than a narrow table, of one column say
     title = f"<caption style='{wide}'>{html.escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
