@@ -93,6 +93,8 @@ def drawn_by_the_page(made: Mapping[str, Any]) -> dict[str, Any]:
 
     JupyterLab shows a picture as long as there is one, as large as its pixels, until the mouse is over it. Without one it
     draws the figure at once, as wide as there is room, and keeps a picture of that for whoever opens the notebook.
+    JupyterLab itself fits the figure to a window that changes; plotly doing so too (`responsive`) forgets the height, and
+    the figure is gone.
     """
     if PLOTLY not in made or is_headless():
         return dict(made)
@@ -100,6 +102,7 @@ def drawn_by_the_page(made: Mapping[str, Any]) -> dict[str, Any]:
     layout = dict(body["layout"])
     if layout.get("width", 0) > WIDE:
         del layout["width"]
+        body["config"] = {**body.get("config", {}), "responsive": False}
     return {**{kind: data for kind, data in made.items() if kind != "image/png"}, PLOTLY: {**body, "layout": layout}}
 
 
@@ -116,7 +119,8 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: st
     """An HTML table with every cell escaped and line breaks kept."""
     head = "".join(f'<th scope="col" style="text-align:left">{html.escape(str(h))}</th>' for h in header)
     body = "".join(f"<tr>{''.join(_cell_html(str(c)) for c in row)}</tr>" for row in rows)
-    title = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
+    wide = "text-align:left;width:max-content;max-width:min(60em, 90vw)"  # wider than a narrow table, of one column say
+    title = f"<caption style='{wide}'>{html.escape(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.figures.records import records
-from labkit.figures.theme import COLOURS, INK, QUIET, colour, plain, template
+from labkit.figures.theme import COLOURS, INK, QUIET, colour, headed, plain, template
 from labkit.types import FLAGS
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ def proxy_and_gold(
                 marker={"size": 6, "color": hue, "symbol": "circle" if key == "gold" else "diamond"},
                 text=[f"step {s.number}" for s in record.steps][: len(rows)],
                 hovertemplate="%{text}: √KL %{x:.2f}, %{y:.2f}<extra></extra>",
+                cliponaxis=False,
             )
             if fit and np.count_nonzero(d > 0) >= 3:
                 _fitted(fig, d, rise, kind, hue, dash)
     fig.update_layout(
         template=template(),
-        title=plain(title),
         width=720,
         height=430,
-        margin={"t": 84},
         showlegend=True,
+        **headed(title, [trace.name for trace in fig.data if trace.name], 640),
         xaxis={"title": {"text": "√KL(policy ‖ PPO init), √nats"}, "rangemode": "tozero"},
         yaxis={"title": {"text": "gain over the first step, in its own spread"}},
     )
@@ -148,10 +148,8 @@ def win_rates(
     )
     fig.update_layout(
         template=template(),
-        title=plain(title),
         width=720,
         height=150 + max(44, 14 * len(groups)) * len(names),
-        margin={"t": 78, "l": 150},
         xaxis={
             "title": {"text": "preferred to the baseline (ties count half)"},
             "range": [-0.02, 1.02],
@@ -162,7 +160,9 @@ def win_rates(
             "ticktext": [plain(n, 60) for n in names],
             "range": [len(names) - 0.5, -0.5],
             "showgrid": False,
+            "zeroline": False,
         },
+        **headed(title, groups if len(groups) > 1 else [], 540, left=150),
     )
     return fig
 
@@ -308,6 +308,7 @@ def alignment_tax(
             "tickvals": list(range(len(benchmarks))),
             "ticktext": [plain(b, 40) for b in benchmarks],
             "range": [len(benchmarks) - 0.5, -0.5],
+            "zeroline": False,
         },
     )
     return fig

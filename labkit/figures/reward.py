@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labkit.errors import DataError
-from labkit.figures.theme import COLOURS, INK, QUIET, colour, plain, template
+from labkit.figures.theme import COLOURS, INK, QUIET, colour, headed, plain, template
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -107,7 +107,7 @@ def calibration(
         xaxis={"title": {"text": "P(win) that the RM's margin claims"}, "range": [0.48, 1.01]},
         yaxis={
             "title": {"text": "share of pairs labelers order so"},
-            "range": [min(0.35, *[lo for lo, _ in spans]), 1.03],
+            "range": [min(0.35, *[lo - 0.02 for lo, _ in spans]), 1.03],
         },
     )
     return fig
@@ -192,11 +192,10 @@ def reward_histogram(groups: Mapping[str, Sequence[float]], *, bins: int = 30, t
         )
     fig.update_layout(
         template=template(),
-        title=plain(title),
         width=640,
         height=380,
-        margin={"t": 78},
         showlegend=True,
+        **headed(title, [trace.name for trace in fig.data], 560),
         xaxis={"title": {"text": "RM score"}},
         yaxis={"title": {"text": "share of responses"}, "rangemode": "tozero"},
     )
@@ -240,11 +239,10 @@ def reward_against_length(
             )
     fig.update_layout(
         template=template(),
-        title=plain(title),
         width=560,
         height=400,
-        margin={"t": 78},
         showlegend=True,
+        **headed(title, [trace.name for trace in fig.data if trace.name], 480),
         xaxis={"title": {"text": "tokens in the response"}},
         yaxis={"title": {"text": "RM score"}},
     )

@@ -7,15 +7,17 @@ series differ by dash as well as by colour. Untrusted text (model output, notes)
 from __future__ import annotations
 
 import html
+import math
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.figures.text import visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["COLOURS", "DASHES", "DIVERGING", "GRID", "INK", "QUIET", "colour", "coloured", "plain", "template"]
+__all__ = ["COLOURS", "DASHES", "DIVERGING", "GRID", "INK", "QUIET", "colour", "coloured", "headed", "plain", "template"]
 
 #: Okabe and Ito's palette, the light hues darkened until each has a contrast of 2.8 or more on white and on #111.
 COLOURS: tuple[str, ...] = ("#0a7bc4", "#d55e00", "#009e73", "#c2619c", "#b58500", "#4a9fd8", "#8a6fd1", "#7d7d7d")
@@ -43,6 +45,17 @@ def plain(text: object, limit: int = 400) -> str:
 def coloured(text: str, hue: str) -> str:
     """`text` (already safe) in a colour, in plotly's markup; the PNG twin understands it too."""
     return f'<span style="color:{hue}">{text}</span>'
+
+
+def headed(title: str, names: Sequence[str], room: float, left: int | None = None) -> dict[str, Any]:
+    """Layout of a title at the very top and a margin that holds as many rows of a legend below it as these names need.
+
+    room: pixels from the left axis to the right one; left: the margin there, where it is not the usual one.
+    """
+    longest = max(map(len, names), default=0)
+    rows = math.ceil(len(names) / max(1, int(room / (6.3 * longest + 46))))
+    margin = {"t": 42 + 19 * rows, **({} if left is None else {"l": left})}
+    return {"title": {"text": plain(title), "y": 1, "yanchor": "top", "pad": {"t": 10}}, "margin": margin}
 
 
 @lru_cache(maxsize=1)

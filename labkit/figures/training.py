@@ -88,7 +88,7 @@ def _grid(chosen: Sequence[Panel], columns: int, width: int, title: str, legend:
         template=template(),
         width=width,
         height=height,
-        title=plain(title) if title else None,
+        title={"text": plain(title), "y": 1, "yanchor": "top", "pad": {"t": 10}} if title else None,
         meta="panels",
         hovermode="closest",
         margin={"l": 44, "r": 14, "t": top, "b": bottom},

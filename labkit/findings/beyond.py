@@ -41,7 +41,7 @@ def _overoptimised(records: Records) -> list[Claim]:
 def _overoptimisation_figure(records: Records) -> go.Figure:
     """Proxy and gold against √KL: PPO without penalty and best-of-n (dashed) of one cell, with Gao et al.'s fits."""
     from labkit.figures import proxy_and_gold
-    from labkit.figures.theme import colour
+    from labkit.figures.theme import colour, headed
     from labkit.types import Step
 
     cell = next((c for (size, _), c in records.cells.items() if size == records.plan.further and _has(c)), None)
@@ -53,12 +53,12 @@ def _overoptimisation_figure(records: Records) -> go.Figure:
         for i, row in enumerate(rows, 1)
     ]
     fig = proxy_and_gold({"PPO, β = 0": cell.steps(UNPENALISED)})
-    fig.layout.title.text = f"Proxy and gold against √KL: {cell.size}, seed {cell.seed} alone (dashed: best of n)"
     for trace in proxy_and_gold({"best of n": drawn}, kind="bon").data:
         hue = colour(2 + ("gold" in (trace.name or "") or trace.line.color == colour(1)))
         trace.update(line={"color": hue, "dash": "dash"}, marker={"color": hue})
         fig.add_trace(trace)
-    return fig
+    title = f"Proxy and gold against √KL: {cell.size}, seed {cell.seed} alone (dashed: best of n)"
+    return fig.update_layout(**headed(title, [trace.name for trace in fig.data if trace.name], 640))
 
 
 def _has(cell: Record) -> bool:

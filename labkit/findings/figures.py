@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import DataError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from labkit.findings.finding import Outcome
 
-__all__ = ["NAMES", "checked", "claims_figure", "figure_of", "half", "in_words"]
+__all__ = ["HEAD", "NAMES", "checked", "claims_figure", "figure_of", "half", "in_words"]
 
 NAMES = {
     "base": "GPT",
@@ -32,6 +33,7 @@ SWEPT = {"beta": "β = ", "gamma": "γ of the preset times ", "lr": "learning ra
 VARIANTS = {"longer": "trained twice as long", "nomix": "from the unmixed init", "ensemble": "with three judges"}
 LINES = {"ppo_init": "dash", "base": "dot", "ppo_ptx": "dashdot"}  # what a sweep is seen against
 DRAWN = {"dash": "dashed", "dot": "dotted", "dashdot": "dash-dotted"}
+HEAD = 12  # letters of a panel's heading: smaller than the figure's title, and no wider than the panel
 LABELS = {
     "tax": "benchmarks, mean of four",
     "lm_loss": "language loss, nats per token",
@@ -79,7 +81,7 @@ def claims_figure(outcome: Outcome) -> go.Figure:
                 fig.add_shape(
                     type="line", xref="x", yref="y", x0=border, x1=border, y0=place - 0.4, y1=place + 0.4, line=line
                 )
-    ticks = [plain(c.words, 70) for c in outcome.claims]
+    ticks = [plain("\n".join(wrap(c.words, 64))) for c in outcome.claims]
     seen = [x for c in outcome.claims for x in (*c.by_seed.values(), c.measured.low, c.measured.high)]
     seen += [x for c in outcome.claims if c.deciding for x in (c.above, c.below)]
     seen = [x for x in seen if x is not None and math.isfinite(x)]
@@ -92,6 +94,7 @@ def claims_figure(outcome: Outcome) -> go.Figure:
             "ticktext": ticks,
             "range": [len(ticks) - 0.5, -0.5],
             "showgrid": False,
+            "zeroline": False,
         },
     )
     return fig
@@ -99,6 +102,8 @@ def claims_figure(outcome: Outcome) -> go.Figure:
 
 def win_rates_by_size(records: Records) -> go.Figure:
     """Preferred to SFT, by size: each model in the eyes of held-out and training labelers (figures 1 and 3)."""
+    from labkit.figures.theme import headed
+
     fig = _figure("Preferred to SFT", height=430)
     for place, model in enumerate(m for m in MODELS if m != "sft"):
         for group, dash in ((HELD_OUT, "solid"), (TRAINING, "dot")):
@@ -110,6 +115,7 @@ def win_rates_by_size(records: Records) -> go.Figure:
     fig.update_layout(
         xaxis={"type": "category", "title": {"text": "size of the policy"}},
         yaxis={"title": {"text": "preferred to SFT of the same size"}, "range": [0, 1], "tickformat": ".0%"},
+        **headed("Preferred to SFT", [trace.name for trace in fig.data], 810),
     )
     return checked(fig)
 
@@ -166,6 +172,7 @@ def sweep_figure(
     fig.update_layout(
         template=template(), title=plain(title), width=1180, height=360, margin={"t": 84}, showlegend=False
     )
+    fig.update_annotations(font={"size": HEAD})
     return checked(fig)
 
 
@@ -225,6 +232,7 @@ def epochs_figure(records: Records) -> go.Figure:
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(title={"text": "epoch"})
     title = plain("A long SFT, epoch by epoch")
     fig.update_layout(template=template(), title=title, width=980, height=360, margin={"t": 84}, showlegend=False)
+    fig.update_annotations(font={"size": HEAD})
     return checked(fig)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labkit.findings.evidence import BySeed, Interval, interval
-from labkit.findings.figures import checked, half, in_words
+from labkit.findings.figures import HEAD, checked, half, in_words
 from labkit.findings.records import Missing, Record, Records
 from labkit.world.benchmarks import TAX_BENCHMARKS
 
@@ -28,7 +28,7 @@ def tax_by_step(
 
     from labkit.figures.theme import QUIET, colour, plain, template
 
-    heads = [f"{p} ({STANDS_FOR[p]})" if p in STANDS_FOR else "" for p in PANELS]  # the legend stands over the mean
+    heads = [f"{p} ({STANDS_FOR[p]})" if p in STANDS_FOR else p for p in PANELS]
     fig = make_subplots(1, len(PANELS), subplot_titles=heads, horizontal_spacing=0.045)
     for column, panel in enumerate(PANELS, 1):
         names = TAX_BENCHMARKS if panel == MEAN else (panel,)
@@ -38,10 +38,11 @@ def tax_by_step(
         if gpt.seeds:
             fig.add_hline(y=gpt.value, line={"color": QUIET, "dash": "dot", "width": 1.2}, row=1, col=column)
     fig.update_xaxes(title={"text": "step"})
-    fig.update_yaxes(title={"text": MEAN}, row=1, col=1)
     fig.update_yaxes(rangemode="tozero")
     title = plain(title or "Benchmarks while PPO and PPO-ptx train (dotted: GPT)")
-    fig.update_layout(template=template(), title=title, width=1180, height=400, margin={"t": 92})
+    fig.update_layout(template=template(), title=title, width=1180, height=400, margin={"t": 104}, meta="panels")
+    fig.update_layout(title={"y": 1, "yanchor": "top", "pad": {"t": 10}}, legend={"y": 1.1})  # above the headings
+    fig.update_annotations(font={"size": HEAD})
     return checked(fig)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from labkit.experiment import Experiment
+from labkit.runs import Run
 from tests.browser import find_browser
 from tests.browser.lab import BROWSER_FLAGS, ROOT, Lab, LabServer
 
@@ -47,6 +49,14 @@ def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     server = LabServer(tmp_path_factory.mktemp("lab"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with every stage of the tour at smoke scale, made once; tests work on copies (`books.take`)."""
+    run = Run("smoke", tmp_path_factory.mktemp("smoke"))
+    Experiment(run, scale="smoke", model="small").ensure("ppo", "ppo_ptx", say=lambda line: None)
+    return run
 
 
 @pytest.fixture

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from labkit.experiment import Experiment
 from labkit.labels.store import read_rankings
 from labkit.runs import Run, StageFolder
 from tests.browser import cards
-from tests.browser.lab import ROOT, Lab, LabServer
+from tests.browser.books import cell_with, take
+from tests.browser.lab import Lab, LabServer
 from tests.browser.test_cockpit import press, wait
 
 NOTEBOOK, RANK = "05_ppo_ptx.ipynb", "03_rank.ipynb"
@@ -30,20 +29,10 @@ Job._record = slowly
 
 
 @pytest.fixture(scope="module")
-def prepared(lab_server: LabServer) -> Path:
-    """The notebooks at smoke scale in the server's folder, and the run that they go on from; returns the run's folder."""
-    run = Run("main", lab_server.root / "runs")
-    Experiment(run, scale="smoke", model="small").ensure("reward", "ppo_init", say=lambda line: None)
-    for name in (NOTEBOOK, RANK):
-        book = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))
-        (parameters,) = [c for c in book["cells"] if "parameters" in c["metadata"].get("tags", [])]
-        parameters["source"] = "".join(parameters["source"]).replace('scale = "tour"', 'scale = "smoke"')
-        (lab_server.root / name).write_text(json.dumps(book), encoding="utf-8")
-    return run.path
-
-
-def cell_with(lab: Lab, words: str) -> int:
-    return next(i for i, cell in enumerate(lab.cells()) if words in "".join(cell["source"]))
+def prepared(lab_server: LabServer, smoke_run: Run) -> Path:
+    """The notebooks in the server's folder, and the run that they go on from, before PPO; returns the run's folder."""
+    take(lab_server, RANK.removesuffix(".ipynb"))
+    return take(lab_server, NOTEBOOK.removesuffix(".ipynb"), smoke_run, without=("ppo", "ppo_ptx")).path
 
 
 #: The cards that are up, best first by the world's own judgment: what a careful person would say.

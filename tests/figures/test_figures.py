@@ -237,6 +237,25 @@ def test_a_calibrated_rm_lies_on_the_diagonal() -> None:
     assert np.abs(np.array(model.x) - np.array(model.y)).max() < 0.03
 
 
+def test_a_calibration_bar_ends_inside_its_figure() -> None:
+    fig = figures.calibration([{"margin": m} for m in (-4.0, -3.5, -3.0, -2.5, -2.0, 1.0, 1.1, 1.2, 1.3, 1.4)])
+    model = fig.data[1]
+    lowest = min(y - below for y, below in zip(model.y, model.error_y.arrayminus, strict=True))
+    assert fig.layout.yaxis.range[0] < lowest < 0.35
+
+
+def test_a_title_stands_above_all_rows_of_its_legend() -> None:
+    for count, rows in ((2, 1), (8, 3)):
+        names = [f"model {n}" for n in range(count)]
+        drawn = [
+            figures.reward_histogram({name: [n, n + 1.0, n + 2.0] for n, name in enumerate(names)}),
+            figures.reward_against_length([{"source": s, "length": n, "score": n % 3} for s in names for n in range(9)]),
+        ]
+        for fig in drawn:
+            assert fig.layout.title.y == 1 and fig.layout.title.yanchor == "top"
+            assert fig.layout.margin.t >= 32 + 19 * rows
+
+
 def test_no_pairs_is_a_sentence() -> None:
     with pytest.raises(DataError, match="rankings"):
         figures.calibration([])
@@ -295,3 +314,11 @@ def test_bars_of_shares_end_where_shares_end() -> None:
     result = Evaluation(baseline="sft", models=["ppo", "ppo_ptx"], preferences=[], quality=[], benchmarks=measured)
     low, high = (trace.error_x for trace in figures.alignment_tax(result.benchmark_rows()).data)
     assert (low.array, low.arrayminus, high.array, high.arrayminus) == tuple((pytest.approx(v),) for v in (0.1, 0.02, 0.03, 0.1))
+
+
+def test_rows_of_models_and_benchmarks_have_no_line_of_zero_and_first_steps_are_drawn_whole() -> None:
+    shares = figures.win_rates([{"name": "ppo", "rate": 0.5, "low": 0.4, "high": 0.6}])
+    tax = figures.alignment_tax([{"benchmark": "reading", "model": "ppo", "value": 0.5}])
+    assert shares.layout.yaxis.zeroline is False and tax.layout.yaxis.zeroline is False, "the first row lies at zero"
+    first = figures.proxy_and_gold(steps(1), fit=False).data
+    assert first and all(trace.cliponaxis is False for trace in first), "half of a mark at no KL is cut off by the axis"
