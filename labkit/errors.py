@@ -1,4 +1,6 @@
-"""The errors of the lab: each is one sentence that says what is wrong, where, and what to do."""
+"""The errors of the lab: each is one sentence that says what is wrong, where, and what to do. Standard library only."""
+
+import traceback
 
 __all__ = [
     "DataError",
@@ -12,6 +14,13 @@ __all__ = [
 
 class LabError(Exception):
     """Base of every error that the lab raises on purpose; `str(error)` is the sentence for the user."""
+
+    def _render_traceback_(self) -> list[str]:
+        """The lines that a notebook shows in place of a traceback: the sentence, and for developers where it was raised."""
+        frames = traceback.extract_tb(self.__traceback__)
+        where = f"Raised in {frames[-1].name}, {frames[-1].filename}:{frames[-1].lineno}. " if frames else ""
+        whole = "import sys, traceback; traceback.print_exception(sys.last_value)"
+        return [f"{type(self).__name__}: {self}", f"{where}The whole traceback: {whole}"]
 
 
 class SettingsError(LabError, ValueError):
