@@ -18,6 +18,7 @@ from labkit.errors import DataError, RunError
 from labkit.experiment import needs
 from labkit.experiment.amounts import amounts
 from labkit.experiment.batches import with_batches_kept
+from labkit.experiment.checked import check_given
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
@@ -102,6 +103,7 @@ class Experiment:
             prompts, report = drop_long(
                 prompts, report, self.longest_prompt, lambda text: len(encode_prompt(self.tokenizer, text))
             )
+        check_given(self.source, prompts, self.seed)
         folder = self.run.path / "prompts"
         write_json(self.run.path / FACTS, self.facts)
         for split in ("train", "valid", "test"):

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from labkit.data.splits import SPLITS
 from labkit.errors import DataError
 from labkit.labels.exchange import split_rankings
 from labkit.labels.store import read_rankings
@@ -20,6 +21,7 @@ __all__ = [
     "own_splits",
     "prepared",
     "ranked_by_hand",
+    "splits_beside",
 ]
 
 SHARES = {"train": 0.9, "valid": 0.1}
@@ -75,10 +77,13 @@ def prepared(lab: Experiment, split: str) -> list[Prompt]:
 
 def own_splits(lab: Experiment) -> tuple[dict[str, list[Ranking]], list[str]]:
     """The own rankings without those of test prompts, split; and what is to be said of that."""
-    given = own_rankings(lab)
-    prompts = {split: prepared(lab, split) for split in ("train", "valid", "test")}
+    return splits_beside(own_rankings(lab), {split: prepared(lab, split) for split in SPLITS}, lab.seed)
+
+
+def splits_beside(given: Sequence[Ranking], prompts: Mapping[str, Sequence[Prompt]], seed: int) -> tuple[dict[str, list[Ranking]], list[str]]:
+    """These rankings without those of the test prompts, split; and what is to be said of that."""
     found, test = without_test(given, prompts["test"], by_user=users_apart(prompts))
-    made = split_own(found, lab.seed)
+    made = split_own(found, seed)
     told = []
     if test:
         told.append(f"{test} of the {len(given)} comparisons are on prompts of the test split, and train nothing.")
