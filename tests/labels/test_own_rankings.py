@@ -137,6 +137,22 @@ def test_what_a_label_studio_export_leaves_open_is_said_beside_it(lab, folder):
     assert found.prompt.text == "Say hi." and [[texts[i] for i in group] for group in found.groups] == [["hi"], ["ho"]]
 
 
+def test_an_export_whose_prompt_is_elsewhere_is_told_which_option_says_so(lab, folder):
+    write_jsonl(folder / "comparisons.jsonl", [{"asked": "Say hi.", "completions": ["a", "b"], "ranks": [1, 2]}])
+    with pytest.raises(DataError, match=r"prompt_field=. In a folder of data it stands in .*options.json, as \{\"prompt_field\": ...\}\.$"):
+        lab.source.rankings()
+
+
+@pytest.mark.parametrize("labeler", ["ann", "by buckets=(x)"])
+def test_a_ranking_that_is_wrong_by_itself_gets_no_option_for_a_remedy(lab, folder, labeler):
+    row = {**rankings_of(1)[0].to_json(), "labeler": labeler}
+    for wrong, words in ({"groups": [["c0"], ["other"]]}, "Correct the id"), ({"completions": row["completions"][:1]}, "Drop it or add one"):
+        write_jsonl(folder / "comparisons.jsonl", [{**row, **wrong}])
+        with pytest.raises(DataError, match=words) as refused:
+            lab.source.rankings()
+        assert "options.json" not in str(refused.value) and refused.value.option == ""
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
