@@ -103,7 +103,7 @@ class Experiment:
             prompts, report = drop_long(
                 prompts, report, self.longest_prompt, lambda text: len(encode_prompt(self.tokenizer, text))
             )
-        check_given(self.source, prompts, self.seed)
+        check_given(self, prompts)
         folder = self.run.path / "prompts"
         write_json(self.run.path / FACTS, self.facts)
         for split in ("train", "valid", "test"):

@@ -95,13 +95,27 @@ def splits_beside(given: Sequence[Ranking], prompts: Mapping[str, Sequence[Promp
 def split_own(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
     """Hold about a tenth out: whole users, as the paper does, or whole prompts where there are too few users for that.
 
-    Where rows say themselves that they are for validation, these and no others are.
+    Where rows say themselves that they are for validation, these and no others are. DataError where all these are tied.
     """
     told = [r for r in rankings if r.prompt.split == "valid"]
     taken = {key for r in told for key in _keys(r.prompt, by_user=False)}
     rest = [r for r in rankings if r.prompt.split != "valid" and not taken & _keys(r.prompt, by_user=False)]
     if told and rest:
+        if not any(r.pairs() for r in told):
+            raise DataError(
+                f'None of the {len(told)} comparisons for validation ("split": "valid") prefers one answer to another, so they measure '
+                "nothing; give some that do, or let none say \"valid\": a tenth is held out then."
+            )
         return {"train": rest, "valid": told}
+    made = _by_users_or_prompts(rankings, seed)
+    strict = [r for r in rankings if r.pairs()]
+    if strict and not any(r.pairs() for r in made["valid"]):  # chance held out what is all tied
+        made = _by_users_or_prompts(strict, seed)
+        made["train"] += [r for r in rankings if not r.pairs()]
+    return made
+
+
+def _by_users_or_prompts(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
     with contextlib.suppress(DataError):  # one user, or prompts that all hang together by their users
         made = split_rankings(rankings, SHARES, seed=seed)
         if len(made["valid"]) <= MOST_HELD * len(rankings):

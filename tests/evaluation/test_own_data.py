@@ -198,6 +198,10 @@ def test_other_files_are_looked_at_before_anything_trains(tmp_path: Path) -> Non
     assert "comparisons" in refusal(tmp_path / "a", demonstrations=SAID, comparisons=[pair])
     tested = [{"prompt": f"New {n} .", "chosen": "a", "rejected": "b", "split": "test"} for n in range(3)]
     assert "All 3 comparisons are on prompts of the test split" in refusal(tmp_path / "b", demonstrations=SAID, comparisons=tested)
+    tied = [{"prompt": row["prompt"], "completions": ["a", "b"], "ranks": [1, 1]} for row in SAID]
+    assert "training comparisons" in (said := refusal(tmp_path / "d", demonstrations=SAID, comparisons=tied)) and "all tied" in said
+    long = [{"prompt": f"{n} " + "very long " * 600, "chosen": "a", "rejected": "b"} for n in range(20)]
+    assert "with a prompt over the limit" in refusal(tmp_path / "e", demonstrations=SAID, comparisons=long)
     (tmp_path / "c" / "own").mkdir(parents=True)
     (tmp_path / "c" / "own" / "pretraining.txt").write_text(" \n\n ")
     assert "pretraining.txt is empty" in refusal(tmp_path / "c", demonstrations=SAID)

@@ -173,3 +173,18 @@ def test_a_wrong_option_is_named(lab, folder, content, words):
 def test_rows_that_say_they_are_for_validation_are_and_no_others():
     made = split_own(rankings_of(20, split=lambda n: "valid" if n < 3 else ""), seed=0)
     assert [r.prompt.id for r in made["valid"]] == ["p0", "p1", "p2"] and len(made["train"]) == 17
+
+
+def tie(ranking: Ranking) -> Ranking:
+    return replace(ranking, groups=(tuple(c.id for c in ranking.completions),))
+
+
+def test_what_is_held_out_prefers_something():
+    given = rankings_of(20, split=lambda n: "valid" if n < 3 else "")
+    with pytest.raises(DataError, match=r"None of the 3 comparisons for validation .* prefers one answer to another"):
+        split_own([tie(r) if n < 3 else r for n, r in enumerate(given)], seed=0)
+    free = rankings_of(20)
+    chance = {r.prompt.id for r in split_own(free, seed=0)["valid"]}
+    mixed = [tie(r) if r.prompt.id in chance else r for r in free]
+    made = split_own(mixed, seed=0)
+    assert all(r.pairs() for r in made["valid"]) and made["valid"] and sum(map(len, made.values())) == 20
