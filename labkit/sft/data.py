@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from labkit.sft.settings import SFTSettings
 
-__all__ = ["Pieces", "collate_packed", "encode_demonstrations", "mix", "mixed_in", "pretraining_pieces"]
+__all__ = ["Pieces", "check_pieces", "collate_packed", "encode_demonstrations", "mix", "mixed_in", "pretraining_pieces"]
 
 IGNORED = -100  # label of a token that takes no part in the loss
 
@@ -93,6 +93,15 @@ def pretraining_pieces(
             "give more text, or lower pretrain_share or pretrain_tokens."
         )
     return pieces
+
+
+def check_pieces(settings: SFTSettings, context: int) -> None:
+    """A piece of pretraining text is read as one text, so it must fit the model's context."""
+    if settings.pretrain_share and settings.pretrain_tokens > context:
+        raise DataError(
+            f"Pieces of pretraining text of {settings.pretrain_tokens} tokens (pretrain_tokens) do not fit the model's context of {context}; "
+            "use a model with a longer context, or lower pretrain_tokens."
+        )
 
 
 def mixed_in(demonstrations: int, share: float) -> int:

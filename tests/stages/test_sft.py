@@ -257,6 +257,15 @@ def test_too_little_pretraining_text_is_refused(bases):
         run(bases["gpt2"], init_settings(pretrain_tokens=10), rows=demonstrations(36), pretraining=TEXTS[:1])
 
 
+def test_pieces_of_pretraining_text_that_the_model_cannot_read_are_refused_before_training(bases):
+    state, longer = sft.start(bases["gpt2"], device="cpu"), init_settings(pretrain_tokens=CONTEXT + 1)
+    loop = sft.loop(state, demonstrations(8), STEADY, longer, pretraining=TEXTS * 9)
+    for ask in (lambda: sft.total_steps(state, demonstrations(8), longer), lambda: next(loop)):
+        with pytest.raises(DataError, match=r"text of 33 tokens \(pretrain_tokens\) do not fit the model's context of 32"):
+            ask()
+    assert sft.total_steps(state, demonstrations(8), longer.but(pretrain_share=0.0))
+
+
 def test_a_model_without_end_token_is_refused_and_one_without_pad_token_gets_one(tmp_path):
     base = save_base(tmp_path / "base")
     words = tokenizer()
