@@ -26,7 +26,15 @@ from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.experiment.words import shared_tokenizer
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
-from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, model_hash, save_model
+from labkit.models import (
+    context_of,
+    encode_prompt,
+    encode_response,
+    load_policy,
+    load_reward_model,
+    model_hash,
+    save_model,
+)  # fmt: skip
 from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
@@ -152,7 +160,7 @@ class Experiment:
         length, wanted = self.preset.ppo.ptx_row, self.amounts.pretraining_rows
         ids: list[int] = []
         for text in self.source.pretraining(wanted * 4, derive_seed(self.seed, "pretraining")):
-            ids += [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+            ids += encode_response(self.tokenizer, text)
             if len(ids) >= wanted * length:
                 break
         rows = min(wanted, len(ids) // length)

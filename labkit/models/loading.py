@@ -83,7 +83,7 @@ def context_of(path: str | Path) -> int | None:
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer with an end token and a pad token of its own (one is added where it is missing or equals the end).
 
-    Raises ModelError where there is no tokenizer or no end token: PPO cannot tell a finished response without one.
+    Raises ModelError where there is no tokenizer, one that knows no words, or no end token: PPO cannot tell a finished response without one.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
@@ -91,6 +91,11 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"No tokenizer could be loaded from {path}: {_first_line(error)} Give a folder made by save_pretrained."
         ) from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # made up by the library where the files are missing
+        raise ModelError(
+            f"The tokenizer of {path} knows no token but special ones, so every text is empty to it: its files are missing. Save the "
+            "model's own tokenizer there (tokenizer.save_pretrained), or give a folder or hub name that has it."
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"The tokenizer of {path} has no end token (eos_token); set one, save it there again, and reload."
@@ -186,7 +191,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a prompt, verbatim (no template), with the tokenizer's begin token where it has one."""
-    ids = tokenizer(text, add_special_tokens=True)["input_ids"]
+    ids = tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]  # length is the lab's own concern
     while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]  # some tokenizers append the end token to everything
     return ids
@@ -194,7 +199,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a finished response: the text followed by the end token."""
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:

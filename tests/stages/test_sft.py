@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -240,6 +241,16 @@ def test_a_prompt_longer_than_its_limit_is_dropped_and_counted(bases):
     assert state.dropped == 1
     with pytest.raises(DataError, match=r"All 1 prompts are longer than 16 tokens \(the shortest has"):
         run(bases["gpt2"], rows=[long])
+
+
+def test_prompts_without_a_token_are_not_called_too_long(bases):
+    blank = Demonstration(question(99, ""), "it is red")
+    blank = replace(blank, prompt=replace(blank.prompt, text=" "))
+    with pytest.raises(DataError, match="None of the 2 prompts has a token.*the model's own tokenizer"):
+        run(bases["gpt2"], rows=[blank, blank])
+    long = Demonstration(question(98, "very " * 30 + "fox"), "it is red")
+    with pytest.raises(DataError, match=r"All 2 prompts, but for 1 without a token, are longer than 16 tokens \(the shortest has 3"):
+        run(bases["gpt2"], rows=[blank, long])
 
 
 def test_limits_beyond_the_context_are_refused(bases):
