@@ -50,6 +50,14 @@ def test_a_reason_that_names_the_value_names_the_one_shown(stage, scale):
             assert float(first) == float(row["here"]), name
 
 
+def test_sixteen_epochs_come_with_the_papers_dropout():
+    """EXPERIMENTS.md, "dropout starved the small models": tour and smoke train without, `full` keeps the paper's."""
+    assert {scale: (preset(scale).sft.epochs, preset(scale).sft.dropout) for scale in SCALES} == {
+        "smoke": (1, 0.0), "tour": (4, 0.0), "full": (paper.SFT.epochs.value, paper.SFT.dropout.value)
+    }  # fmt: skip
+    assert rows("sft", "full")["dropout"]["why"] == "as in the paper" and preset("full").ppo_init.dropout == 0.0
+
+
 @pytest.mark.parametrize("stage", ["sft", "ppo_init", "reward"])
 def test_limits_of_half_the_context_are_shown_in_tokens(stage):
     for name in ("max_prompt_tokens", "max_response_tokens"):
