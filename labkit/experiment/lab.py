@@ -211,7 +211,7 @@ class Experiment:
     def choose_sft_epoch(self) -> dict[str, Any]:
         """Choose the SFT epoch by RM score on validation prompts, as the paper does, and make it the SFT model."""
         folder = self.run.stage("sft")
-        judge = load_reward_model(self.run.stage("reward").model)
+        judge = load_reward_model(self._model_of("reward"))
         rows = sft.score_epochs(
             folder.path / "epochs", self.demonstrations("valid"), judge, self.preset.sft.but(seed=self.seed)
         )
@@ -301,9 +301,9 @@ class Experiment:
         knobs = {k: v for k, v in changes.items() if k not in own}
         settings = self.preset.ppo.but(**{"max_new_tokens": self.max_new_tokens, "seed": self.seed, **own})
         start = self.preset.ppo_knobs.turned(**({} if ptx else {"ptx_coef": 0.0}) | knobs)
-        folder, judged = self.run.stage(name), self.run.stage("reward").model
+        folder, judged, begun = self.run.stage(name), self._model_of("reward"), self._model_of(init)
         value, judge = (load_reward_model(judged, tokenizer=self.tokenizer) for _ in range(2))
-        policy = load_policy(self.run.stage(init).model)
+        policy = load_policy(begun)
         weights, state = model_hash(policy), ppo.State(policy, value, self.tokenizer, settings)
         score = score or ppo.from_model(judge.requires_grad_(False), max_tokens=settings.score_tokens)
         pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
@@ -362,6 +362,12 @@ class Experiment:
         if not file.exists():
             raise RunError(f"{file} does not exist: the prompts of this run were not prepared. Run 01_prompts first.")
         return file
+
+    def _model_of(self, stage: str) -> Path:
+        if not self.run.stage(stage).model.is_dir():
+            made_by = {"reward": "04_reward", "ppo_init": "02_sft", "sft": "02_sft"}.get(stage, "that stage")
+            raise RunError(f"{self.run.path / stage} has no finished model; run {made_by} first.")
+        return self.run.stage(stage).model
 
     def _has_pretraining(self, needed: bool) -> bool:
         return needed or isinstance(self.source, WorldSource) or self.source.has_pretraining

@@ -87,9 +87,17 @@ def splits_beside(given: Sequence[Ranking], prompts: Mapping[str, Sequence[Promp
     told = []
     if test:
         told.append(f"{test} of the {len(given)} comparisons are on prompts of the test split, and train nothing.")
+    same = sum(_prefers_itself(r) for r in given)
+    if same:
+        told.append(f"{same} of the {len(given)} comparisons prefer an answer to the very same one, which teaches nothing; look at where they come from.")
     if users_cross(made):
         told.append("The comparisons come from too few users to hold some out whole; they are split by prompt.")
     return made, told
+
+
+def _prefers_itself(ranking: Ranking) -> bool:
+    texts = {c.id: c.text for c in ranking.completions}
+    return any(texts[better] == texts[worse] for better, worse in ranking.pairs())
 
 
 def split_own(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:

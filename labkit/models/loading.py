@@ -42,6 +42,7 @@ __all__ = [
     "save_model",
 ]
 
+TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # the library warns once of what the lab drops, counts and says itself
 PAD_TOKEN = "<|pad|>"
 
 
@@ -100,6 +101,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"The tokenizer of {path} has no end token (eos_token); set one, save it there again, and reload."
         )
+    tokenizer.deprecation_warnings[TOO_LONG] = True
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     return tokenizer
@@ -191,7 +193,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a prompt, verbatim (no template), with the tokenizer's begin token where it has one."""
-    ids = tokenizer(text, add_special_tokens=True, verbose=False)["input_ids"]  # length is the lab's own concern
+    ids = tokenizer(text, add_special_tokens=True)["input_ids"]
     while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]  # some tokenizers append the end token to everything
     return ids
@@ -199,7 +201,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a finished response: the text followed by the end token."""
-    return [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labkit.disk import write_jsonl
-from labkit.errors import DataError
+from labkit.errors import DataError, RunError
 from labkit.experiment import Experiment
 from labkit.experiment.own import split_own
 from labkit.labels.session import LabelSession
@@ -173,6 +173,22 @@ def test_a_wrong_option_is_named(lab, folder, content, words):
 def test_rows_that_say_they_are_for_validation_are_and_no_others():
     made = split_own(rankings_of(20, split=lambda n: "valid" if n < 3 else ""), seed=0)
     assert [r.prompt.id for r in made["valid"]] == ["p0", "p1", "p2"] and len(made["train"]) == 17
+
+
+def test_answers_that_are_preferred_to_themselves_are_counted(lab, folder, capsys):
+    given = rankings_of(20)
+    same = [replace(r, completions=tuple(replace(c, text="Same.") for c in r.completions)) if n < 4 else r for n, r in enumerate(given)]
+    write(folder, same)
+    lab.rank()
+    assert "4 of the 20 comparisons prefer an answer to the very same one" in capsys.readouterr().out
+
+
+def test_without_a_reward_model_ppo_says_what_to_run_first(lab):
+    with pytest.raises(RunError, match="reward has no finished model; run 04_reward first"):
+        lab.ppo_job()
+    lab.run.stage("reward").model.mkdir(parents=True)
+    with pytest.raises(RunError, match="ppo_init has no finished model; run 02_sft first"):
+        lab.ppo_job()
 
 
 def tie(ranking: Ranking) -> Ranking:
