@@ -9,7 +9,7 @@ import pytest
 from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
-from labkit.experiment import Experiment, evaluate, load_evaluation, ppo_stages
+from labkit.experiment import Experiment, beside_paper, evaluate, load_evaluation, ppo_stages
 from labkit.experiment.needs import is_there
 from labkit.experiment.sources import WorldSource
 from labkit.iterate import iterate
@@ -191,6 +191,8 @@ def test_few_users_leave_a_split_by_prompt_and_a_line_that_says_so(tmp_path: Pat
     lab = own_folder(tmp_path, demonstrations=[{**row, "user": f"u{n % 4}"} for n, row in enumerate(SAID)])
     assert all(lab.prompts(split) for split in ("train", "valid", "test")) and lab.demonstrations("valid")
     assert "too few users (4)" in str(lab.prepare())
+    told = {row["setting"]: row["here"] for row in beside_paper(lab, "prompts")}
+    assert told["splits"] == "by prompt"
 
 
 def test_other_files_are_looked_at_before_anything_trains(tmp_path: Path) -> None:
