@@ -176,7 +176,8 @@ class FolderSource:
     def _file(self, name: str, purpose: str) -> Path:
         file = self.folder / name
         if not file.exists():
-            raise DataError(f"{file} is missing: {purpose}. Any JSONL form that labkit.data.sources reads will do.")
+            form = "Documents apart by blank lines" if file.suffix == ".txt" else "Any JSONL form that labkit.data.sources reads"
+            raise DataError(f"{file} is missing: {purpose}. {form} will do.")
         return file
 
     def __getattr__(self, name: str) -> Any:

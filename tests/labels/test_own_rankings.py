@@ -191,6 +191,13 @@ def test_without_a_reward_model_ppo_says_what_to_run_first(lab):
         lab.ppo_job()
 
 
+def test_a_missing_file_is_asked_for_in_its_own_form(lab):
+    with pytest.raises(DataError, match=r"pretraining.txt is missing: .* ptx_coef = 0 it is not needed. Documents apart by blank lines will do"):
+        lab.source.pretraining(1, 0)
+    with pytest.raises(DataError, match="comparisons.jsonl is missing: .* Any JSONL form"):
+        lab.source.rankings()
+
+
 def tie(ranking: Ranking) -> Ranking:
     return replace(ranking, groups=(tuple(c.id for c in ranking.completions),))
 
