@@ -28,7 +28,11 @@ class SettingsError(LabError, ValueError):
 
 
 class DataError(LabError, ValueError):
-    """Prompts, demonstrations, rankings or texts cannot be used as they are."""
+    """Prompts, demonstrations, rankings or texts cannot be used as they are; `option`: the keyword of an import that would tell more."""
+
+    def __init__(self, sentence: str = "", *, option: str = "") -> None:
+        super().__init__(sentence)
+        self.option = option
 
 
 class ModelError(LabError, ValueError):

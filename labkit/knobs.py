@@ -168,7 +168,11 @@ def ramp(knobs: Knobs, steps: int, **ends: float) -> Schedule:
 
 @dataclass(frozen=True)
 class AdaptiveKL:
-    """Proportional controller of β (Ziegler et al. 2019, section 2.2): β grows when KL is above target, by at most `gain` a step."""
+    """Proportional controller of β: it grows when KL is above target, falls when below, by at most `gain` a step.
+
+    After Ziegler et al. 2019, section 2.2, but quicker: their error, clipped at ±0.2, times their 0.1 moves β by at most
+    2 % a step, over thousands of steps; here an error of 0.2 or more moves it by `gain`, 10 %.
+    """
 
     gain: float = 0.1  # largest relative change of β per step
     floor: float = 1e-4  # β from which the controller starts again after β = 0

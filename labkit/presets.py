@@ -130,7 +130,7 @@ def _full() -> Preset:
     base, tour = _paper(), _tour()
     return Preset(
         "full",
-        sft=tour.sft.but(epochs=base.sft.epochs),
+        sft=tour.sft.but(epochs=base.sft.epochs, dropout=base.sft.dropout),
         ppo_init=tour.ppo_init,
         reward=tour.reward.but(batch_size=base.reward.batch_size),
         ppo=base.ppo.but(max_new_tokens=tour.ppo.max_new_tokens),

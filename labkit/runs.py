@@ -208,7 +208,17 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What the run was prepared with (scale, seed, model, reward_base, data); empty before its prompts are there."""
         file = self.path / FACTS
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        try:
+            found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise RunError(
+                f"{file} is not complete JSON, so nobody knows what the run was prepared with. Remove it and run 01_prompts again "
+                f"(labkit run {self.name} --only 01_prompts --again) with the scale, seed, model and data that it had; "
+                f"{self.path / 'notebooks' / '01_prompts' / 'run.json'} names them."
+            )
+        return found
 
     def stages(self) -> list[StageFolder]:
         """The stages on disk, oldest first."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from labkit.batch.notebooks import Outcome
+from labkit.batch.pipeline import Row
 from labkit.cli import main
 from labkit.disk import write_jsonl
 from labkit.errors import RunError
@@ -86,6 +88,26 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert "Could not write" in ended.stderr and "Free some space" in ended.stderr
     assert before.read_text() == '{"rank": 1}\n'
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RunError("Could not write index.html")])
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_report_that_cannot_be_written_does_not_hide_what_failed(labkit, tmp_path, monkeypatch, error, fails) -> None:
+    path = write_notebook(tmp_path / "05_x.ipynb")
+    outcome = Outcome(path.stem, "failed" if fails else "done", 1.0, "05_x failed: no luck" if fails else "")
+    monkeypatch.setattr("labkit.batch.notebooks.execute", lambda *a, **k: outcome)
+    row = Row("05_x", outcome.status, outcome.error)
+    monkeypatch.setattr("labkit.batch.pipeline.pipeline", lambda *a, **k: [row])
+
+    def full(run: Run) -> Path:
+        raise error
+
+    monkeypatch.setattr("labkit.batch.report.write_report", full)
+    for command in (["notebook", "05_x.ipynb"], ["run", "--only", "05_x.ipynb"]):
+        ended = labkit(*command)
+        assert ended.code == 1 and "Traceback" not in ended.err
+        assert ended.err.startswith("05_x failed: no luck\nThere is no report of it: ") == fails
+        assert str(error).split("] ")[-1] in ended.err
 
 
 @pytest.mark.kernel

@@ -1,5 +1,6 @@
 """Packed passes equal plain ones; a reward model comes back from disk with its bias, by plain transformers."""
 
+import logging
 import threading
 
 import pytest
@@ -10,6 +11,8 @@ from labkit.errors import DataError, ModelError
 from labkit.models import (
     batches_by_tokens,
     choose_device,
+    encode_prompt,
+    encode_response,
     load_policy,
     load_reward_model,
     load_tokenizer,
@@ -248,6 +251,22 @@ def test_errors_teach(tmp_path):
         load_policy(tmp_path / "nothing")
     with pytest.raises(ModelError, match="not a reward model"):
         load_reward_model(tmp_path / "m")
+
+
+def test_a_folder_without_its_tokenizer_is_refused_and_long_texts_need_no_warning_of_the_librarys(tmp_path, caplog, monkeypatch):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<e>": 0}, unk_token=None)), eos_token="<e>")
+    bare.save_pretrained(tmp_path / "bare")
+    with pytest.raises(ModelError, match="bare knows no token but special ones.*its files are missing"):
+        load_tokenizer(tmp_path / "bare")
+    raw = Tokenizer(models.WordLevel({"a": 0, "<e>": 1}, unk_token="a"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", model_max_length=8).save_pretrained(tmp_path / "short")
+    short = load_tokenizer(tmp_path / "short")
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    assert (len(encode_prompt(short, "a " * 20)), len(encode_response(short, "a " * 20))) == (20, 21)
+    assert "indexing errors" not in caplog.text
 
 
 def test_a_tokenizer_without_an_end_token_is_refused_and_a_missing_pad_is_added(tmp_path):

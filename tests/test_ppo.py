@@ -11,6 +11,7 @@ from labkit import rl
 from labkit.errors import DataError, InvariantError, RunError, SettingsError
 from labkit.knobs import PPOKnobs, constant, ramp
 from labkit.models import new_reward_model, score
+from labkit.models.loading import scalar_head
 from labkit.ppo import PPOSettings, from_model, from_texts, loop, weighted
 from labkit.ppo.checks import check_processes
 from labkit.ppo.rollout import _moments, addressed_rows
@@ -249,12 +250,23 @@ def test_moments_over_the_batch_need_no_float64_on_the_device():
     ("reward", "message"),
     [
         (lambda p, r: torch.zeros(3), "one score each"),
-        (lambda p, r: torch.full((len(p),), float("nan")), "not a finite number"),
+        (lambda p, r: torch.full((len(p),), float("nan")), "not a finite number; repair the reward function"),
+        (lambda p, r: 1 / 0, r"The reward function .*lambda.* failed on a batch of \d+ episodes \(ZeroDivisionError: division by zero\); repair it"),
+        (from_texts(lambda p, r: [1 / len("") for _ in p], NumberTokenizer()), "lambda.* failed .*ZeroDivisionError"),
+        (from_texts(lambda p, r: r, NumberTokenizer()), "failed .*could not convert|failed .*too many dimensions"),
     ],
 )
 def test_a_broken_reward_is_named(folder, reward, message):
     with pytest.raises(DataError, match=message):
         run(folder, reward=reward, steps=1)
+
+
+def test_a_damaged_reward_model_is_named_as_what_is_wrong(folder):
+    judge = new_reward_model(folder, 0, device="cpu")
+    with torch.no_grad():
+        scalar_head(judge).weight[0, 0] = float("nan")
+    with pytest.raises(DataError, match=r"is not a finite number; the reward model's weights are damaged.*04_reward"):
+        run(folder, reward=from_model(judge), steps=1)
 
 
 def test_bad_input_ends_in_one_sentence(folder, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -54,24 +54,39 @@ def texts(real_data: Path) -> list[str]:
         return [line.strip() for line in file if len(line) > 200]
 
 
-def squality(real_data: Path) -> list[Ranking]:
-    """Reviewers' rankings of three answers to a question about a story, ties included."""
-    rankings = []
-    with gzip.open(real_data / "squality" / "human_eval_all-responses.jsonl.gz", "rt", encoding="utf-8") as file:
-        for passage in map(json.loads, file):
-            for number, systems in passage["questions"].items():
-                rankings += _reviews(f"{passage['passage-id']}-{number}", systems)
-    return rankings
+def lines(file: Path) -> Iterator[dict]:
+    with gzip.open(file, "rt", encoding="utf-8") as opened:
+        yield from map(json.loads, opened)
 
 
-def _reviews(name: str, systems: dict) -> list[Ranking]:
+def squality(real_data: Path) -> list[list[Ranking]]:
+    """Per story the reviewers' rankings of three answers to each of its five questions, ties included.
+
+    The prompt is the question alone: the story itself is longer than this model can read.
+    """
+    asked = {
+        (story["metadata"]["passage_id"], q["question_number"]): q
+        for story in lines(real_data / "squality" / "test.jsonl.gz")
+        for q in story["questions"]
+    }
+    stories = []
+    for passage in lines(real_data / "squality" / "human_eval_all-responses.jsonl.gz"):
+        stories.append([])
+        for number, systems in passage["questions"].items():
+            question = asked[passage["passage-id"], int(number) + 1]  # counted from 0 here, from 1 there
+            assert systems["human"]["response"][:100] in " ".join(r["response_text"] for r in question["responses"])
+            stories[-1] += _reviews(f"{passage['passage-id']}-{number}", f"{question['question_text']}\n\n", systems)
+    return stories
+
+
+def _reviews(name: str, question: str, systems: dict) -> list[Ranking]:
     completions = tuple(Completion(s, name, found["response"], model=s) for s, found in systems.items())
     workers = {r["worker_id"] for found in systems.values() for r in found["reviews"]}
     made = []
     for worker in sorted(workers):
         ranks = {s: r["overall-rank"] for s, f in systems.items() for r in f["reviews"] if r["worker_id"] == worker}
         groups = [tuple(s for s in ranks if ranks[s] == rank) for rank in sorted(set(ranks.values()))]
-        made.append(Ranking(Prompt(name, "What is the story about?\n\n"), completions, tuple(groups), labeler=worker))
+        made.append(Ranking(Prompt(name, question), completions, tuple(groups), labeler=worker))
     return made
 
 
@@ -120,7 +135,8 @@ def test_the_whole_path_on_a_real_model_and_real_data(base, real_data, demonstra
 
     # 2. The reward model, from rankings of three and comparisons of two
     pairs = load_rankings(real_data / "hh_rlhf_harmless" / "harmless-base_test.jsonl.gz")
-    rankings = squality(real_data)[:48] + [r for r in pairs if len(r.prompt.text) < 300][:48]
+    stories = squality(real_data)
+    rankings = sum(stories[:10], []) + [r for r in pairs if len(r.prompt.text) < 300][:48]
     judge = reward.start(where, device="cpu")
     steps = run(
         runs, "reward", lambda s: reward.loop(judge, rankings, s, REWARD, demonstrations=train), Dial(RewardKnobs()),
@@ -131,7 +147,10 @@ def test_the_whole_path_on_a_real_model_and_real_data(base, real_data, demonstra
     again = load_reward_model(runs.stage("reward").model, device="cpu")
     rows = [(encode_prompt(judge.tokenizer, d.prompt.text), encode_response(judge.tokenizer, d.text)) for d in train]
     assert score(again, [p for p, _ in rows], [r for _, r in rows]).mean().item() == pytest.approx(0.0, abs=1e-4)
-    assert reward.accuracy(again, judge.tokenizer, rankings).overall.value > 0.5
+    # On ten stories that it never read (27 November 2026, seeds 0 to 2: 0.62 to 0.68 of 450 pairs). Of HH's pairs 48 are too few:
+    # on 300 others it is right as often as a coin (0.47 to 0.48, no interval leaves 0.5 out), so nothing is claimed of them.
+    unseen = reward.accuracy(again, judge.tokenizer, sum(stories[10:], [])).overall
+    assert unseen.low > 0.5 and unseen.pairs > 400
 
     # 3. PPO-ptx from the init model against the reward model
     start = load_policy(runs.stage("ppo_init").model, device="cpu")

@@ -10,7 +10,8 @@ import pytest
 
 from labkit.disk import append_jsonl, read_all, read_jsonl, write_json, write_jsonl
 from labkit.errors import DataError, RunError, SettingsError
-from labkit.runs import Run, StageFolder, check_name
+from labkit.experiment import Experiment
+from labkit.runs import FACTS, Run, StageFolder, check_name
 from labkit.types import Completion, Prompt, Ranking, Step
 
 
@@ -184,3 +185,16 @@ def test_a_ranking_that_names_an_unknown_completion_is_named_by_file_and_line(tm
         read_all(Ranking, file)
     write_jsonl(file, [good, good])
     assert len(read_all(Ranking, file)) == 2
+
+
+@pytest.mark.parametrize("content", ['{"sca', "[1]", "null", b"\xff"])
+def test_a_torn_statement_of_what_a_run_was_prepared_with_is_one_sentence(tmp_path, content):
+    run = Run("torn", tmp_path)
+    file = run.path / FACTS
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for ask in (lambda: run.facts, lambda: Experiment(run, scale="smoke", model="small")):
+        with pytest.raises(RunError, match=r"experiment.json is not complete JSON.*Remove it and run 01_prompts again.*--only 01_prompts --again"):
+            ask()
+    file.unlink()
+    assert run.facts == {}

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, GenerationConfig, MistralConfig, MistralForCausalLM
 
-from labkit.errors import DataError
+from labkit.errors import DataError, SettingsError
 from labkit.models import graphs, load_policy, model_hash, packed_logits, response_logprobs
 from labkit.models.lean import lean
 from labkit.sampling import best_of_n, complete, engine, sample, steps
@@ -207,6 +207,11 @@ def test_errors_teach(tmp_path):
         complete(model, NumberTokenizer(), [Prompt("a", "4 " * 60), Prompt("b", "5 " * 60)], max_new_tokens=16)
     with pytest.raises(DataError, match="sample fewer tokens"):
         draw(model, [[3]], max_new_tokens=64)
+    for temperature in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match=f"temperature is {temperature}; give 0"):
+            draw(model, [[3]], temperature=temperature)
+    with pytest.raises(SettingsError, match="max_new_tokens is 0; a response has at least one token"):
+        draw(model, [[3]], max_new_tokens=0)
     for stop, why in (([""], "is empty"), ("x", "give a list"), (["x"], "tokenizer=")):
         with pytest.raises(DataError, match=why):
             draw(model, [[3]], stop=stop)

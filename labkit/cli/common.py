@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labkit.errors import RunError
+
+if TYPE_CHECKING:
+    from labkit.runs import Run
 
 __all__ = [
     "AsJson",
@@ -20,6 +23,7 @@ __all__ = [
     "fail_unless_done",
     "home_of",
     "labels_app",
+    "reported",
     "say",
     "show",
     "split",
@@ -80,3 +84,14 @@ def split(text: str) -> list[str]:
 def fail_unless_done(errors: list[str]) -> None:
     if errors:
         raise RunError("\n".join(errors))
+
+
+def reported(run: Run, failed: list[str]) -> Path:
+    """Write the run's report; where that fails as well (a full disk), what failed before is said first."""
+    from labkit.batch.report import write_report
+
+    try:
+        return write_report(run)
+    except (RunError, OSError) as error:
+        fail_unless_done([*failed, f"There is no report of it: {error}"] if failed else [])
+        raise

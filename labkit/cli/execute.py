@@ -17,6 +17,7 @@ from labkit.cli.common import (
     assigned,
     fail_unless_done,
     home_of,
+    reported,
     say,
     show,
 )
@@ -38,7 +39,6 @@ def run(
     from labkit.batch.pages import caution
     from labkit.batch.parameters import find_notebook
     from labkit.batch.records import pipeline_notebooks
-    from labkit.batch.report import write_report
     from labkit.runs import Run
 
     chosen = [find_notebook(n, notebooks) for n in only] if only else pipeline_notebooks(home_of(notebooks))
@@ -47,9 +47,11 @@ def run(
         print(pipeline.table(pipeline.plan(here, chosen, given, again=again), ("notebook", "action", "why")))
         return
     rows = pipeline.pipeline(here, chosen, given, again=again, say=say)
-    print(f"\n{pipeline.table(rows, ('notebook', 'action', 'seconds', 'summary'))}\n{caution(here)}".rstrip())
-    print(f"\nReport: {write_report(here)}")
-    fail_unless_done([row.why for row in rows if row.action in ("failed", "stopped")])
+    failed = [row.why for row in rows if row.action in ("failed", "stopped")]
+    print(f"\n{pipeline.table(rows, ('notebook', 'action', 'seconds', 'summary'))}")
+    report = reported(here, failed)
+    print(f"{caution(here)}\nReport: {report}")
+    fail_unless_done(failed)
 
 
 @app.command()
@@ -66,7 +68,7 @@ def notebook(
     from labkit.batch.pages import caution
     from labkit.batch.parameters import find_notebook
     from labkit.batch.pipeline import begun_late
-    from labkit.batch.report import summary_table, write_report
+    from labkit.batch.report import summary_table
     from labkit.runs import Run
 
     path, here = find_notebook(name, notebooks), Run(run, root)
@@ -74,7 +76,7 @@ def notebook(
     if new := begun_late(here, path, values):
         say(new)
     outcome = execute(path, here, values, echo=say)
-    report = write_report(here)
+    report = reported(here, [] if outcome.status == "done" else [outcome.error])
     outcome.raise_if_failed()
     print(f"\n{summary_table(here, path.stem)}\n{caution(here)}".rstrip())
     print(f"\n{outcome.seconds:.0f} s. Report: {report}")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labkit.data.personal import find_personal_data, has_personal_data
+from labkit.data.splits import SPLITS, split_prompts
 from labkit.data.use_cases import USE_CASE_TITLES, USE_CASES
 from labkit.errors import DataError
 from labkit.seeds import derive_seed
@@ -32,11 +33,8 @@ __all__ = [
     "deduplicate",
     "drop_long",
     "prepare",
-    "split_by_user",
     "use_case_table",
 ]
-
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ class Report:
     kinds: Mapping[str, int]  # kinds of personal data found
     use_cases: tuple[Mapping[str, Any], ...]
     measured: Mapping[str, Found] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what was done in another way than the paper's
 
     def __str__(self) -> str:
         lines = [f"{name:<22}{count:>8,}" for name, count in self.counts.items()]
@@ -98,6 +97,7 @@ class Report:
             f"{name:<22}recall {m.recall:.3f}  precision {m.precision:.3f}  ({m.planted} planted)"
             for name, m in self.measured.items()
         ]
+        lines += self.notes
         return "\n".join(lines)
 
 
@@ -116,7 +116,7 @@ def prepare(prompts: Iterable[Prompt], settings: PrepareSettings | None = None) 
         )
     unique, dropped = deduplicate(given, prefix_words=settings.prefix_words, tail_share=settings.tail_share)
     capped = cap_users(unique, settings.per_user, seed=settings.seed)
-    split = split_by_user(capped, valid_share=settings.valid_share, test_share=settings.test_share, seed=settings.seed)
+    split, said = split_prompts(capped, valid_share=settings.valid_share, test_share=settings.test_share, seed=settings.seed)
     personal = {p.id: found for p in split if (found := find_personal_data(p.text))}
     kept = [p for p in split if p.split not in settings.filter_splits or p.id not in personal]
     report = Report(
@@ -132,6 +132,7 @@ def prepare(prompts: Iterable[Prompt], settings: PrepareSettings | None = None) 
         kinds=dict(Counter(item.kind for found in personal.values() for item in found)),
         use_cases=tuple(use_case_table(kept)),
         measured=_measure(given, dropped),
+        notes=(said,) if said else (),
     )
     return kept, report
 
@@ -201,32 +202,6 @@ def cap_users(prompts: Sequence[Prompt], limit: int = 200, *, seed: int = 0) -> 
             rows = random.Random(derive_seed(seed, user, "cap")).sample(rows, limit)
         kept.update(rows)
     return [p for i, p in enumerate(prompts) if i in kept]
-
-
-def split_by_user(
-    prompts: Sequence[Prompt], *, valid_share: float = 0.1, test_share: float = 0.1, seed: int = 0
-) -> list[Prompt]:
-    """Give each prompt a split so that no user is in two of them (paper, section 3.2).
-
-    Prompts that bring a split keep it. The others follow their user (or, without a user, their own id) by a hash,
-    so a prompt that arrives later does not move anyone else. Raises DataError when a user straddles two splits.
-    """
-    where: dict[str, str] = {}
-    for prompt in prompts:
-        if prompt.split and prompt.user and where.setdefault(prompt.user, prompt.split) != prompt.split:
-            raise DataError(
-                f"User {prompt.user!r} has prompts in {where[prompt.user]!r} and in {prompt.split!r}; "
-                "splits are made by user: clear `split` to let the lab assign it."
-            )
-
-    def split_of(prompt: Prompt) -> str:
-        key = prompt.user or prompt.id
-        if key not in where:
-            draw = random.Random(derive_seed(seed, key, "split")).random()
-            where[key] = "test" if draw < test_share else "valid" if draw < test_share + valid_share else "train"
-        return where[key]
-
-    return [p if p.split else replace(p, split=split_of(p)) for p in prompts]
 
 
 def use_case_table(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def load_demonstrations(source: Source, *, split: str = "train", drop_empty: boo
             found.append(demonstration)
         elif not drop_empty:
             raise DataError(
-                f"{where}: the demonstration is empty; write an answer, or pass drop_empty=True to leave it out."
+                f"{where}: the demonstration is empty; write an answer, or take the row out (in code, drop_empty=True leaves such rows out)."
             )
     if not found:
         raise DataError(f"{name}: every demonstration in it is empty.")

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from labkit.data.prepare import PrepareSettings
+from labkit.data.splits import SPLITS
 from labkit.errors import SettingsError
+from labkit.experiment.own import users_apart
 from labkit.experiment.prompted import DRAWS, EXAMPLES, LAYOUTS, PROMPTS
 from labkit.models import load_policy
 from labkit.paper import DATA, DERIVED, PPO, Fact
@@ -54,7 +56,7 @@ def _whole(lab: Experiment) -> list[Row]:
         ("demonstrations", DATA.demonstrations, len(lab.demonstrations()), TIME),
         ("rankings, one prompt each", DATA.rankings, lab.amounts.rankings, TIME),
         ("PPO episodes", Fact(DERIVED["episodes"], "App. C.4"), ppo.steps * ppo.batch, TIME),
-        ("pretraining examples per episode", PPO.ptx_per_episode, f"{ppo.ptx_per_episode}, of {ppo.ptx_tokens} tokens each", SHORT),
+        ("pretraining examples per episode", PPO.ptx_per_episode, f"{ppo.ptx_per_episode}, {ppo.ptx_tokens} tokens of a row of {ppo.ptx_row} each", SHORT),
         ("β, weight of the KL penalty", PPO.kl_coef, knobs.kl_coef, "chosen on validation prompts"),
         ("γ, weight of the pretraining gradients", PPO.ptx_coef, knobs.ptx_coef, tuned),
     ]
@@ -69,11 +71,19 @@ def _prompts(lab: Experiment) -> list[Row]:
         ("a long common prefix", "is a duplicate (3.2)", f"from {cleaning.prefix_words} words on", "no length is stated"),
         ("prompts of one customer, at most", DATA.per_user, cleaning.per_user, ""),
         ("personal data is filtered from", "the training splits (3.2)", ", ".join(cleaning.filter_splits), SAME),
-        ("splits", "by customer (3.2)", "by customer", SAME),
+        ("splits", "by customer (3.2)", *_splits(lab)),
         ("demonstrations", DATA.demonstrations, len(lab.demonstrations()), less),
         ("prompts for the reward model", DATA.rankings, len(lab.prompts("train", "reward")), less),
         ("prompts for PPO", DATA.ppo_prompts, len(lab.prompts("train", "ppo")), less),
     ]
+
+
+def _splits(lab: Experiment) -> tuple[str, str]:
+    """How the prompts were kept apart, and why so."""
+    prompts = {split: lab.prompts(split) for split in SPLITS}
+    if not any(p.user for rows in prompts.values() for p in rows):
+        return "by prompt", "yours name no users"
+    return ("by customer", SAME) if users_apart(prompts) else ("by prompt", "too few users to keep some whole")
 
 
 def _rankings(lab: Experiment) -> list[Row]:

@@ -18,6 +18,7 @@ from labkit.errors import DataError, RunError
 from labkit.experiment import needs
 from labkit.experiment.amounts import amounts
 from labkit.experiment.batches import with_batches_kept
+from labkit.experiment.checked import check_given
 from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
@@ -25,7 +26,15 @@ from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.experiment.words import shared_tokenizer
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
-from labkit.models import context_of, encode_prompt, load_policy, load_reward_model, model_hash, save_model
+from labkit.models import (
+    context_of,
+    encode_prompt,
+    encode_response,
+    load_policy,
+    load_reward_model,
+    model_hash,
+    save_model,
+)  # fmt: skip
 from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
@@ -102,6 +111,7 @@ class Experiment:
             prompts, report = drop_long(
                 prompts, report, self.longest_prompt, lambda text: len(encode_prompt(self.tokenizer, text))
             )
+        check_given(self, prompts)
         folder = self.run.path / "prompts"
         write_json(self.run.path / FACTS, self.facts)
         for split in ("train", "valid", "test"):
@@ -150,7 +160,7 @@ class Experiment:
         length, wanted = self.preset.ppo.ptx_row, self.amounts.pretraining_rows
         ids: list[int] = []
         for text in self.source.pretraining(wanted * 4, derive_seed(self.seed, "pretraining")):
-            ids += [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+            ids += encode_response(self.tokenizer, text)
             if len(ids) >= wanted * length:
                 break
         rows = min(wanted, len(ids) // length)
@@ -201,7 +211,7 @@ class Experiment:
     def choose_sft_epoch(self) -> dict[str, Any]:
         """Choose the SFT epoch by RM score on validation prompts, as the paper does, and make it the SFT model."""
         folder = self.run.stage("sft")
-        judge = load_reward_model(self.run.stage("reward").model)
+        judge = load_reward_model(self._model_of("reward"))
         rows = sft.score_epochs(
             folder.path / "epochs", self.demonstrations("valid"), judge, self.preset.sft.but(seed=self.seed)
         )
@@ -291,9 +301,9 @@ class Experiment:
         knobs = {k: v for k, v in changes.items() if k not in own}
         settings = self.preset.ppo.but(**{"max_new_tokens": self.max_new_tokens, "seed": self.seed, **own})
         start = self.preset.ppo_knobs.turned(**({} if ptx else {"ptx_coef": 0.0}) | knobs)
-        folder, judged = self.run.stage(name), self.run.stage("reward").model
+        folder, judged, begun = self.run.stage(name), self._model_of("reward"), self._model_of(init)
         value, judge = (load_reward_model(judged, tokenizer=self.tokenizer) for _ in range(2))
-        policy = load_policy(self.run.stage(init).model)
+        policy = load_policy(begun)
         weights, state = model_hash(policy), ppo.State(policy, value, self.tokenizer, settings)
         score = score or ppo.from_model(judge.requires_grad_(False), max_tokens=settings.score_tokens)
         pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
@@ -352,6 +362,12 @@ class Experiment:
         if not file.exists():
             raise RunError(f"{file} does not exist: the prompts of this run were not prepared. Run 01_prompts first.")
         return file
+
+    def _model_of(self, stage: str) -> Path:
+        if not self.run.stage(stage).model.is_dir():
+            made_by = {"reward": "04_reward", "ppo_init": "02_sft", "sft": "02_sft"}.get(stage, "that stage")
+            raise RunError(f"{self.run.path / stage} has no finished model; run {made_by} first.")
+        return self.run.stage(stage).model
 
     def _has_pretraining(self, needed: bool) -> bool:
         return needed or isinstance(self.source, WorldSource) or self.source.has_pretraining

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from labkit.data.splits import SPLITS
 from labkit.errors import DataError
 from labkit.labels.exchange import split_rankings
 from labkit.labels.store import read_rankings
@@ -20,6 +21,7 @@ __all__ = [
     "own_splits",
     "prepared",
     "ranked_by_hand",
+    "splits_beside",
 ]
 
 SHARES = {"train": 0.9, "valid": 0.1}
@@ -75,28 +77,53 @@ def prepared(lab: Experiment, split: str) -> list[Prompt]:
 
 def own_splits(lab: Experiment) -> tuple[dict[str, list[Ranking]], list[str]]:
     """The own rankings without those of test prompts, split; and what is to be said of that."""
-    given = own_rankings(lab)
-    prompts = {split: prepared(lab, split) for split in ("train", "valid", "test")}
+    return splits_beside(own_rankings(lab), {split: prepared(lab, split) for split in SPLITS}, lab.seed)
+
+
+def splits_beside(given: Sequence[Ranking], prompts: Mapping[str, Sequence[Prompt]], seed: int) -> tuple[dict[str, list[Ranking]], list[str]]:
+    """These rankings without those of the test prompts, split; and what is to be said of that."""
     found, test = without_test(given, prompts["test"], by_user=users_apart(prompts))
-    made = split_own(found, lab.seed)
+    made = split_own(found, seed)
     told = []
     if test:
         told.append(f"{test} of the {len(given)} comparisons are on prompts of the test split, and train nothing.")
+    same = sum(_prefers_itself(r) for r in given)
+    if same:
+        told.append(f"{same} of the {len(given)} comparisons prefer an answer to the very same one, which teaches nothing; look at where they come from.")
     if users_cross(made):
         told.append("The comparisons come from too few users to hold some out whole; they are split by prompt.")
     return made, told
 
 
+def _prefers_itself(ranking: Ranking) -> bool:
+    texts = {c.id: c.text for c in ranking.completions}
+    return any(texts[better] == texts[worse] for better, worse in ranking.pairs())
+
+
 def split_own(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
     """Hold about a tenth out: whole users, as the paper does, or whole prompts where there are too few users for that.
 
-    Where rows say themselves that they are for validation, these and no others are.
+    Where rows say themselves that they are for validation, these and no others are. DataError where all these are tied.
     """
     told = [r for r in rankings if r.prompt.split == "valid"]
     taken = {key for r in told for key in _keys(r.prompt, by_user=False)}
     rest = [r for r in rankings if r.prompt.split != "valid" and not taken & _keys(r.prompt, by_user=False)]
     if told and rest:
+        if not any(r.pairs() for r in told):
+            raise DataError(
+                f'None of the {len(told)} comparisons for validation ("split": "valid") prefers one answer to another, so they measure '
+                "nothing; give some that do, or let none say \"valid\": a tenth is held out then."
+            )
         return {"train": rest, "valid": told}
+    made = _by_users_or_prompts(rankings, seed)
+    strict = [r for r in rankings if r.pairs()]
+    if strict and not any(r.pairs() for r in made["valid"]):  # chance held out what is all tied
+        made = _by_users_or_prompts(strict, seed)
+        made["train"] += [r for r in rankings if not r.pairs()]
+    return made
+
+
+def _by_users_or_prompts(rankings: Sequence[Ranking], seed: int) -> dict[str, list[Ranking]]:
     with contextlib.suppress(DataError):  # one user, or prompts that all hang together by their users
         made = split_rankings(rankings, SHARES, seed=seed)
         if len(made["valid"]) <= MOST_HELD * len(rankings):

@@ -145,17 +145,16 @@ class FolderSource:
         What an export of a labeling tool leaves open (which field is the prompt, in which order buckets stand) may lie
         beside it in comparisons.options.json.
         """
-        from labkit.data.sources import OPTIONS, load_rankings, read_options
+        from labkit.data.sources import load_rankings, read_options
 
         beside = self.folder / "comparisons.options.json"
         options = read_options(beside) if beside.exists() else {}
         try:
             return load_rankings(self._file("comparisons.jsonl", "the reward model learns from it"), **options)
         except DataError as error:
-            asked = next((name for name in OPTIONS if f"{name}=" in str(error) or f"by {name}" in str(error)), None)
-            if asked is None:
+            if not error.option:
                 raise
-            raise DataError(f"{error} In a folder of data it stands in {beside}, as {{\"{asked}\": ...}}.") from None
+            raise DataError(f"{error} In a folder of data it stands in {beside}, as {{\"{error.option}\": ...}}.") from None
 
     def pretraining(self, count: int, seed: int) -> list[str]:
         """Documents of pretraining.txt."""
@@ -177,7 +176,8 @@ class FolderSource:
     def _file(self, name: str, purpose: str) -> Path:
         file = self.folder / name
         if not file.exists():
-            raise DataError(f"{file} is missing: {purpose}. Any JSONL form that labkit.data.sources reads will do.")
+            form = "Documents apart by blank lines" if file.suffix == ".txt" else "Any JSONL form that labkit.data.sources reads"
+            raise DataError(f"{file} is missing: {purpose}. {form} will do.")
         return file
 
     def __getattr__(self, name: str) -> Any:

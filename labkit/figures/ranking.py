@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labkit.errors import DataError
-from labkit.figures.theme import INK, QUIET, colour, plain, template
+from labkit.figures.theme import INK, QUIET, colour, nothing, plain, template
 from labkit.types import Ranking
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def pairs_won(rankings: Sequence[Ranking], *, title: str = "Who wins the compari
             won.setdefault(models[better], []).append(1)
             won.setdefault(models[worse], []).append(0)
     if not won:
-        raise DataError("There is no strict pair in these rankings, so nobody wins; rank some completions apart.")
+        return nothing("There is no strict pair in these rankings, so nobody wins.", title)
     nameless = len(won.pop("", []))
     if not won:
         return longer_wins(rankings)
@@ -71,7 +71,7 @@ def longer_wins(rankings: Sequence[Ranking], *, title: str = "Does the longer an
 
     found = _longer(rankings)
     if not found:
-        raise DataError("In no strict pair of these rankings is one completion longer than the other.")
+        return nothing("In no strict pair of these rankings is one completion longer than the other.", title)
     bins = [(name, [won for words, won in found if low <= words <= high]) for low, high, name in APART]
     bins = [(name, won) for name, won in bins if won]
     shares = [sum(won) / len(won) for _, won in bins]

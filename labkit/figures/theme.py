@@ -17,7 +17,7 @@ from labkit.figures.text import visible
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["COLOURS", "DASHES", "DIVERGING", "GRID", "INK", "QUIET", "colour", "coloured", "headed", "plain", "template"]
+__all__ = ["COLOURS", "DASHES", "DIVERGING", "GRID", "INK", "QUIET", "colour", "coloured", "headed", "nothing", "plain", "template"]
 
 #: Okabe and Ito's palette, the light hues darkened until each has a contrast of 2.8 or more on white and on #111.
 COLOURS: tuple[str, ...] = ("#0a7bc4", "#d55e00", "#009e73", "#c2619c", "#b58500", "#4a9fd8", "#8a6fd1", "#7d7d7d")
@@ -94,3 +94,15 @@ def template() -> go.layout.Template:
             "bargap": 0.25,
         }
     )
+
+
+def nothing(note: str, title: str) -> go.Figure:
+    """A figure without data that says why there are none: labels of one's own may leave nothing to draw, and a notebook goes on."""
+    import plotly.graph_objects as go
+
+    middle = {"xref": "x", "yref": "y", "x": 0.5, "y": 0.5, "showarrow": False}
+    hidden = {"visible": False, "range": [0, 1]}
+    fig = go.Figure(go.Scatter(x=[], y=[], mode="lines", name=plain(note), hoverinfo="skip", showlegend=False))
+    fig.add_annotation(text=plain(note), **middle)
+    fig.update_layout(template=template(), title=plain(title), width=640, height=160, xaxis=hidden, yaxis=hidden)
+    return fig

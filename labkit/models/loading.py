@@ -42,6 +42,7 @@ __all__ = [
     "save_model",
 ]
 
+TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # the library warns once of what the lab drops, counts and says itself
 PAD_TOKEN = "<|pad|>"
 
 
@@ -83,7 +84,7 @@ def context_of(path: str | Path) -> int | None:
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer with an end token and a pad token of its own (one is added where it is missing or equals the end).
 
-    Raises ModelError where there is no tokenizer or no end token: PPO cannot tell a finished response without one.
+    Raises ModelError where there is no tokenizer, one that knows no words, or no end token: PPO cannot tell a finished response without one.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
@@ -91,10 +92,16 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"No tokenizer could be loaded from {path}: {_first_line(error)} Give a folder made by save_pretrained."
         ) from error
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # made up by the library where the files are missing
+        raise ModelError(
+            f"The tokenizer of {path} knows no token but special ones, so every text is empty to it: its files are missing. Save the "
+            "model's own tokenizer there (tokenizer.save_pretrained), or give a folder or hub name that has it."
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"The tokenizer of {path} has no end token (eos_token); set one, save it there again, and reload."
         )
+    tokenizer.deprecation_warnings[TOO_LONG] = True
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     return tokenizer

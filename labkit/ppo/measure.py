@@ -61,13 +61,19 @@ def metrics_of(
 
 @torch.no_grad()
 def exact_kl(state: State, rollout: Rollout, temperature: float, rows: int = 32) -> float:
-    """KL(π ‖ π_ref) summed over the whole vocabulary at each sampled state, per episode, on the first `rows` episodes; after the update."""
-    prompts, responses = rollout.prompt_ids[:rows], rollout.response_ids[:rows]
+    """KL(π ‖ π_ref) summed over the whole vocabulary at each sampled state, per episode, on the batch's first `rows`; after the update.
+
+    Several processes share these episodes as they share the batch: each has every so manyth.
+    """
+    accelerator = state.accelerator
+    mine = max(1, len(range(accelerator.process_index, rows, accelerator.num_processes)))
+    prompts, responses = rollout.prompt_ids[:mine], rollout.response_ids[:mine]
     with state.whole():
         policy = (response_logits(state.plain_policy, prompts, responses) / temperature).log_softmax(-1)
     with state.whole(), state.as_reference() as model:
         reference = (response_logits(model, prompts, responses) / temperature).log_softmax(-1)
-    return float((policy.exp() * (policy - reference)).sum() / len(prompts))
+    total = float((policy.exp() * (policy - reference)).sum())
+    return _mean_over_processes(state, {"kl_exact": (total, len(prompts))})["kl_exact"]
 
 
 def sample_rows(rollout: Rollout, count: int) -> tuple[dict[str, Any], ...]:

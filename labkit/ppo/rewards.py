@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from labkit.errors import DataError
+from labkit.errors import DataError, LabError
 from labkit.models import decode, score
 
 if TYPE_CHECKING:
@@ -34,9 +34,8 @@ def from_texts(
     """Score by any Python function of (prompt texts, response texts)."""
 
     def reward(prompts: Rows, responses: Rows) -> torch.Tensor:
-        scores = function(
-            [decode(tokenizer, list(p)) for p in prompts], [decode(tokenizer, list(r)) for r in responses]
-        )
+        texts = ([decode(tokenizer, list(ids)) for ids in rows] for rows in (prompts, responses))
+        scores = _asked(function, *texts)
         return torch.as_tensor(scores, dtype=torch.float32)
 
     return reward
@@ -61,15 +60,30 @@ def _made_of(reward: Reward, models: Sequence[PreTrainedModel]) -> Reward:
     return reward
 
 
-def checked(scores: Any, episodes: int) -> torch.Tensor:
-    """(B,) fp32 scores on the CPU, or a DataError that says what the reward returned instead."""
+def _asked(function: Callable[..., Any], first: Sequence[Any], second: Sequence[Any]) -> Any:
+    """What somebody's own function returns; an error in it is a sentence that names it."""
+    try:
+        return function(first, second)
+    except LabError:
+        raise
+    except Exception as error:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        raise DataError(
+            f"The reward function {name} failed on a batch of {len(second)} episodes ({type(error).__name__}: {error}); repair it. "
+            "An episode may be empty, cut off, or nothing that people would write."
+        ) from error
+
+
+def scores_of(reward: Reward, prompts: Rows, responses: Rows) -> torch.Tensor:
+    """(B,) fp32 scores on the CPU, or a DataError that says what the reward did or returned instead."""
+    models, episodes = models_of(reward), len(responses)
+    scores = reward(prompts, responses) if models else _asked(reward, prompts, responses)
     scores = torch.as_tensor(scores, dtype=torch.float32).detach().cpu()
     if scores.shape != (episodes,):
         raise DataError(
             f"The reward returned shape {tuple(scores.shape)} for {episodes} episodes; it must return one score each."
         )
     if not torch.isfinite(scores).all():
-        raise DataError(
-            f"The reward of episode {int((~torch.isfinite(scores)).nonzero()[0])} is not a finite number; repair the reward function."
-        )
+        remedy = "the reward model's weights are damaged, or its scores overflow: train it anew (04_reward)" if models else "repair the reward function"
+        raise DataError(f"The reward of episode {int((~torch.isfinite(scores)).nonzero()[0])} is not a finite number; {remedy}.")
     return scores

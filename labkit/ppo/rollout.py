@@ -15,7 +15,7 @@ import torch
 
 from labkit import rl
 from labkit.models import decode, encode_prompt, response_logprobs, response_values
-from labkit.ppo.rewards import Reward, checked
+from labkit.ppo.rewards import Reward, scores_of
 from labkit.ppo.sharding import summed
 from labkit.sampling import sample
 from labkit.seeds import derive_seed
@@ -138,7 +138,7 @@ def score_episodes(
         with state.as_reference() as reference:
             ref_logprobs = response_logprobs(reference, *rows, temperature=knobs.temperature, **limits)
         values = response_values(state.plain_value, *rows, **limits)
-        scores = checked(reward(*rows), len(rollout))  # the first time that anybody waits for the device
+        scores = scores_of(reward, *rows)  # the first time that anybody waits for the device
     if logprobs is not None:
         rollout.logprobs = rollout.grid(logprobs)
     rollout.ref_logprobs, rollout.values = rollout.grid(ref_logprobs), rollout.grid(values)

@@ -37,7 +37,7 @@ class PPOSettings(Settings):
         choices=("minibatch", "iteration"),
     )
     ptx_per_episode: int = setting(8, "Pretraining examples per episode (paper: 8).", low=1)
-    ptx_tokens: int = setting(16, "Tokens of one pretraining example, cut from packed rows. Not in the paper.", low=1)
+    ptx_tokens: int = setting(16, "Tokens that count as one pretraining example, of a packed row that is read whole. Not in the paper.", low=1)
     ptx_row: int = setting(
         128, "Tokens of one packed pretraining row, several examples end to end. Not in the paper.", low=2
     )
@@ -51,7 +51,7 @@ class PPOSettings(Settings):
     adam_eps: float = setting(1e-8, "Adam's epsilon (not in the paper; torch's default).", low=0.0)
     weight_decay: float = setting(0.0, "Decoupled weight decay (not in the paper; none).", low=0.0)
     max_grad_norm: float | None = setting(
-        1.0, "Gradient norm limit of either model; 0 or None: no limit (not in the paper; 1 by lineage).", low=0.0
+        1.0, "Gradient norm limit of either model; 0 or None: no limit (not in the paper; 1, as in GPT-3).", low=0.0
     )
     whiten_advantages: bool = setting(True, "Mean 0, variance 1 over the batch's tokens. Not in the paper; by lineage.")
     whiten_rewards: bool = setting(False, "Scale rewards to variance 1, mean kept. Not in the paper; off.")

@@ -10,11 +10,35 @@ from labkit.errors import InvariantError
 from labkit.models.tolerance import allowed_gap
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["FEW", "check_centred", "check_saved"]
+    from labkit.reward.data import Ranked
+
+__all__ = ["FEW", "check_centred", "check_finite_states", "check_saved", "check_settled"]
 
 FEW = 64  # demonstrations that are scored once more: milliseconds, and no bias that is lost moves only some of them
+
+
+def check_finite_states(states: torch.Tensor, rows: Sequence[Ranked]) -> None:
+    """The body's states at the ends of the completions must be finite numbers. states: (N, d), ranking after ranking."""
+    bad = (~states.isfinite().all(1)).nonzero().flatten().tolist()
+    if bad:
+        owners = [row.prompt_id for row in rows for _ in row.responses]
+        raise InvariantError(
+            f"The model that the reward model starts from reads {len(bad)} of {len(states)} completions (first one to prompt {owners[bad[0]]!r}) "
+            "as numbers that are not finite, so nothing can be learnt from them. Usual causes: damaged weights in its folder, "
+            "or half precision that overflows; load it anew, or use another base."
+        )
+
+
+def check_settled(numbers: torch.Tensor) -> None:
+    """The standardised states that the new head is settled on, and the weights that come of it, must be finite numbers."""
+    if not numbers.isfinite().all():
+        raise InvariantError(
+            "Settling the new head meets numbers that are not finite. The usual cause: states of the base that are too large to "
+            "square; use another base, or settle_head=False."
+        )
 
 
 def check_centred(scores: torch.Tensor, due: torch.Tensor, shift: float, dtype: torch.dtype) -> None:

@@ -57,11 +57,11 @@ class RankedSet:
 
 
 def encode_rankings(
-    tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking], settings: RewardSettings, context: int
+    tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking], settings: RewardSettings, context: int, *, what: str = "rankings"
 ) -> RankedSet:
     """Tokenise rankings. Those with no strict pair, or with too long a prompt, are dropped and counted.
 
-    Raises DataError when there are none, or none is left.
+    Raises DataError, calling them `what`, when there are none, or none is left.
     """
     if not rankings:
         raise DataError("There are no rankings to learn from; rank some completions first (labels/*.jsonl is empty?).")
@@ -83,7 +83,7 @@ def encode_rankings(
             found.rows.append(_ranked(tokenizer, ranking, prompt, cut, settings.normalise))
     if not found.rows:
         raise DataError(
-            f"None of the {len(rankings)} rankings can be used: {found.dropped}. "
+            f"None of the {len(rankings)} {what} can be used: {found.dropped}. "
             "Rank completions apart, or raise max_prompt_tokens."
         )
     return found

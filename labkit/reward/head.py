@@ -14,6 +14,7 @@ import torch
 
 from labkit.models import batches_by_tokens, completion_scores
 from labkit.models.loading import scalar_head
+from labkit.reward.checks import check_finite_states, check_settled
 from labkit.reward.data import Ranked
 from labkit.reward.loss import kwise_loss
 
@@ -27,11 +28,16 @@ ROUNDS = 100
 
 
 def settle_head(model: PreTrainedModel, rows: Sequence[Ranked], *, max_tokens: int = 16384) -> float:
-    """Fit the head's weights to the rankings, body fixed, bias left alone; returns the ranking loss that is reached."""
+    """Fit the head's weights to the rankings, body fixed, bias left alone; returns the ranking loss that is reached.
+
+    Raises InvariantError where the body's states, or the weights that fit them, are no finite numbers; the head is as it was then.
+    """
     head = scalar_head(model)
     features = last_states(model, rows, max_tokens)  # (N, d)
+    check_finite_states(features, rows)
     mean, spread = features.mean(0), features.std(0) + 1e-6
     features = (features - mean) / spread
+    check_settled(features)
     starts = torch.tensor([0, *(len(r.responses) for r in rows)]).cumsum(0).tolist()
     pairs = torch.tensor([(s + a, s + b) for r, s in zip(rows, starts, strict=False) for a, b in r.pairs])
     weights = torch.tensor([r.weight for r in rows for _ in r.pairs])
@@ -46,6 +52,7 @@ def settle_head(model: PreTrainedModel, rows: Sequence[Ranked], *, max_tokens: i
 
     with torch.enable_grad():
         solver.step(loss)
+    check_settled(found)
     with torch.no_grad():
         head.weight.copy_((found / spread)[None])
         return kwise_loss(features @ found, pairs, weights, len(rows)).item()

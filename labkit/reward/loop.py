@@ -101,7 +101,8 @@ def loop(
     closing the generator earlier leaves it as it is after the last step.
     """
     found = encode_rankings(state.tokenizer, rankings, settings, _context(state.model))
-    held_out = encode_rankings(state.tokenizer, valid, settings, _context(state.model)).rows if valid else []
+    apart = {"what": "held-out rankings"}
+    held_out = encode_rankings(state.tokenizer, valid, settings, _context(state.model), **apart).rows if valid else []
     state.dropped = found.dropped
 
     def measure(*_: int) -> dict[str, float]:
@@ -127,12 +128,14 @@ def retrain(
 ) -> Iterator[Step]:
     """Learn quickly from the few rankings that a labeling session has so far; every Step has held-out accuracy.
 
-    Prompts, not pairs, are held out, newest first: what was labeled last has had no part in the model yet.
+    Prompts, not pairs, are held out, newest first: what was labeled last has had no part in the model yet. Those on which
+    all is tied teach and test nothing, and take no part.
     """
+    rankings = [r for r in rankings if r.pairs()]
     prompts = list(dict.fromkeys(r.prompt.id for r in rankings))
     if len(prompts) < 2:
         raise DataError(
-            f"Retraining needs rankings of at least 2 prompts, one to be held out; there are {len(prompts)}. Rank more."
+            f"Retraining needs rankings of at least 2 prompts with a strict pair, one to be held out; there are {len(prompts)}. Rank more."
         )
     held = set(prompts[-max(1, round(len(prompts) * held_out_share)) :])
     train = [r for r in rankings if r.prompt.id not in held]

@@ -8,13 +8,14 @@ servers by `remote.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
-from labkit.errors import DataError
+from labkit.errors import DataError, SettingsError
 from labkit.models import decode
 from labkit.models.graphs import graphs_pay
 from labkit.models.lean import lean
@@ -69,6 +70,10 @@ def sample(
     """
     stops = Stops.of(eos_id, stop, partial(decode, tokenizer) if tokenizer is not None else None)
     _check(prompts, seeds)
+    if max_new_tokens < 1:
+        raise SettingsError(f"max_new_tokens is {max_new_tokens}; a response has at least one token, so give 1 or more.")
+    if not 0 <= temperature < math.inf:
+        raise SettingsError(f"temperature is {temperature}; give 0 (always the likeliest token) or a number above it (1 samples as the model says).")
     check_context(context_of_model(model), prompts, max_new_tokens)
     asked = SamplingRequest(prompts, seeds, max_new_tokens, stops, temperature)
     if isinstance(model, Engine):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from labkit.sft.settings import SFTSettings
 
-__all__ = ["Pieces", "collate_packed", "encode_demonstrations", "mix", "mixed_in", "pretraining_pieces"]
+__all__ = ["Pieces", "check_pieces", "collate_packed", "encode_demonstrations", "mix", "mixed_in", "pretraining_pieces"]
 
 IGNORED = -100  # label of a token that takes no part in the loss
 
@@ -53,7 +53,7 @@ def encode_demonstrations(
 ) -> Pieces:
     """Tokenise; prompts over the limit are dropped and responses cut to theirs, as in the paper (1k and 1k of 2k).
 
-    Raises DataError when there is nothing, or when every prompt is too long.
+    Raises DataError when there is nothing, or when every prompt is too long or has no token.
     """
     if not demonstrations:
         raise DataError("There are no demonstrations to train on; give at least one (demonstrations.jsonl is empty?).")
@@ -66,12 +66,25 @@ def encode_demonstrations(
     prompts = [encode_prompt(tokenizer, d.prompt.text) for d in demonstrations]
     kept = [i for i, p in enumerate(prompts) if 0 < len(p) <= longest]
     if not kept:
-        raise DataError(
-            f"All {len(prompts)} prompts are longer than {longest} tokens (the shortest has {min(map(len, prompts))}); "
-            "raise max_prompt_tokens, use a model with a longer context, or shorten the prompts."
-        )
+        raise DataError(_none_fits(prompts, longest))
     responses = [encode_response(tokenizer, demonstrations[i].text)[:cut] for i in kept]
     return Pieces([prompts[i] for i in kept], responses, dropped=len(prompts) - len(kept))
+
+
+def _none_fits(prompts: Sequence[Sequence[int]], longest: int) -> str:
+    """Why no prompt can be used."""
+    sizes = [len(p) for p in prompts if p]
+    empty = len(prompts) - len(sizes)
+    if not sizes:
+        return (
+            f"None of the {empty} prompts has a token: the tokenizer knows none of their words, or they are empty. "
+            "Use the model's own tokenizer, or give them a text."
+        )
+    besides = f", but for {empty} without a token," if empty else ""
+    return (
+        f"All {len(prompts)} prompts{besides} are longer than {longest} tokens (the shortest has {min(sizes)}); "
+        "raise max_prompt_tokens, use a model with a longer context, or shorten the prompts."
+    )
 
 
 def pretraining_pieces(
@@ -93,6 +106,15 @@ def pretraining_pieces(
             "give more text, or lower pretrain_share or pretrain_tokens."
         )
     return pieces
+
+
+def check_pieces(settings: SFTSettings, context: int) -> None:
+    """A piece of pretraining text is read as one text, so it must fit the model's context."""
+    if settings.pretrain_share and settings.pretrain_tokens > context:
+        raise DataError(
+            f"Pieces of pretraining text of {settings.pretrain_tokens} tokens (pretrain_tokens) do not fit the model's context of {context}; "
+            "use a model with a longer context, or lower pretrain_tokens."
+        )
 
 
 def mixed_in(demonstrations: int, share: float) -> int:

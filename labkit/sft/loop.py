@@ -15,7 +15,7 @@ from labkit.dropout import residual_dropout
 from labkit.errors import DataError
 from labkit.knobs import Schedule
 from labkit.models import choose_device, load_policy, load_tokenizer
-from labkit.sft.data import Pieces, encode_demonstrations, mix, mixed_in
+from labkit.sft.data import Pieces, check_pieces, encode_demonstrations, mix, mixed_in
 from labkit.sft.epochs import Reward, keep_epoch, restore_epoch, validation_loss, validation_score
 from labkit.sft.settings import SFTSettings
 from labkit.stepwise import TrainState, steps_of, unpatch
@@ -50,7 +50,9 @@ def start(path: str | Path, *, device: torch.device | str | None = None) -> SFTS
 
 def total_steps(state: SFTState, demonstrations: Sequence[Demonstration], settings: SFTSettings) -> int:
     """How many Steps `loop` will yield from the beginning."""
-    pieces = encode_demonstrations(state.tokenizer, demonstrations, **_limits(state.model, settings))
+    limits = _limits(state.model, settings)
+    check_pieces(settings, limits["context"])
+    pieces = encode_demonstrations(state.tokenizer, demonstrations, **limits)
     examples = len(pieces.prompts) + mixed_in(len(pieces.prompts), settings.pretrain_share)
     return settings.epochs * math.ceil(examples / settings.batch_size)
 
@@ -75,6 +77,7 @@ def loop(
     those of the last step. epochs_to: folder in which the model of every epoch is saved.
     """
     limits = _limits(state.model, settings)
+    check_pieces(settings, limits["context"])
     pieces = encode_demonstrations(state.tokenizer, demonstrations, **limits)
     held_out = encode_demonstrations(state.tokenizer, valid, **limits) if valid else None
     _check_samples(state.model, settings, held_out, reward)

@@ -9,9 +9,9 @@ from labkit.data.prepare import (
     deduplicate,
     drop_long,
     prepare,
-    split_by_user,
     use_case_table,
 )
+from labkit.data.splits import split_by_user, split_prompts
 from labkit.errors import DataError, SettingsError
 from labkit.types import Prompt
 from labkit.world.facts import build_world
@@ -181,3 +181,41 @@ def test_empty_prompts_are_left_out_and_counted():
     assert [p.id for p in kept] == ["a"] and (report.counts["given"], report.counts["with a text"]) == (3, 1)
     with pytest.raises(DataError, match="empty ones"):
         prepare(rows[1:])
+
+
+@pytest.mark.parametrize("users", [1, 2, 3, 4, 6])
+def test_too_few_users_are_split_by_prompt_and_it_is_said(users):
+    kept, report = prepare([Prompt(f"p{i}", f"Say number {i} .", user=f"annotator{i % users}") for i in range(150)])
+    assert 7 <= report.splits["test"] <= 30 and 7 <= report.splits["valid"] <= 30 and len(kept) == 150
+    assert f"too few users ({users}) to keep some of them whole" in str(report)
+
+
+@pytest.mark.parametrize("users", [8, 12, 20, 40])
+def test_enough_users_stay_whole_though_chance_gives_a_split_none(users):
+    for seed in range(20):
+        given = [Prompt(f"p{i}", f"{i}", user=f"u{i % users}") for i in range(users * 5)]
+        made, said = split_prompts(given, seed=seed)
+        where = {}
+        for p in made:
+            where.setdefault(p.user, set()).add(p.split)
+        assert {p.split for p in made} == {"train", "valid", "test"}
+        assert bool(said) == any(len(s) > 1 for s in where.values())
+        by_hash = split_by_user(given, seed=seed)
+        if {p.split for p in by_hash} == {"train", "valid", "test"}:
+            assert made == by_hash and not said
+
+
+def test_three_prompts_are_one_for_each_split_and_two_cannot_be():
+    given = [Prompt(f"p{i}", text) for i, text in enumerate(["One?", "Two?", "Three?"])]
+    assert sorted(p.split for p in split_prompts(given)[0]) == ["test", "train", "valid"]
+    assert "test" not in {p.split for p in split_prompts(given[:2])[0]}
+
+
+def test_rows_that_say_where_they_belong_stay_and_only_what_is_missing_gets_a_floor():
+    told = [Prompt(f"t{i}", f"Told {i}.", split="test", user="a") for i in range(3)]
+    free = [Prompt(f"p{i}", f"Free {i}.", user="b") for i in range(50)]
+    made, said = split_prompts([*told, Prompt("late", "Late.", user="a"), *free])
+    assert [p.split for p in made[:4]] == ["test"] * 4 and "too few users (1)" in said
+    assert {p.split for p in made[4:]} >= {"train", "valid"}
+    every = [Prompt(f"p{i}", str(i), split="train") for i in range(9)]
+    assert split_prompts(every) == (every, "")

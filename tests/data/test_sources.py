@@ -60,15 +60,16 @@ def test_ids_use_cases_users_and_sources_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([], "not a single row"),
+        ([], "not a single row in it; write one JSON object per line, or take the file away"),
         ([{"prompt": "a", "response": "b"}, {"prompt": "c"}], "Row 2 has no response; it has prompt"),
         ([{"response": "b"}], "Row 1 has no prompt; it has response"),
-        ([{"prompt": "a", "response": " "}], "Row 1: the demonstration is empty"),
+        ([{"prompt": "a", "response": " "}], "Row 1: the demonstration is empty; write an answer, or take the row out"),
         ([{"prompt": "a", "response": 3}], "field 'response' is 3"),
         ([{"prompt": {"id": 1}, "text": "b"}], "Prompt is not complete"),
         ([{"id": 1, "prompt": "a", "response": "x"}, {"id": 1, "prompt": "b", "response": "x"}], "have the id '1'"),
         ([{"messages": [{"role": "robot", "content": "a"}]}], "a message needs 'role'"),
-        (["text"], "Row 1 is a str"),
+        (["text"], "Row 1 is 'text'; a row is an object with named fields"),
+        ([7], "Row 1 is 7; a row is an object"),
     ],
 )
 def test_what_cannot_be_used_is_named(rows, words):

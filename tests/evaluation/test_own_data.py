@@ -1,6 +1,7 @@
 """Judging models on prompts of one's own, whose truth nobody knows: the reward model decides, and says so."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, LabError, RunError
 from labkit.evaluation.preference import REWARD_MODEL, compare_by_score
-from labkit.experiment import Experiment, evaluate, load_evaluation, ppo_stages
+from labkit.experiment import Experiment, beside_paper, evaluate, load_evaluation, ppo_stages
 from labkit.experiment.needs import is_there
 from labkit.experiment.sources import WorldSource
 from labkit.iterate import iterate
@@ -145,9 +146,11 @@ def test_files_that_number_their_rows_lose_none(tmp_path: Path) -> None:
 
 
 def test_what_prompts_say_of_split_and_user_holds_for_demonstrations_of_the_same_text(tmp_path: Path) -> None:
-    prompts = [{"prompt": row["prompt"], "split": "test" if n < 5 else "train", "user": f"u{n < 5}"} for n, row in enumerate(SAID)]
+    where = ["test"] * 5 + ["valid"] * 3 + ["train"] * 32
+    prompts = [{"prompt": row["prompt"], "split": split, "user": f"u-{split}"} for row, split in zip(SAID, where, strict=True)]
     lab = own_folder(tmp_path, demonstrations=SAID, prompts=prompts)
-    assert len(lab.prompts("test")) == 5 and len(lab.prompts("train")) == len(lab.demonstrations()) == 35
+    assert [len(lab.prompts(split)) for split in ("test", "valid", "train")] == [5, 3, 32]
+    assert len(lab.demonstrations()) == 32 and len(lab.demonstrations("valid")) == 3
     assert lab.prompts("train", "ppo") == lab.prompts("train"), "there may be few: all stages learn from the same"
 
 
@@ -165,3 +168,42 @@ def test_half_made_data_are_made_again(tmp_path: Path) -> None:
     for file in ("rankings/valid.jsonl", "demonstrations/valid.jsonl"):
         (lab.run.path / file).unlink()
     assert not is_there(lab.run, "prompts") and not is_there(lab.run, "rankings")
+
+
+def refusal(path: Path, **files: list[dict]) -> str:
+    """What preparing a folder of these files is refused with; nothing is written then."""
+    with pytest.raises(DataError) as refused:
+        own_folder(path, **files)
+    assert not list((path / "runs").rglob("*.json*"))
+    return str(refused.value)
+
+
+def test_a_split_without_prompts_or_demonstrations_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    rows = [{**row, "split": "train" if n else "test"} for n, row in enumerate(SAID)]
+    assert re.search(r"none of the 40 prompts that are left is of the split 'valid'.*\(\"split\": \"valid\"\)", refusal(tmp_path / "a", demonstrations=rows))
+    asked = [{"prompt": f"Ask {n} .", "split": ("train", "valid", "test")[n % 3]} for n in range(9)]
+    found = refusal(tmp_path / "b", demonstrations=[{**row, "split": "train"} for row in SAID], prompts=asked)
+    assert "no demonstration is of the split 'valid'" in found
+    assert "at least three prompts" in refusal(tmp_path / "c", demonstrations=SAID[:2])
+
+
+def test_few_users_leave_a_split_by_prompt_and_a_line_that_says_so(tmp_path: Path) -> None:
+    lab = own_folder(tmp_path, demonstrations=[{**row, "user": f"u{n % 4}"} for n, row in enumerate(SAID)])
+    assert all(lab.prompts(split) for split in ("train", "valid", "test")) and lab.demonstrations("valid")
+    assert "too few users (4)" in str(lab.prepare())
+    told = {row["setting"]: row["here"] for row in beside_paper(lab, "prompts")}
+    assert told["splits"] == "by prompt"
+
+
+def test_other_files_are_looked_at_before_anything_trains(tmp_path: Path) -> None:
+    pair = {"prompt": SAID[0]["prompt"], "chosen": "a"}
+    assert "comparisons" in refusal(tmp_path / "a", demonstrations=SAID, comparisons=[pair])
+    tested = [{"prompt": f"New {n} .", "chosen": "a", "rejected": "b", "split": "test"} for n in range(3)]
+    assert "All 3 comparisons are on prompts of the test split" in refusal(tmp_path / "b", demonstrations=SAID, comparisons=tested)
+    tied = [{"prompt": row["prompt"], "completions": ["a", "b"], "ranks": [1, 1]} for row in SAID]
+    assert "training comparisons" in (said := refusal(tmp_path / "d", demonstrations=SAID, comparisons=tied)) and "all tied" in said
+    long = [{"prompt": f"{n} " + "very long " * 600, "chosen": "a", "rejected": "b"} for n in range(20)]
+    assert "with a prompt over the limit" in refusal(tmp_path / "e", demonstrations=SAID, comparisons=long)
+    (tmp_path / "c" / "own").mkdir(parents=True)
+    (tmp_path / "c" / "own" / "pretraining.txt").write_text(" \n\n ")
+    assert "pretraining.txt is empty" in refusal(tmp_path / "c", demonstrations=SAID)

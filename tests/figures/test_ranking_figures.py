@@ -1,9 +1,10 @@
 """Figures of rankings: bars for models with a name, and something worth knowing where nobody wrote the names down."""
 
+import re
+
 import pytest
 
 from labkit import figures
-from labkit.errors import DataError
 from labkit.figures.png import draw_png
 from labkit.types import Completion, Prompt, Ranking
 
@@ -38,8 +39,9 @@ def test_without_any_name_the_lengths_are_told_apart() -> None:
     assert draw_png(fig)[:4] == b"\x89PNG"
 
 
-def test_nothing_to_draw_is_a_sentence() -> None:
-    with pytest.raises(DataError, match="no strict pair"):
-        figures.pairs_won([])
-    with pytest.raises(DataError, match="longer than the other"):
-        figures.longer_wins([ranking(0, ["a b", "c d"], ["", ""])])
+@pytest.mark.parametrize("rankings", [[], [ranking(0, ["a b", "c d"], ["", ""])]], ids=["no pair", "equal lengths"])
+def test_labels_that_leave_nothing_to_draw_make_an_empty_figure_that_says_so(rankings) -> None:
+    for drawn in (figures.pairs_won, figures.longer_wins):
+        shown = figures.bundle(drawn(rankings))
+        assert re.search("(In no|There is no) strict pair", shown["text/plain"]), "also without pictures"
+        assert shown["application/vnd.plotly.v1+json"]["layout"]["annotations"][0]["text"] in shown["text/plain"]

@@ -106,6 +106,12 @@ def test_records_of_other_settings_keep_their_mark_when_they_are_read(tmp_path: 
         joined(found, [], tmp_path / "findings.json")
 
 
+def test_the_records_of_the_docs_were_made_with_todays_settings(repository: Path) -> None:
+    """A field more in a stage's settings, or a preset that moved, would make another set of the next seed."""
+    told = json.loads((repository / "docs" / "findings.json").read_text())["plan"]
+    assert plan_of("findings", ["small"], [1]).settings == told["settings"] == "fbbc79f102f5"
+
+
 def test_findings_that_were_never_made_say_so(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="labkit findings nowhere"):
         load_plan(tmp_path / "nowhere")

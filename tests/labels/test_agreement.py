@@ -323,7 +323,7 @@ GOOD = '{"prompt_id": "p", "labeler": "a", "ranks": {"x": 1, "y": 2}}\n'
     ("line", "words"),
     [
         ("{nonsense", "line 2 is not JSON"),
-        ("[1]", "line 2 holds a list"),
+        ("[1]", "line 2 is .1.; write one JSON object"),
         ('{"labeler": "a", "ranks": {"x": 1, "y": 2}}', "line 2 has no prompt or item"),
         ('{"prompt_id": "p", "ranks": {"x": 1, "y": 2}}', "line 2 has no labeler; add the field 'labeler_id'"),
         ('{"prompt_id": "p", "labeler": null, "ranks": {"x": 1, "y": 2}}', "field 'labeler' is None"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from labkit.disk import write_jsonl
-from labkit.errors import DataError
+from labkit.errors import DataError, RunError
 from labkit.experiment import Experiment
 from labkit.experiment.own import split_own
 from labkit.labels.session import LabelSession
@@ -137,6 +137,22 @@ def test_what_a_label_studio_export_leaves_open_is_said_beside_it(lab, folder):
     assert found.prompt.text == "Say hi." and [[texts[i] for i in group] for group in found.groups] == [["hi"], ["ho"]]
 
 
+def test_an_export_whose_prompt_is_elsewhere_is_told_which_option_says_so(lab, folder):
+    write_jsonl(folder / "comparisons.jsonl", [{"asked": "Say hi.", "completions": ["a", "b"], "ranks": [1, 2]}])
+    with pytest.raises(DataError, match=r"prompt_field=. In a folder of data it stands in .*options.json, as \{\"prompt_field\": ...\}\.$"):
+        lab.source.rankings()
+
+
+@pytest.mark.parametrize("labeler", ["ann", "by buckets=(x)"])
+def test_a_ranking_that_is_wrong_by_itself_gets_no_option_for_a_remedy(lab, folder, labeler):
+    row = {**rankings_of(1)[0].to_json(), "labeler": labeler}
+    for wrong, words in ({"groups": [["c0"], ["other"]]}, "Correct the id"), ({"completions": row["completions"][:1]}, "Drop it or add one"):
+        write_jsonl(folder / "comparisons.jsonl", [{**row, **wrong}])
+        with pytest.raises(DataError, match=words) as refused:
+            lab.source.rankings()
+        assert "options.json" not in str(refused.value) and refused.value.option == ""
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -157,3 +173,41 @@ def test_a_wrong_option_is_named(lab, folder, content, words):
 def test_rows_that_say_they_are_for_validation_are_and_no_others():
     made = split_own(rankings_of(20, split=lambda n: "valid" if n < 3 else ""), seed=0)
     assert [r.prompt.id for r in made["valid"]] == ["p0", "p1", "p2"] and len(made["train"]) == 17
+
+
+def test_answers_that_are_preferred_to_themselves_are_counted(lab, folder, capsys):
+    given = rankings_of(20)
+    same = [replace(r, completions=tuple(replace(c, text="Same.") for c in r.completions)) if n < 4 else r for n, r in enumerate(given)]
+    write(folder, same)
+    lab.rank()
+    assert "4 of the 20 comparisons prefer an answer to the very same one" in capsys.readouterr().out
+
+
+def test_without_a_reward_model_ppo_says_what_to_run_first(lab):
+    with pytest.raises(RunError, match="reward has no finished model; run 04_reward first"):
+        lab.ppo_job()
+    lab.run.stage("reward").model.mkdir(parents=True)
+    with pytest.raises(RunError, match="ppo_init has no finished model; run 02_sft first"):
+        lab.ppo_job()
+
+
+def test_a_missing_file_is_asked_for_in_its_own_form(lab):
+    with pytest.raises(DataError, match=r"pretraining.txt is missing: .* ptx_coef = 0 it is not needed. Documents apart by blank lines will do"):
+        lab.source.pretraining(1, 0)
+    with pytest.raises(DataError, match="comparisons.jsonl is missing: .* Any JSONL form"):
+        lab.source.rankings()
+
+
+def tie(ranking: Ranking) -> Ranking:
+    return replace(ranking, groups=(tuple(c.id for c in ranking.completions),))
+
+
+def test_what_is_held_out_prefers_something():
+    given = rankings_of(20, split=lambda n: "valid" if n < 3 else "")
+    with pytest.raises(DataError, match=r"None of the 3 comparisons for validation .* prefers one answer to another"):
+        split_own([tie(r) if n < 3 else r for n, r in enumerate(given)], seed=0)
+    free = rankings_of(20)
+    chance = {r.prompt.id for r in split_own(free, seed=0)["valid"]}
+    mixed = [tie(r) if r.prompt.id in chance else r for r in free]
+    made = split_own(mixed, seed=0)
+    assert all(r.pairs() for r in made["valid"]) and made["valid"] and sum(map(len, made.values())) == 20

@@ -16,7 +16,7 @@ from labkit.knobs import PPOKnobs, constant
 from labkit.ppo import PPOSettings, loop
 from tests.toy import even_share, toy_prompts, toy_state
 
-SETTINGS = PPOSettings(steps=3, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32, micro_tokens=48)
+SETTINGS = PPOSettings(steps=3, batch=16, minibatch=8, max_new_tokens=8, warmup=0, ptx_row=32, micro_tokens=48, exact_kl=True)
 KNOBS = PPOKnobs(policy_lr=1e-3, value_lr=1e-3, ptx_coef=0.3)
 
 

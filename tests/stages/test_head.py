@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from labkit import reward
+from labkit.errors import InvariantError
 from labkit.knobs import RewardKnobs, constant
 from labkit.models import new_reward_model
 from labkit.models.loading import scalar_head
@@ -88,3 +89,24 @@ def test_only_a_new_head_is_settled(tmp_path):
     before = scalar_head(again.model).weight.detach().clone()
     next(reward.loop(again, rankings(40, seed=9), constant(RewardKnobs()), settings))
     assert (scalar_head(again.model).weight - before).abs().max() < 1e-2  # a step of training, no new fit
+
+
+@pytest.mark.parametrize(("number", "words"), [(float("nan"), "as numbers that are not finite.*damaged weights"), (3e38, "too large to square")])
+def test_states_that_are_no_finite_numbers_are_named_and_the_head_stays(tmp_path, monkeypatch, number, words):
+    model, found = new_reward_model(save_base(tmp_path / "base"), 0, device="cpu"), rows()
+    before = scalar_head(model).weight.clone()
+    states = last_states(model, found, 200)
+    states[0], states[1] = number, number
+    monkeypatch.setattr("labkit.reward.head.last_states", lambda *_: states)
+    with pytest.raises(InvariantError, match=words):
+        settle_head(model, found)
+    assert scalar_head(model).weight.equal(before)
+
+
+def test_a_damaged_base_is_one_sentence(tmp_path):
+    folder = save_base(tmp_path / "base")
+    state = reward.start(folder, device="cpu")
+    with torch.no_grad():
+        state.model.get_input_embeddings().weight[5] = float("nan")
+    with pytest.raises(InvariantError, match=r"reads \d+ of \d+ completions \(first one to prompt 'p\d+'\) as numbers that are not finite"):
+        next(reward.loop(state, rankings(40), constant(RewardKnobs()), RewardSettings(settle_head=True, **LIMITS)))

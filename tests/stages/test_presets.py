@@ -9,6 +9,7 @@ import pytest
 from labkit import paper
 from labkit.data.use_cases import USE_CASES
 from labkit.errors import SettingsError
+from labkit.ppo import PPOSettings
 from labkit.presets import COLUMNS, SCALES, STAGES, as_markdown, as_text, paper_table, preset
 
 
@@ -26,6 +27,21 @@ def test_derived_numbers_are_those_that_the_paper_states():
 def test_no_number_is_both_in_the_paper_and_not(stage):
     stated = set(paper.stage_facts(stage))
     assert not stated & {g.name for g in paper.NOT_IN_PAPER if g.stage == stage}
+
+
+def test_a_gap_is_a_setting_or_says_that_it_is_none():
+    for gap in paper.NOT_IN_PAPER:
+        assert (gap.name in preset("tour").stage(gap.stage)) != gap.origin.startswith("no setting of the lab"), gap
+
+
+def test_a_limit_on_the_gradient_has_one_origin():
+    assert {paper.gap(stage, "max_grad_norm").origin for stage in STAGES} == {"1, as in GPT-3 (Brown et al. 2020, App. B)"}
+    assert "GPT-3" in PPOSettings.__dataclass_fields__["max_grad_norm"].metadata["doc"]
+
+
+def test_what_counts_as_a_pretraining_example_is_said_with_its_reason():
+    row = rows("ppo")["ptx_tokens"]
+    assert row["here"] == "8" and "of a packed row" in row["why"] and "less than twice PPO" in row["why"]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -48,6 +64,14 @@ def test_a_reason_that_names_the_value_names_the_one_shown(stage, scale):
         first = row["why"].split()[0].rstrip(",:;")
         if row["paper"] == "not stated" and first.replace(".", "").replace("e-", "").isdigit():
             assert float(first) == float(row["here"]), name
+
+
+def test_sixteen_epochs_come_with_the_papers_dropout():
+    """EXPERIMENTS.md, "dropout starved the small models": tour and smoke train without, `full` keeps the paper's."""
+    assert {scale: (preset(scale).sft.epochs, preset(scale).sft.dropout) for scale in SCALES} == {
+        "smoke": (1, 0.0), "tour": (4, 0.0), "full": (paper.SFT.epochs.value, paper.SFT.dropout.value)
+    }  # fmt: skip
+    assert rows("sft", "full")["dropout"]["why"] == "as in the paper" and preset("full").ppo_init.dropout == 0.0
 
 
 @pytest.mark.parametrize("stage", ["sft", "ppo_init", "reward"])

@@ -23,6 +23,20 @@ def test_all_tied_rankings_are_dropped_and_counted_and_refused_when_nothing_is_l
         run(bases["gpt2"], rows=[tied])
 
 
+def test_held_out_rankings_that_are_all_tied_are_called_held_out(bases):
+    tied = ranking((("a", "b", "c"),), 77)
+    with pytest.raises(DataError, match="None of the 1 held-out rankings can be used: 1 without a strict pair"):
+        next(reward.loop(reward.start(bases["gpt2"], device="cpu"), rankings(10), STEADY, QUICK, valid=[tied]))
+
+
+def test_the_newest_prompt_of_a_session_may_be_all_tied(bases):
+    given = [*rankings(3), ranking((("a", "b", "c"),), 77)]
+    step = next(reward.retrain(reward.start(bases["gpt2"], device="cpu"), given, STEADY, QUICK))
+    assert 0 <= step.metrics["valid_accuracy"] <= 1
+    with pytest.raises(DataError, match="2 prompts with a strict pair, one to be held out; there are 1"):
+        reward.retrain(reward.start(bases["gpt2"], device="cpu"), [rankings(1)[0], given[-1]], STEADY, QUICK)
+
+
 def test_an_empty_set_of_rankings_is_one_sentence(bases):
     with pytest.raises(DataError, match="There are no rankings to learn from"):
         next(reward.loop(reward.start(bases["gpt2"], device="cpu"), [], STEADY, QUICK))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -243,6 +244,16 @@ def test_a_prompt_longer_than_its_limit_is_dropped_and_counted(bases):
         run(bases["gpt2"], rows=[long])
 
 
+def test_prompts_without_a_token_are_not_called_too_long(bases):
+    blank = Demonstration(question(99, ""), "it is red")
+    blank = replace(blank, prompt=replace(blank.prompt, text=" "))
+    with pytest.raises(DataError, match="None of the 2 prompts has a token.*the model's own tokenizer"):
+        run(bases["gpt2"], rows=[blank, blank])
+    long = Demonstration(question(98, "very " * 30 + "fox"), "it is red")
+    with pytest.raises(DataError, match=r"All 2 prompts, but for 1 without a token, are longer than 16 tokens \(the shortest has 3"):
+        run(bases["gpt2"], rows=[blank, long])
+
+
 def test_limits_beyond_the_context_are_refused(bases):
     with pytest.raises(DataError, match="max_prompt_tokens 30 and max_response_tokens 16 exceed .* context of 32"):
         run(bases["gpt2"], QUICK.but(max_prompt_tokens=30))
@@ -256,6 +267,15 @@ def test_a_reward_without_validation_prompts_is_refused(bases):
 def test_too_little_pretraining_text_is_refused(bases):
     with pytest.raises(DataError, match="gives 1 pieces of 10 tokens, but the mix needs 4"):
         run(bases["gpt2"], init_settings(pretrain_tokens=10), rows=demonstrations(36), pretraining=TEXTS[:1])
+
+
+def test_pieces_of_pretraining_text_that_the_model_cannot_read_are_refused_before_training(bases):
+    state, longer = sft.start(bases["gpt2"], device="cpu"), init_settings(pretrain_tokens=CONTEXT + 1)
+    loop = sft.loop(state, demonstrations(8), STEADY, longer, pretraining=TEXTS * 9)
+    for ask in (lambda: sft.total_steps(state, demonstrations(8), longer), lambda: next(loop)):
+        with pytest.raises(DataError, match=r"text of 33 tokens \(pretrain_tokens\) do not fit the model's context of 32"):
+            ask()
+    assert sft.total_steps(state, demonstrations(8), longer.but(pretrain_share=0.0))
 
 
 def test_a_model_without_end_token_is_refused_and_one_without_pad_token_gets_one(tmp_path):

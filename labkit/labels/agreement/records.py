@@ -126,7 +126,7 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 except json.JSONDecodeError as error:
                     raise DataError(f"{where} is not JSON ({error.msg}); write one JSON object per line.") from None
                 if not isinstance(row, dict):
-                    raise DataError(f"{where} holds a {type(row).__name__}; write one JSON object per line.")
+                    raise DataError(f"{where} is {row!r:.60}; write one JSON object per line.")
                 yield where, row
     except (EOFError, zlib.error):
         raise DataError(f"{path} ends in the middle, or is damaged; fetch or pack it again.") from None

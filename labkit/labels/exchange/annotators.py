@@ -74,12 +74,16 @@ def _orders(row: Mapping[str, Any], fields: Mapping[str, Any], where: str, optio
     missing = {q: next(filter(None, (_left_out(a.value, fields) for a in found)), "") for q, found in bare.items()}
     whole = [q for q in bare if not missing[q]] or ([] if options.ranking_question is None else list(bare))
     if len(whole) > 1:
-        raise DataError(f"{where}: the questions {' and '.join(whole)} are all answered by lists of fields; say which of them ranks by ranking_question=.")
+        raise DataError(
+            f"{where}: the questions {' and '.join(whole)} are all answered by lists of fields; say which of them ranks by ranking_question=.",
+            option="ranking_question",
+        )
     if bare and not whole:
         question, left = next(iter(missing.items()))
         raise DataError(
             f"{where}: the answer to {question} names {', '.join(bare[question][0].value)}, but not {left}. A ranking orders all of its options, "
-            "so this seems to be a question with several labels; say which question ranks by ranking_question=."
+            "so this seems to be a question with several labels; say which question ranks by ranking_question=.",
+            option="ranking_question",
         )
     yield from ((a.user, {option: n for n, option in enumerate(a.value, 1)}) for q in whole for a in bare[q])
 
@@ -161,7 +165,7 @@ def _prompt_text(fields: Mapping[str, Any], taken: set[str], where: str, options
     keys = [options.prompt_field] if options.prompt_field else [*PROMPT_TEXT, *fields]
     text = first_of({k: v for k, v in fields.items() if k not in taken and isinstance(v, str)}, keys)
     if text is None:
-        raise DataError(f"{where} has no field with the prompt; name it by prompt_field (fields: {', '.join(fields)}).")
+        raise DataError(f"{where} has no field with the prompt; name it by prompt_field= (fields: {', '.join(fields)}).", option="prompt_field")
     return text
 
 
@@ -222,7 +226,7 @@ def _ranker(ranker: Any, own_name: Any, where: str, options: Options) -> dict[st
     if not plain and set(named) - set(options.buckets):
         buckets = f"bucket{'s' * (len(named) > 1)} {', '.join(named)}"
         alone = "; with one name, the order in it counts" if len(named) == 1 else ""
-        raise DataError(f"{where}: the ranker has the {buckets}; say their order by buckets=(best, ...){alone}.")
+        raise DataError(f"{where}: the ranker has the {buckets}; say their order by buckets=(best, ...){alone}.", option="buckets")
     ranks: dict[str, int] = {}
     for name, ids in named.items():
         if not isinstance(ids, list):
@@ -252,5 +256,5 @@ def _two_texts(data: Mapping[str, Any], where: str, options: Options) -> dict[st
         names = [k for k, v in data.items() if isinstance(v, str) and k != taken and _COMPLETION.match(k)]
     if len(names) != 2 or any(not isinstance(data.get(n), str) for n in names):
         fields = ", ".join(data)
-        raise DataError(f"{where}: which two of {fields} were compared? Say completion_fields=(left, right).")
+        raise DataError(f"{where}: which two of {fields} were compared? Say completion_fields=(left, right).", option="completion_fields")
     return {n: data[n] for n in names}

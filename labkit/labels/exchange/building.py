@@ -53,7 +53,8 @@ def prompt_of(row: Mapping[str, Any], where: str, options: Options) -> Prompt:
     key = next((k for k in keys if row.get(k) not in (None, "")), None)
     if key is None:
         raise DataError(
-            f"{where} has no prompt; it has {', '.join(row) or 'no field'}. Name its field by prompt_field."
+            f"{where} has no prompt; it has {', '.join(row) or 'no field'}. Name its field by prompt_field=.",
+            option="prompt_field",
         )
     text = text_of(row[key], key, where)
     if key == "instruction" and ("input" in row or "context" in row):

@@ -63,7 +63,7 @@ def rankings_from_rows(
         try:
             found += FORMATS[kind](row, where, options)
         except LabError as error:
-            raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
+            raise error if str(error).startswith(where) else DataError(f"{where}: {error}", option=getattr(error, "option", "")) from None
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise DataError(f"{where} is not a {kind} row ({type(error).__name__}: {error}).") from None
     if not found:

@@ -30,7 +30,7 @@ def rows_of(source: Source, *, split: str = "train") -> list[tuple[str, dict[str
         rows, name = _plain(source, split), "the rows given"
     rows = rows if isinstance(rows, list) else list(rows)
     if not rows:
-        raise DataError(f"{name}: there is not a single row in it.")
+        raise DataError(f"{name}: there is not a single row in it; write one JSON object per line, or take the file away where it is not needed.")
     return rows
 
 
@@ -101,5 +101,5 @@ def _plain(rows: Any, split: str, name: str = "") -> Iterable[tuple[str, dict[st
     for number, row in enumerate(rows, 1):
         where = f"{name}, row {number}" if name else f"Row {number}"
         if not isinstance(row, Mapping):
-            raise DataError(f"{where} is a {type(row).__name__}; a row is an object with named fields.")
+            raise DataError(f"{where} is {row!r:.60}; a row is an object with named fields, such as {{\"prompt\": ...}}.")
         yield where, dict(row)
