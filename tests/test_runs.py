@@ -87,6 +87,24 @@ def test_a_line_that_found_no_room_leaves_the_file_as_it_was(tmp_path, monkeypat
     assert "Could not append to" in ended.stderr and file.read_bytes() == before
 
 
+def test_a_folder_that_may_not_be_written_is_named_with_another_remedy_than_a_full_disk(tmp_path, monkeypatch):
+    """By the system's own answers: the tests may run as root, who may write everywhere."""
+    folder = Run("theirs", tmp_path).stage("ppo")
+    folder.begin(settings={})
+    folder.append_step(step(1))
+    folder.finish()
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("labkit.disk.open", refuse, raising=False)
+    monkeypatch.setattr("pathlib.Path.rename", refuse)
+    for write in (folder.finish, lambda: folder.append_ledger({}), lambda: folder.begin(settings={})):
+        with pytest.raises(RunError, match=rf"{folder.path}.*Permission denied. You may not write there: ask its owner") as caught:
+            write()
+        assert "Free some space" not in str(caught.value)
+
+
 def test_rewritten_steps_supersede_the_later_ones(tmp_path):
     folder = StageFolder(tmp_path / "ppo")
     for number, value in [(1, 0.1), (2, 0.2), (3, 0.3), (2, 0.9)]:

@@ -1,5 +1,6 @@
 """Folders of weights on disk: written beside the old one and swapped in whole; a full disk or a torn file ends in one sentence.
 
+Whoever may read the folder may read what is in it: safetensors makes files that only their owner can read.
 safetensors reports both by an error of its own, which is no OSError; here it joins the others.
 """
 
@@ -17,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from labkit.disk import locked, what_to_do
 from labkit.errors import RunError
 
 __all__ = ["UNREADABLE", "new_folder", "read_snapshot", "torn_weights"]
@@ -36,14 +38,14 @@ def new_folder(folder: Path, what: str) -> Iterator[Path]:
     try:
         scratch.mkdir(parents=True)
         yield scratch
+        _open_up(scratch)
         _swap_in(scratch, folder)
     except Exception as error:
         if not (isinstance(error, (OSError, SafetensorError, RunError)) or type(error) is Exception):
             raise  # `tokenizers` raises a bare Exception where a file cannot be written
         reason = str(error.__cause__ or error).strip().rstrip(".")
         raise RunError(
-            f"The {what} {folder} could not be written: {reason}. "
-            "Free some space, or choose another folder; what lay there before is untouched."
+            f"The {what} {folder} could not be written: {reason}. {what_to_do(error.__cause__ or error)}; what lay there before is untouched."
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -62,6 +64,8 @@ def read_snapshot(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], d
             file = folder / f"{name}.safetensors"
             tensors[name] = load_file(file)
     except UNREADABLE as error:
+        if sentence := locked(folder):
+            raise RunError(f"{sentence}, or choose another snapshot.") from error
         raise RunError(
             f"{folder} is not a complete snapshot ({file.name}: {error}); choose another one under {folder.parent}."
         ) from error
@@ -77,6 +81,13 @@ def torn_weights(folder: str | Path) -> str:
         except (OSError, SafetensorError) as error:
             return f" {file} is damaged ({error}): remove that folder and make the model again."
     return ""
+
+
+def _open_up(folder: Path) -> None:
+    """Give all files of a new folder the rights that the folder itself was made with, which are those of the umask."""
+    rights = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        file.chmod(file.stat().st_mode | rights)
 
 
 def _swap_in(scratch: Path, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Sweeps on tiny notebooks: the grid, resuming, crashes, parents from a base run, Ray."""
 
+import errno
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from labkit.batch.sweep import grid, sweep
 from labkit.disk import append_jsonl, read_jsonl, write_json, write_jsonl
 from labkit.errors import RunError, SettingsError
 from labkit.runs import Run, StageFolder
-from labkit.types import Prompt
+from labkit.types import Prompt, Step
 from tests.batch.tiny import write_notebook
 
 CRASH_ONCE = """\
@@ -197,6 +198,44 @@ def test_what_is_brought_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
     bring(source, target)
     assert sorted(p.name for p in target.iterdir()) == ["train.jsonl", "valid.jsonl"]
     assert len(list(read_jsonl(target / "train.jsonl"))) == 3
+
+
+def test_what_the_base_appends_later_does_not_come_into_the_point(tmp_path: Path) -> None:
+    """A rollback of an ended stage, or its resume, writes on in the files that are there."""
+    source, target = StageFolder(tmp_path / "base" / "reward"), StageFolder(tmp_path / "point" / "reward")
+    source.begin(settings={})
+    source.append_ledger({"knob": "lr_scale"})
+    source.append_step(Step("reward", 1, {}, {}))
+    source.finish("stopped")
+    for name in ("model", "epochs/01", "adapters"):
+        (source.path / name).mkdir(parents=True)
+        (source.path / name / "weights").write_text("w")
+    bring(source.path, target.path)
+    source.append_ledger({"knob": "rollback"})
+    source.append_step(Step("reward", 2, {}, {}))
+    assert len(target.ledger()) == len(target.steps()) == 1
+    target.append_evaluation({"step": 1})
+    assert not source.evaluations()
+    for name in ("model", "epochs/01", "adapters"):
+        assert os.path.samefile(source.path / name / "weights", target.path / name / "weights"), "weights are never written into"
+
+
+def test_what_cannot_be_brought_is_one_sentence_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = StageFolder(tmp_path / "theirs" / "reward")
+    stage.begin(settings={})
+    stage.finish()
+    target = tmp_path / "mine" / "reward"
+    bring(stage.path, target)
+    before = (target / "run.json").read_bytes()
+
+    def refuse(source: str, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
+
+    monkeypatch.setattr("shutil.copy2", refuse)
+    monkeypatch.setattr("labkit.disk.open", refuse, raising=False)
+    with pytest.raises(RunError, match=rf"^{stage.path} could not be brought to {target}: .*You may not read .*chmod"):
+        bring(stage.path, target)
+    assert [p.name for p in target.parent.iterdir()] == ["reward"] and (target / "run.json").read_bytes() == before
 
 
 def test_rounds_of_the_base_are_not_brought(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from labkit import sft
+from labkit import disk, sft
 from labkit.errors import ModelError, RunError
-from labkit.models import load_policy, load_reward_model, new_reward_model
+from labkit.models import load_policy, load_reward_model, new_reward_model, save_model
 from labkit.ppo import PPOSettings, State
 from tests.conftest import REPOSITORY
 from tests.stages.animals import save_base, tokenizer
@@ -120,3 +122,42 @@ def test_a_torn_model_is_named_with_a_remedy(tmp_path, load):
     (base / "config.json").write_text('{"model_type": ')
     with pytest.raises(ModelError, match=f"from {base}: .*config.json"):
         load(base, device="cpu")
+
+
+def lock(monkeypatch, pattern):
+    """Let files of these names be another user's: also where the tests run as root, who may read everything."""
+
+    def refuse(file, *args, **options):
+        if Path(file).match(pattern):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return open(file, *args, **options)
+
+    monkeypatch.setattr(disk, "open", refuse, raising=False)
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600)])
+def test_what_is_saved_has_the_rights_that_the_umask_leaves(tmp_path, umask, rights):
+    base = save_base(tmp_path / "base")
+    before = os.umask(umask)
+    try:
+        ppo_state(base).save(tmp_path / "snapshot")
+        sft_state(base).save(tmp_path / "other")
+        save_model(load_policy(base, device="cpu"), tokenizer(), tmp_path / "model")
+    finally:
+        os.umask(before)
+    files = [f for name in ("snapshot", "other", "model") for f in (tmp_path / name).iterdir()]
+    assert len(files) > 8 and {f.stat().st_mode & 0o777 for f in files} == {rights}
+
+
+def test_weights_of_another_user_are_not_called_damaged(tmp_path, monkeypatch):
+    base, judge = save_base(tmp_path / "base"), save_base(tmp_path / "judge")
+    new_reward_model(base, 0, device="cpu").save_pretrained(judge)
+    snapshot = sft_state(base).save(tmp_path / "snapshot")
+    for folder in (base, judge, snapshot):
+        (folder / "model.safetensors").write_bytes(b"")  # loading fails, as it does where the file may not be read
+    lock(monkeypatch, "*.safetensors")
+    for load, path in ((load_policy, base), (load_reward_model, judge)):
+        with pytest.raises(ModelError, match=rf"You may not read {path}/model.safetensors. Its owner .*chmod -R a\+rX {path}\.$"):
+            load(path, device="cpu")
+    with pytest.raises(RunError, match=r"^You may not read .*model.safetensors. Its owner .*, or choose another snapshot\."):
+        sft_state(save_base(tmp_path / "mine")).load(snapshot)
