@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from labkit.disk import locked, what_to_do
+from labkit.disk import locked, what_to_do, write_json
 from labkit.errors import RunError
 
-__all__ = ["UNREADABLE", "new_folder", "read_snapshot", "torn_weights"]
+__all__ = ["UNREADABLE", "new_folder", "read_snapshot", "torn_weights", "write_facts"]
 
 #: What `transformers` and safetensors raise where a model is missing, torn or no model at all.
 UNREADABLE = (OSError, ValueError, SafetensorError)
@@ -51,18 +51,34 @@ def new_folder(folder: Path, what: str) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def read_snapshot(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
-    """state.json and the named tensor files of a snapshot, all of it before anything is changed."""
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """state.json of a snapshot whose other files are all there: the facts, and the size of each file."""
+    write_json(folder / "state.json", {**facts, "files": {f.name: f.stat().st_size for f in sorted(folder.iterdir())}})
+
+
+def read_snapshot(
+    folder: Path, needed: Sequence[str], *, after_a_step: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+    """The facts of state.json and all tensor files of a snapshot, read before anything is changed.
+
+    A snapshot is whole if it has the `needed` files, past step 0 those of `after_a_step` too, and all that its state.json
+    lists (those of older versions list none), in their sizes.
+    """
     file = folder / "state.json"
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         missing = {"step", "knobs"} - set(facts)
         if missing:
             raise ValueError(f"it has no {min(missing)!r}")
+        sizes = facts.pop("files", {})
+        for name in sorted({*needed, *(after_a_step if facts["step"] else ()), *sizes}):
+            file = folder / name
+            size = file.stat().st_size
+            if size != sizes.get(name, size):
+                raise ValueError(f"it has {size:,} of {sizes[name]:,} bytes")
         tensors = {}
-        for name in names:
-            file = folder / f"{name}.safetensors"
-            tensors[name] = load_file(file)
+        for file in sorted(folder.glob("*.safetensors")):
+            tensors[file.stem] = load_file(file)
     except UNREADABLE as error:
         if sentence := locked(folder):
             raise RunError(f"{sentence}, or choose another snapshot.") from error

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from labkit import disk, sft
+from labkit.disk import write_json
 from labkit.errors import ModelError, RunError
+from labkit.knobs import SFTKnobs, constant
 from labkit.models import load_policy, load_reward_model, new_reward_model, save_model
 from labkit.ppo import PPOSettings, State
+from labkit.sft import SFTSettings
 from tests.conftest import REPOSITORY
-from tests.stages.animals import save_base, tokenizer
+from tests.stages.animals import demonstrations, save_base, tokenizer
 
 SETTINGS = PPOSettings(steps=1, batch=8, minibatch=8, max_new_tokens=4)
 
@@ -97,6 +102,30 @@ def test_a_torn_snapshot_is_named_and_changes_nothing(tmp_path, start):
                 state.load(saved)
         file.write_bytes(whole)
     state.load(saved)
+
+
+def test_a_snapshot_that_lacks_a_file_is_none_and_one_of_an_older_version_is_read(tmp_path):
+    """Training would go on from step 0 with its weights, or without the moments, and say nothing."""
+    base = save_base(tmp_path / "base")
+    settings = SFTSettings(epochs=2, batch_size=16, choose_by="valid_loss")
+    state = sft_state(base)
+    loop = sft.loop(state, demonstrations(), constant(SFTKnobs()), settings, valid=demonstrations(4))
+    list(islice(loop, 3))
+    saved = state.save(tmp_path / "snapshot")
+    loop.close()
+    files = {f.name for f in saved.iterdir()} - {"state.json"}
+    assert files == {"model.safetensors", "optimizer.safetensors", "kept.safetensors", "trainer_state.json"}
+    facts = json.loads((saved / "state.json").read_text())
+    del facts["files"]
+    for older in (False, True):
+        if older:
+            write_json(saved / "state.json", facts)
+        for name in files - ({"kept.safetensors"} if older else set()):
+            (saved / name).rename(tmp_path / name)
+            with pytest.raises(RunError, match=rf"is not a complete snapshot \({name}: .*choose another"):
+                sft_state(base).load(saved)
+            (tmp_path / name).rename(saved / name)
+        assert sft_state(base).load(saved).step == 3
 
 
 def test_a_snapshot_of_another_shape_is_refused_before_a_weight_changes(tmp_path):
