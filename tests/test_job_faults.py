@@ -119,3 +119,48 @@ def test_half_a_line_of_a_killed_writer_does_not_spoil_the_record_of_the_resumed
         out.write('{"stage": "ppo", "num')
     build().start(resume=True).result()
     assert [s.number for s in job.folder.steps()] == list(range(1, SETTINGS.steps + 1))
+
+
+def test_a_last_snapshot_that_finds_no_room_takes_nothing_from_a_saved_model(build, monkeypatch, capsys):  # noqa: F811
+    def finish(to):
+        to.model.mkdir()
+        monkeypatch.setattr(job.state, "save", full)
+        return "the model"
+
+    def full(folder):
+        raise RunError(f"The snapshot {folder} could not be written: No space left on device.")
+
+    job = build(finish=finish).start(paused=True)
+    go(job, 3)
+    job.stop()
+    assert job.result() == "the model" and job.status == "stopped" and job.error is None
+    assert job.folder.has_model and job.folder.snapshots() == [2]
+    assert "000003 could not be written" in job.folder.manifest["snapshot_error"] and "snapshot of its last step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(4, [2, 4]), (5, [2, 4, 5])])
+def test_no_snapshot_is_written_twice(build, monkeypatch, steps, expected):  # noqa: F811
+    job = build()
+    save, written = job.state.save, []
+    monkeypatch.setattr(job.state, "save", lambda folder: (written.append(int(folder.name)), save(folder)))
+    job.start(paused=True)
+    go(job, steps)
+    job.stop()
+    job.result()
+    assert written == job.folder.snapshots() == expected
+
+
+def test_a_run_that_went_back_and_made_the_same_number_of_steps_again_has_its_own_last_snapshot(build):  # noqa: F811
+    job = build().start(paused=True)
+    go(job, 4)
+    job.rollback(2).result(20)
+    job.dial.turn(kl_coef=0.7)
+    job.snapshot_every = 3  # none is due at 4
+    go(job, 4)
+    job.stop()
+    job.result()
+    assert job.folder.snapshots()[-1] == 4
+    again = build().start(resume=True, paused=True)
+    assert again.steps[-1].knobs["kl_coef"] == again.state.knobs["kl_coef"] == 0.7
+    again.stop()
+    again.result()
