@@ -238,6 +238,32 @@ def test_what_cannot_be_brought_is_one_sentence_and_leaves_what_was_there(tmp_pa
     assert [p.name for p in target.parent.iterdir()] == ["reward"] and (target / "run.json").read_bytes() == before
 
 
+def test_a_point_at_work_is_left_to_whoever_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same line in a second terminal, after the base trained its reward model anew, swapped it under the running point."""
+    notebook, base = write_notebook(tmp_path / "05_x.ipynb"), Run("base", tmp_path)
+    monkeypatch.setattr("labkit.batch.sweep.local_engine", lambda tasks, *_: {run.name: None for _, run, _ in tasks})
+
+    def train(what: str) -> None:
+        base.stage("reward").begin(settings={})
+        base.stage("reward").model.mkdir()
+        (base.stage("reward").model / "weights").write_text(what)
+        base.stage("reward").finish()
+
+    said: list[str] = []
+    for what, status, ran in (("old", None, 2), ("new", os.getppid(), 1), ("newer", None, 2)):
+        train(what)
+        record = record_of(Run("seed=0", tmp_path / "s"), "05_x")
+        if status:
+            record.begin(settings={})
+            write_json(record.path / "run.json", {**record.manifest, "pid": status})
+        elif record.status == "running":
+            record.finish("failed")
+        assert len(sweep(notebook, {"seed": "0,1"}, name="s", root=tmp_path, base=base, say=said.append)) == ran
+        found = [(tmp_path / "s" / point / "reward" / "model" / "weights").read_text() for point in ("seed=0", "seed=1")]
+        assert found == (["old", "new"] if status else [what, what])
+    assert said[1].startswith("seed=0 is being run by another process") and said[2].endswith("2 points, 0 done, 1 under way elsewhere, 1 to run.")
+
+
 def test_rounds_of_the_base_are_not_brought(tmp_path: Path) -> None:
     base, run = Run("base", tmp_path), Run("seed=0", tmp_path / "s")
     for name in ("rounds/2/rankings/train.jsonl", "rankings/train.jsonl", "benchmarks/results.json", "evaluate-methods/samples.jsonl"):
