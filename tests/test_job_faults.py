@@ -164,3 +164,46 @@ def test_a_run_that_went_back_and_made_the_same_number_of_steps_again_has_its_ow
     assert again.steps[-1].knobs["kl_coef"] == again.state.knobs["kl_coef"] == 0.7
     again.stop()
     again.result()
+
+
+@pytest.mark.parametrize("newer_line", [True, False])
+def test_a_run_whose_newest_snapshots_are_damaged_goes_on_from_the_newest_whole_one(build, capsys, newer_line):  # noqa: F811
+    job = build().start(paused=True)
+    go(job, 6)
+    job.snapshot_every = 0  # as if it had been killed here
+    job.stop()
+    job.result()
+    (job.folder.snapshot(6) / "policy.safetensors").write_bytes(b"torn")
+    (job.folder.snapshot(4) / "ema.safetensors").unlink()
+    if not newer_line:  # lost with the snapshot
+        lines = (job.folder.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (job.folder.path / "metrics.jsonl").write_text("".join(lines[:2]))
+    again = build().start(resume=True)
+    again.result()
+    said = capsys.readouterr().out
+    assert "ppo: the snapshot of step 6 is passed over" in said and "the snapshot of step 4 is passed over" in said
+    whole = build("whole").start()
+    whole.result()
+    assert numbers(again.folder.steps()) == numbers(whole.steps)
+    assert again.folder.ledger()[0]["by"] == "resume" and again.folder.ledger()[0]["new"] == 2
+
+
+def test_a_run_without_a_whole_snapshot_says_so_and_one_of_another_model_is_not_passed_over(build, monkeypatch):  # noqa: F811
+    job = build().start(paused=True)
+    go(job, 4)
+    job.stop()
+    job.result()
+
+    def foreign(folder):
+        raise RunError(f"The snapshot {folder} belongs to another model.")
+
+    again = build()
+    with monkeypatch.context() as patch:
+        patch.setattr(again.state, "load", foreign)
+        with pytest.raises(RunError, match="000004 belongs to another model"):
+            again.start(resume=True)
+    for number in job.folder.snapshots():
+        (job.folder.snapshot(number) / "state.json").write_text("")
+    with pytest.raises(RunError, match="has no whole snapshot to resume from; start it without resume"):
+        again.start(resume=True)
+    assert again.folder.status == "stopped"

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from labkit.disk import locked, what_to_do, write_json
-from labkit.errors import RunError
+from labkit.errors import RunError, SnapshotError
 
 __all__ = ["UNREADABLE", "new_folder", "read_snapshot", "torn_weights", "write_facts"]
 
@@ -38,7 +38,7 @@ def new_folder(folder: Path, what: str) -> Iterator[Path]:
     try:
         scratch.mkdir(parents=True)
         yield scratch
-        _open_up(scratch)
+        _settle(scratch)
         _swap_in(scratch, folder)
     except Exception as error:
         if not (isinstance(error, (OSError, SafetensorError, RunError)) or type(error) is Exception):
@@ -82,7 +82,7 @@ def read_snapshot(
     except UNREADABLE as error:
         if sentence := locked(folder):
             raise RunError(f"{sentence}, or choose another snapshot.") from error
-        raise RunError(
+        raise SnapshotError(
             f"{folder} is not a complete snapshot ({file.name}: {error}); choose another one under {folder.parent}."
         ) from error
     return facts, tensors
@@ -99,11 +99,14 @@ def torn_weights(folder: str | Path) -> str:
     return ""
 
 
-def _open_up(folder: Path) -> None:
-    """Give all files of a new folder the rights that the folder itself was made with, which are those of the umask."""
+def _settle(folder: Path) -> None:
+    """Give all files of a new folder the rights that the folder itself was made with, by the umask, and see them onto the disk."""
     rights = folder.stat().st_mode & 0o666
     for file in folder.rglob("*"):
         file.chmod(file.stat().st_mode | rights)
+        if file.is_file():
+            with open(file, "rb+") as whole:  # else a power cut after the swap may leave an empty file under a whole one's name
+                os.fsync(whole.fileno())
 
 
 def _swap_in(scratch: Path, folder: Path) -> None:
