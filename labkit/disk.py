@@ -12,6 +12,8 @@ import hashlib
 import itertools
 import json
 import os
+import re
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +25,10 @@ from labkit.errors import DataError, RunError
 __all__ = [
     "append_jsonl",
     "as_line",
+    "clear_scratch",
     "file_hash",
     "locked",
+    "process_is_there",
     "put_aside",
     "read_all",
     "read_jsonl",
@@ -201,6 +205,34 @@ def put_aside(path: Path) -> Path:
     except OSError as error:
         remedy = what_to_do(error, "See whether another program holds it, and try again")
         raise RunError(f"{path} could not be moved aside: {error.strerror}. {remedy}; it is as it was.") from error
+
+
+def clear_scratch(folder: Path) -> None:
+    """Remove what killed processes of this machine left half written in `folder`: `.NAME.PID.tmp`.
+
+    What such a process had moved away to make room (`.NAME.PID.old`) comes back where nothing took its place.
+    """
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", path.name)
+        if not found or process_is_there(int(found[2])):
+            continue
+        if found[3] == "old" and not (folder / found[1]).exists():
+            path.rename(folder / found[1])
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def process_is_there(pid: int) -> bool:
+    """Whether a process of this number is there, on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user: it is there
+        pass
+    return True
 
 
 def _plain(value: Any) -> Any:

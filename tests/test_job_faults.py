@@ -1,5 +1,7 @@
 """A job after something went wrong: stopped, failed, half rolled back, killed; what it says, and from where it goes on."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -207,3 +209,19 @@ def test_a_run_without_a_whole_snapshot_says_so_and_one_of_another_model_is_not_
     with pytest.raises(RunError, match="has no whole snapshot to resume from; start it without resume"):
         again.start(resume=True)
     assert again.folder.status == "stopped"
+
+
+def test_a_resume_clears_what_the_killed_process_left(build):  # noqa: F811
+    job = build().start(paused=True)
+    go(job, 3)
+    job.stop()
+    job.result()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [job.folder.path / "state" / f".000004.{gone.pid}.tmp", job.folder.path / f".model.{gone.pid}.tmp"]
+    for path in left:
+        path.mkdir()
+    again = build().start(resume=True, paused=True)
+    assert not any(path.exists() for path in left)
+    again.stop()
+    again.result()

@@ -76,6 +76,7 @@ def load_newest(job: Job) -> int:
 
 def resume_at(job: Job, step: int) -> None:
     """Stand after `step` of the folder's run; what a killed process did after its last snapshot is superseded."""
+    job.folder.clear_scratch()
     job.steps = job.folder.steps()
     asked = [row["step"] for row in standing(job.folder.ledger()) if row["knob"] != "rollback"]
     reached = max([step, *asked, *(s.number for s in job.steps), *job.folder.snapshots()])
