@@ -9,7 +9,7 @@ import pytest
 from labkit.errors import RunError
 from labkit.jobs.waiting import StillRunning
 from labkit.ppo import loop
-from tests.test_jobs import SETTINGS, build, go, numbers  # noqa: F401  (build is a fixture)
+from tests.test_jobs import SETTINGS, build, go, numbers, wait  # noqa: F401  (build is a fixture)
 from tests.toy import even_share, toy_prompts
 
 
@@ -225,3 +225,28 @@ def test_a_resume_clears_what_the_killed_process_left(build):  # noqa: F811
     assert not any(path.exists() for path in left)
     again.stop()
     again.result()
+
+
+def test_a_snapshot_on_the_way_that_finds_no_room_pauses_a_job_by_hand_and_ends_a_headless_one(build, monkeypatch):  # noqa: F811
+    def full(folder):
+        raise RunError(f"The snapshot {folder} could not be written: No space left on device. Free some space.")
+
+    job = build().start(paused=True)
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(job.state, "save", full)
+        go(job, 1)
+        job.resume()
+        wait(lambda: len(job.steps) == 2 and job.status == "paused")
+    assert [s.number for s in job.steps] == [1, 2] and "000002 could not be written" in job.error and job.alive
+    job.resume()
+    job.result(block=True)
+    assert job.status == "done" and job.error is None and job.folder.snapshots() == [4, 6, 8]
+    whole = build("whole").start()
+    assert numbers(job.steps) == numbers(whole.result(block=True) and whole.steps)
+    monkeypatch.setenv("LABKIT_HEADLESS", "1")
+    headless = build("headless")
+    monkeypatch.setattr(headless.state, "save", full)
+    with pytest.raises(RunError, match="No space left"):
+        headless.start().result()
+    assert headless.folder.status == "failed"

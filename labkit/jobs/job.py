@@ -134,11 +134,11 @@ class Job:
 
     def resume(self) -> None:
         """Go on after a pause."""
-        self._tell(_paused=False)
+        self._tell(_paused=False, error=None)
 
     def step(self) -> None:
         """One more Step, then pause."""
-        self._tell(_paused=True, _credit=1)
+        self._tell(_paused=True, _credit=1, error=None)
 
     def stop(self) -> None:
         """End after the Step under way, as if it were the last; what was trained so far is kept."""
@@ -221,8 +221,8 @@ class Job:
             self.status = "stopped" if self._stopping else "done"
             self._value = ending.conclude(self, started)
         except BaseException as error:  # kept, and raised where somebody waits
-            self._failure, self.status = error, "failed"
-            self.error = ending.give_up(self, error)
+            self._failure, self.error, self.status = error, ending.told(error), "failed"
+            ending.give_up(self, error)
         finally:
             self._drain(RunError(f"{self.folder.path.name} has ended."))
             self._notify(self.steps[-1] if self.steps else None)
@@ -278,7 +278,8 @@ class Job:
         if self.dial:
             self.dial.observe(step)
         if self.state is not None and self.snapshot_every and step.number % self.snapshot_every == 0:
-            self._snapshot(pin=False)
+            with ending.pausing_for_room(self):
+                self._snapshot(pin=False)
         self._notify(step)
 
     def _waited(self, step: Step) -> Step:

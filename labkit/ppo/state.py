@@ -152,12 +152,14 @@ class State:
     def save(self, folder: Path) -> Path:
         """Write a snapshot, by the first process for all; the folder appears only when it is complete."""
         folder, contents = Path(folder), self._tensors()
-        if self.accelerator.is_main_process:
-            with new_folder(folder, "snapshot") as scratch:
-                for name, tensors in contents.items():
-                    save_file(tensors, scratch / f"{name}.safetensors")
-                write_facts(scratch, {"step": self.step, "knobs": self.knobs})
-        self.accelerator.wait_for_everyone()
+        try:
+            if self.accelerator.is_main_process:
+                with new_folder(folder, "snapshot") as scratch:
+                    for name, tensors in contents.items():
+                        save_file(tensors, scratch / f"{name}.safetensors")
+                    write_facts(scratch, {"step": self.step, "knobs": self.knobs})
+        finally:
+            self.accelerator.wait_for_everyone()  # also where it could not be written: the others wait for the first
         return folder
 
     def load(self, folder: Path) -> State:
