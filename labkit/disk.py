@@ -26,6 +26,7 @@ __all__ = [
     "append_jsonl",
     "as_line",
     "clear_scratch",
+    "discard",
     "file_hash",
     "locked",
     "process_is_there",
@@ -222,6 +223,11 @@ def clear_scratch(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder; whoever is killed meanwhile leaves no half of it under its name, but scratch."""
+    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.tmp")))
 
 
 def process_is_there(pid: int) -> bool:

@@ -19,7 +19,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.disk import append_jsonl, clear_scratch, process_is_there, put_aside, read_jsonl, write_json
+from labkit.disk import append_jsonl, clear_scratch, discard, process_is_there, put_aside, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
 from labkit.types import Step
 
@@ -193,8 +192,7 @@ class StageFolder:
         while len(older) > spread:
             around = [0, *older, beyond]
             gaps = [after - before for before, after in zip(around, around[2:], strict=False)]
-            gone = self.snapshot(older.pop(gaps.index(min(gaps))))
-            shutil.rmtree(gone.rename(gone.with_name(f".{gone.name}.{os.getpid()}.tmp")))  # a half is never taken for a whole
+            discard(self.snapshot(older.pop(gaps.index(min(gaps)))))
 
     def clear_scratch(self) -> None:
         """Remove what killed processes left half written here; only for whoever writes the stage."""
