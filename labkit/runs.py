@@ -19,7 +19,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.disk import append_jsonl, put_aside, read_jsonl, write_json
+from labkit.disk import append_jsonl, clear_scratch, discard, process_is_there, put_aside, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
 from labkit.types import Step
 
@@ -182,8 +181,10 @@ class StageFolder:
     def prune(self, newest: int, *, spread: int = 0) -> None:
         """Thin out the snapshots that nobody asked to keep: the `newest` stay, and `spread` of the older ones, over the whole run.
 
-        Of the older ones that goes whose neighbours lie closest together, so what stays reaches back evenly.
+        Of the older ones that goes whose neighbours lie closest together, so what stays reaches back evenly. What killed
+        processes left half written or half removed goes too.
         """
+        self.clear_scratch()
         kept = self.kept()
         loose = [number for number in self.snapshots() if number not in kept]
         older = loose[: max(0, len(loose) - newest)]
@@ -191,7 +192,12 @@ class StageFolder:
         while len(older) > spread:
             around = [0, *older, beyond]
             gaps = [after - before for before, after in zip(around, around[2:], strict=False)]
-            shutil.rmtree(self.snapshot(older.pop(gaps.index(min(gaps)))))
+            discard(self.snapshot(older.pop(gaps.index(min(gaps)))))
+
+    def clear_scratch(self) -> None:
+        """Remove what killed processes left half written here; only for whoever writes the stage."""
+        for folder in (self.path, self.path / "state", self.path / "epochs"):
+            clear_scratch(folder)
 
 
 class Run:
@@ -235,13 +241,7 @@ def writer_is_alive(manifest: Mapping[str, Any]) -> bool | None:
     """Whether a process of the writer's number is there; None where it was on another machine, which cannot be looked at from here."""
     if manifest.get("host") != platform.node() or not manifest.get("pid"):
         return None
-    try:
-        os.kill(manifest["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user: it is there
-        pass
-    return True
+    return process_is_there(manifest["pid"])
 
 
 def _commit() -> str | None:
