@@ -96,6 +96,37 @@ def test_unanimous_judgments_keep_a_width(prompts):
     assert ("too few" in rate.note) == (prompts < 20) and (rate.se is None) == (prompts == 1)
 
 
+def verdicts(*values: float) -> list[Judgment]:
+    return [Judgment(str(p), "a", "b", v) for p, v in enumerate(values)]
+
+
+def test_one_dissent_among_many_makes_no_interval_narrower():
+    """Nearly all ties, or all wins but one: how far prompts differ is not known from one of them."""
+    unanimous, but_one = win_rate(verdicts(*[1.0] * 30), "a", "b"), win_rate(verdicts(*[1.0] * 29, 0.5), "a", "b")
+    assert but_one.low < unanimous.low and "29 of 30 prompts have one verdict" in but_one.note
+    ties, nearly = win_rate(verdicts(*[0.5] * 30), "a", "b"), win_rate(verdicts(*[0.5] * 29, 0.501), "a", "b")
+    assert nearly.high - nearly.low == pytest.approx(ties.high - ties.low, abs=1e-3)
+    assert "29 of 30 prompts are ties" in nearly.note and "30 of 30 prompts are ties" in ties.note
+    assert win_rate(verdicts(*[0.5] * 25, *[0.0] * 5), "a", "b").note == ""
+    assert "too few" in win_rate(verdicts(0.5, 0.5), "a", "b").note
+
+
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_intervals_of_nearly_all_ties_cover_the_truth(other):
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(300):
+        rate = win_rate(verdicts(*np.where(rng.random(100) < 0.03, other, 0.5)), "a", "b")
+        inside += rate.low <= 0.97 * 0.5 + 0.03 * other <= rate.high
+    assert inside >= 0.93 * 300
+
+
+def test_nothing_but_ties_gives_scores_no_interval_and_a_note():
+    scores = bradley_terry(verdicts(*[0.5] * 30), **FAST)
+    assert all((s.score, s.low, s.high, s.rank, s.rank_low) == (0, None, None, 1, None) for s in scores.models)
+    assert any("no width" in note for note in scores.notes)
+    assert not any("no width" in note for note in bradley_terry(planted(300), **FAST).notes)
+
+
 def test_planted_strengths_are_recovered():
     scores = {s.model: s for s in bradley_terry(planted(6000), **FAST).models}
     mean = sum(TRUTH.values()) / len(TRUTH)
