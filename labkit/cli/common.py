@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +23,7 @@ __all__ = [
     "fail_unless_done",
     "home_of",
     "labels_app",
+    "resumable",
     "say",
     "show",
     "split",
@@ -52,6 +56,16 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 def say(line: str) -> None:
     """Print a line of progress at once, into a pipe or a file as well."""
     print(line, flush=True)
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C ends the command with a sentence: what is done stays, and the same command takes it up."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on.", file=sys.stderr, flush=True)
+        raise typer.Exit(130) from None  # what a shell says of a command that Ctrl-C ended
 
 
 def show(report: Any, as_json: bool) -> None:

@@ -15,6 +15,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from labkit.batch.engines import cores, gpus
+from labkit.batch.engines import cores, gpus, unhurried
 from labkit.disk import write_json
 from labkit.errors import LabError
 from labkit.findings.plan import Plan, Task
@@ -125,6 +126,7 @@ def work_on(plan: Plan, home: Path, task: Task) -> str:
 
 def _begin(free: Any) -> None:
     """In a fresh process, before torch: end with the command, however it ends; one GPU of those that are free, if any."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the command ends its workers
     threading.Thread(target=_end_with_the_command, daemon=True).start()
     gpu = free.get()
     if gpu is not None:
@@ -149,7 +151,7 @@ class _Crew:
 
     def work(self) -> dict[str, str]:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.count)))  # the workers inherit it
-        pool = self._pool()
+        others, pool = multiprocessing.active_children(), self._pool()
         try:
             while self.waiting or self.flying or self.suspects:
                 pool = self._hand_out(pool)
@@ -159,8 +161,15 @@ class _Crew:
                 if self._collect(ended):
                     pool.shutdown(wait=False)
                     pool = self._pool()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # Ctrl-C: what runs ends with it, not a piece later
+            with unhurried():
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in multiprocessing.active_children():
+                    if worker not in others:
+                        worker.terminate()
+                pool.shutdown()
+            raise
+        pool.shutdown(wait=False, cancel_futures=True)
         return self.errors
 
     def _pool(self) -> ProcessPoolExecutor:
