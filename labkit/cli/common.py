@@ -69,9 +69,11 @@ def resumable() -> Iterator[None]:
 
 
 def show(report: Any, as_json: bool) -> None:
+    """Print a report; a character that has no UTF-8 (half of a pair, as hostile names have) by its code."""
     import json
 
-    print(json.dumps(report.to_json(), indent=1, ensure_ascii=False) if as_json else report.text())
+    text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) if as_json else report.text()
+    print(text.encode("utf-8", errors="backslashreplace").decode("utf-8"))
 
 
 def home_of(notebooks: Path | None) -> Path:
