@@ -55,6 +55,11 @@ def test_grid_is_every_combination_named_by_its_values(tmp_path: Path) -> None:
     assert all(p.parameters["pairs"] == 200 for p in points)
 
 
+def test_zero_and_minus_zero_are_one_point(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "05_x.ipynb")
+    assert [p.name for p in grid(notebook, {"kl_coef": "0,-0,0.0"})] == ["kl_coef=0.0"]
+
+
 @pytest.mark.parametrize("given", [{"bogus": "1"}, {"kl_coef": "0.1,11"}, {"kl_coef": "0.1,"}, {"run": "a,b"}])
 def test_a_bad_value_anywhere_in_the_grid_stops_before_anything_runs(tmp_path: Path, given: dict[str, str]) -> None:
     notebook = write_notebook(tmp_path / "05_x.ipynb")
