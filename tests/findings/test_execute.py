@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from labkit.disk import read_jsonl, write_json
+from labkit.errors import RunError
 from labkit.findings.execute import carry_out, done_records, is_done
 from labkit.findings.plan import plan_of
 from labkit.findings.records import Records
@@ -99,6 +100,21 @@ def test_workers_end_with_the_command_however_it_ends(tmp_path: Path, repository
         started.kill()
     workers = [row["process"] for row in read_jsonl(at_work)]
     until(lambda: not any(map(_is_alive, workers)), 20)
+
+
+def test_a_set_has_one_writer(tmp_path: Path) -> None:
+    """A second command on the same name would take the first one's pieces for failed ones."""
+    met: list[str] = []
+
+    def beside(plan, home: Path, task) -> str:
+        if not met:
+            with pytest.raises(RunError, match="is being made by another") as refused:
+                carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=fakes.note)
+            met.append(str(refused.value))
+        return fakes.note(plan, home, task)
+
+    assert carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=beside) == {} and len(met) == 1
+    assert carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=fakes.note) == {}, "afterwards it is free again"
 
 
 @pytest.mark.slow
