@@ -2,7 +2,7 @@
 
     runs/<name>/rounds/<k>/                 one run folder per round: rankings, reward, ppo_ptx
     runs/<name>/rounds/control-<rounds>/    the same, but every further ranking is of the SFT model's answers
-    runs/<name>/rounds/results.json
+    runs/<name>/rounds/results.json         a row per round, and the control's; what fewer rounds leave out stays
     runs/<name>/rounds/of.json              content hashes of the run that they go on from
 
 Round 1 is the run itself. From round 2 on the labelers rank answers of the newest policy (with one of the SFT model
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.batch.parents import bring
@@ -69,7 +70,7 @@ def iterate(
         labs.append(_round(labs, number, rankings, say))
     rows = [_report(now, number) for number, now in enumerate(labs, 1)]
     beside = [_report(_control(lab, rounds, rankings, say), CONTROL)] if control else []
-    write_json(lab.run.path / "rounds" / "results.json", {"rounds": rows, "control": beside[0] if beside else None})
+    _record(lab.run.path / "rounds", rows, beside[0] if beside else None)
     return rows + beside
 
 
@@ -84,6 +85,26 @@ def against_control(rows: Sequence[dict[str, Any]]) -> str:
     if not said:
         return "One round without control: nothing to compare it with."
     return f"Gold utility after round {last['round']}, {'; '.join(said)}. One seed, so no interval."
+
+
+def _record(home: Path, rows: list[dict[str, Any]], control: dict[str, Any] | None) -> None:
+    """Write results.json; further rounds and controls of earlier commands stay in it where their policies are still there.
+
+    `controls` holds each by the number of rounds whose rankings it matches; `control` is that of the last round.
+    """
+    file = home / "results.json"
+    old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    before = old.get("rounds", [])
+    controls = old.get("controls") or ({str(len(before)): old["control"]} if old.get("control") else {})
+    kept = list(rows)
+    for row in before[len(rows) :]:
+        if Run(str(row["round"]), home).stage(POLICY).status != "done":
+            break
+        kept.append(row)
+    controls = {n: row for n, row in controls.items() if Run(f"{CONTROL}-{n}", home).stage(POLICY).status == "done"}
+    if control is not None:
+        controls[str(len(rows))] = control
+    write_json(file, {"rounds": kept, "control": controls.get(str(len(kept))), "controls": controls})
 
 
 def _claim(first: Experiment, say: Callable[[str], None]) -> None:

@@ -69,6 +69,21 @@ def test_a_mistake_is_one_sentence_and_no_traceback(
     assert len(ended.err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["findings", "--jobs", "-1"],
+        ["findings", "--jobs", "0"],
+        ["sweep", "05_x.ipynb", "-p", "seed=0", "--jobs", "0"],
+        ["methods", "--best-of", "-3"],
+    ],
+)
+def test_a_count_out_of_range_is_refused_before_anything_begins(labkit: Callable[..., Ended], tmp_path: Path, arguments: list[str]) -> None:
+    write_notebook(tmp_path / "05_x.ipynb")
+    ended = labkit(*arguments)
+    assert ended.code == 2 and arguments[-2] in ended.err and not (tmp_path / "runs").exists()
+
+
 def test_debug_lets_the_error_through(labkit: Callable[..., Ended]) -> None:
     with pytest.raises(RunError, match="holds no executed notebook"):
         labkit("--debug", "report", "nobody")

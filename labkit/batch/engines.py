@@ -6,11 +6,13 @@ that raised an error does not, because it would raise it again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from labkit.batch.records import record_of
 from labkit.errors import LabError, SettingsError
 from labkit.runs import Run
 
-__all__ = ["cores", "gpus", "local_engine", "ray_engine"]
+__all__ = ["cores", "gpus", "local_engine", "ray_engine", "unhurried"]
 
 Task = tuple[Path, Run, Mapping[str, Any]]
 Say = Callable[[str], None]
@@ -52,13 +54,18 @@ def local_engine(tasks: Sequence[Task], jobs: int | None, say: Say) -> dict[str,
         slots.put(slot)
     halt, live = threading.Event(), set()
 
+    def begun(process: subprocess.Popen) -> None:
+        live.add(process)
+        if halt.is_set():  # it was about to start when the others were ended
+            process.terminate()
+
     def work(task: Task) -> Outcome:
         slot = slots.get()
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         if devices:
             environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
         try:
-            return _twice(task, environment, halt, live.add)
+            return _twice(task, environment, halt, begun, say)
         finally:
             slots.put(slot)
 
@@ -67,11 +74,26 @@ def local_engine(tasks: Sequence[Task], jobs: int | None, say: Say) -> dict[str,
         try:
             return _collect(waiting, say)
         except BaseException:  # Ctrl-C: end what runs, start nothing more
-            halt.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(live):
-                process.terminate()
+            with unhurried():
+                halt.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(live):
+                    process.terminate()
+                pool.shutdown()  # each closes its record
             raise
+
+
+@contextlib.contextmanager
+def unhurried() -> Iterator[None]:
+    """A second Ctrl-C waits until what the first one began is over: it takes a moment, and records would stay open."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ray_engine(tasks: Sequence[Task], jobs: int | None, say: Say) -> dict[str, Outcome]:
@@ -120,20 +142,32 @@ def _fetch(ray: Any, ready: Any, task: Task) -> Outcome:
         return Outcome(notebook.stem, "failed", 0.0, said, killed=True)
 
 
-def _once(task: Task, environment: Mapping[str, str] | None = None, started: Any = None) -> Outcome:
+def _once(
+    task: Task,
+    environment: Mapping[str, str] | None = None,
+    started: Callable[[subprocess.Popen], None] | None = None,
+    halted: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Run one task; an error of the lab before it started is an outcome too, so that the other points go on."""
     notebook, run, given = task
     try:
-        return execute(notebook, run, given, environment=environment, started=started)
+        return execute(notebook, run, given, environment=environment, started=started, halted=halted)
     except LabError as error:
         return Outcome(notebook.stem, "failed", 0.0, str(error))
 
 
 def _twice(
-    task: Task, environment: Mapping[str, str], halt: threading.Event, started: Callable[[subprocess.Popen], None]
+    task: Task,
+    environment: Mapping[str, str],
+    halt: threading.Event,
+    started: Callable[[subprocess.Popen], None],
+    say: Say,
 ) -> Outcome:
-    outcome = _once(task, environment, started)
-    return _once(task, environment, started) if outcome.killed and not halt.is_set() else outcome
+    outcome = _once(task, environment, started, halt.is_set)
+    if not outcome.killed or halt.is_set():
+        return outcome
+    say(f"{task[1].name} was killed; once more.")
+    return _once(task, environment, started, halt.is_set)
 
 
 def _collect(waiting: Mapping[Future, str], say: Say) -> dict[str, Outcome]:

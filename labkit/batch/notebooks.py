@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -94,11 +95,13 @@ def execute(
     environment: Mapping[str, str] | None = None,
     echo: Echo | None = None,
     started: Callable[[subprocess.Popen], None] | None = None,
+    halted: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Execute `notebook` into runs/<name>/notebooks/ and return how it ended; raises only before anything starts.
 
     `environment` adds to this process's variables (threads, GPUs). `echo` gets each line that the notebook prints;
-    all of them also go to notebooks/<notebook>/log.txt. `started` gets the process, so that another thread may end it.
+    all of them also go to notebooks/<notebook>/log.txt. `started` gets the process, so that another thread may end it;
+    `halted` says whether a person asked for that, so that the record is no crash's.
     """
     values = resolve_parameters(notebook, as_prepared(notebook, given or {}, run), run.name)
     record, copy = records.record_of(run, notebook.stem), run.path / "notebooks" / notebook.name
@@ -116,7 +119,7 @@ def execute(
         record.finish("stopped", error=f"{notebook.stem} was stopped by {type(error).__name__}.")
         raise
     seconds = time.monotonic() - began
-    return _judge(notebook, run, code, seconds)
+    return _judge(notebook, run, code, seconds, code in (_STOPPED, -signal.SIGINT) or halted())
 
 
 def _run_worker(
@@ -164,27 +167,27 @@ def _run_worker(
             raise
 
 
-def _judge(notebook: Path, run: Run, code: int, seconds: float) -> Outcome:
-    """Close the record as done or failed, by exit code and by what the last cell said."""
+def _judge(notebook: Path, run: Run, code: int, seconds: float, by_hand: bool) -> Outcome:
+    """Close the record as done, stopped or failed, by exit code, by what the last cell said and by who ended it."""
     record = records.record_of(run, notebook.stem)
     manifest = record.manifest
     if code == 0 and manifest["status"] == "done":
         return Outcome(notebook.stem, "done", seconds, summary=manifest.get("summary", {}))
-    killed, error = _explain(notebook.stem, record.path, run, code)
-    status = "stopped" if code == _STOPPED else "failed"
+    killed, error = _explain(notebook.stem, record.path, run, code, by_hand)
+    status = "stopped" if by_hand else "failed"
     record.finish(status, error=error, killed=killed)
     return Outcome(notebook.stem, status, seconds, error, killed)
 
 
-def _explain(name: str, folder: Path, run: Run, code: int) -> tuple[bool, str]:
+def _explain(name: str, folder: Path, run: Run, code: int, by_hand: bool) -> tuple[bool, str]:
     """Whether the notebook was killed, and one sentence on why it counts as failed."""
     copy = f"see {run.path / 'notebooks' / name}.ipynb and {folder / 'log.txt'}."
+    if by_hand:
+        return False, f"{name} was stopped by hand; {copy}"
     if code < 0:
         return True, f"{name} failed: its process was killed by signal {-code}; {copy}"
     outcome = folder / "outcome.json"
     said = json.loads(outcome.read_text(encoding="utf-8")) if outcome.exists() else {}
-    if code == _STOPPED:
-        return False, f"{name} was stopped by hand; {copy}"
     if code == _KERNEL_DIED:
         return True, (
             f"{name} failed: the kernel died, most often because memory ran out; use a smaller scale or batch, "

@@ -49,6 +49,8 @@ class Parameter:
         kind = type(self.default)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        if kind is float and isinstance(value, float):
+            value += 0.0  # -0.0 is 0.0: one point of a sweep, not two
         where = f"{notebook}: parameter {self.name} is {value!r}"
         if type(value) is not kind:
             raise SettingsError(f"{where}; it must be {_KINDS[kind]}, like its default {self.default!r}. {self.doc}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +26,11 @@ __all__ = [
     "fail_unless_done",
     "home_of",
     "labels_app",
+<<<<<<< HEAD
     "reported",
+=======
+    "resumable",
+>>>>>>> wt-stats
     "say",
     "show",
     "split",
@@ -58,10 +65,22 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C ends the command with a sentence: what is done stays, and the same command takes it up."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on.", file=sys.stderr, flush=True)
+        raise typer.Exit(130) from None  # what a shell says of a command that Ctrl-C ended
+
+
 def show(report: Any, as_json: bool) -> None:
+    """Print a report; a character that has no UTF-8 (half of a pair, as hostile names have) by its code."""
     import json
 
-    print(json.dumps(report.to_json(), indent=1, ensure_ascii=False) if as_json else report.text())
+    text = json.dumps(report.to_json(), indent=1, ensure_ascii=False) if as_json else report.text()
+    print(text.encode("utf-8", errors="backslashreplace").decode("utf-8"))
 
 
 def home_of(notebooks: Path | None) -> Path:

@@ -17,7 +17,11 @@ from labkit.cli.common import (
     assigned,
     fail_unless_done,
     home_of,
+<<<<<<< HEAD
     reported,
+=======
+    resumable,
+>>>>>>> wt-stats
     say,
     show,
 )
@@ -94,7 +98,7 @@ def sweep(
     p: Annotated[list[str], typer.Option("-p", "--parameter", metavar="NAME=V1,V2", help="Repeatable.")],
     base: Annotated[str | None, typer.Option("--from", help="Run whose earlier stages each point starts from.")] = None,
     sweep_name: Annotated[str | None, typer.Option("--name", help="runs/NAME; default: NOTEBOOK-sweep.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Points at once; default: one per GPU, else per core.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Points at once; default: one per GPU, else per core.", min=1)] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Run on a Ray cluster (RAY_ADDRESS) that shares this disk.")
     ] = False,
@@ -112,7 +116,8 @@ def sweep(
     path = find_notebook(name, notebooks)
     title = sweep_name or f"{path.stem}-sweep"
     source = Run(base, root) if base else None
-    outcomes = run_sweep(path, parse_assignments(p), name=title, root=root, base=source, jobs=jobs, ray=ray, say=say)
+    with resumable():
+        outcomes = run_sweep(path, parse_assignments(p), name=title, root=root, base=source, jobs=jobs, ray=ray, say=say)
     page = compare.write_comparison(Path(root) / title, path)
     points = compare.results(Path(root) / title, path)
     header, rows = compare.comparison_table(compare.groups(points))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from labkit.cli.common import AsJson, Root, app, fail_unless_done, show, split
+from labkit.cli.common import AsJson, Root, app, fail_unless_done, resumable, show, split
 from labkit.errors import SettingsError
 
 
@@ -24,7 +24,7 @@ def findings(
         str, typer.Option(help="Size whose answers are ranked for the reward model; by default the middle one.")
     ] = "",
     sweep_sizes: Annotated[str, typer.Option(help="Sizes at which sweeps are made; by default the judge's.")] = "",
-    jobs: Annotated[int | None, typer.Option(help="Pieces at once; default: one per GPU, else per core.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Pieces at once; default: one per GPU, else per core.", min=1)] = None,
     only_read: Annotated[bool, typer.Option("--read", help="Run nothing: only measure what is recorded.")] = False,
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Run nothing: print each run with what it costs, and the total.")
@@ -57,7 +57,8 @@ def findings(
         from labkit.findings.execute import carry_out
 
         say = (lambda line: print(line, file=sys.stderr)) if as_json else print
-        errors = carry_out(load_plan(home, wanted), home, jobs=jobs, say=say)
+        with resumable():
+            errors = carry_out(load_plan(home, wanted), home, jobs=jobs, say=say)
     records, outcomes = read_findings(home)
     plan, told = records.plan, ""
     for file in elsewhere or []:
@@ -132,7 +133,7 @@ def methods(
     chosen: Annotated[
         str, typer.Option("--methods", help="Comma-separated: dpo, kto, rloo, grpo; by default all four.")
     ] = "",
-    best_of: Annotated[int, typer.Option(help="n of best-of-n, which stands beside them; 0: leave it out.")] = 16,
+    best_of: Annotated[int, typer.Option(help="n of best-of-n, which stands beside them; 0: leave it out.", min=0)] = 16,
     scale: Annotated[str | None, typer.Option(help="How much of everything: smoke, findings, tour or full; default: what the run says, else tour.")] = None,
     seed: Annotated[int | None, typer.Option(help="Every random draw comes from it; default: what the run says, else 0.")] = None,
     root: Root = Path("runs"),

@@ -141,16 +141,19 @@ def _rates(rankings: Sequence[Ranking], result: Evaluation) -> list[dict[str, An
 
 def _quality(rankings: Sequence[Ranking], models: Sequence[str]) -> list[dict[str, Any]]:
     """Overall quality and flags of each model's answers, as far as people rated them."""
-    rated: dict[str, list[Any]] = defaultdict(list)
+    rated: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for ranking in rankings:
         for c in ranking.completions:
-            rated[c.model] += [ranking.ratings[c.id]] if c.id in ranking.ratings else []
+            rated[c.model] += [(ranking.prompt.id, ranking.ratings[c.id])] if c.id in ranking.ratings else []
     rows = []
     for model in (m for m in models if rated[m]):
-        likert = [r.likert for r in rated[model] if r.likert is not None]
-        ticked = sorted({f for r in rated[model] for f in r.flags})
-        flags = {f: sum(f in r.flags for r in rated[model]) / len(rated[model]) for f in ticked}
-        rows.append({"model": model, "answers": len(rated[model]), "likert_scores": likert, "flags": flags})
+        likert = [(prompt, r.likert) for prompt, r in rated[model] if r.likert is not None]
+        ticked = sorted({f for _, r in rated[model] for f in r.flags})
+        flags = {f: sum(f in r.flags for _, r in rated[model]) / len(rated[model]) for f in ticked}
+        scores, prompts = [score for _, score in likert], [prompt for prompt, _ in likert]
+        rows.append(
+            {"model": model, "answers": len(rated[model]), "likert_scores": scores, "likert_prompts": prompts, "flags": flags}
+        )
     return rows
 
 

@@ -150,6 +150,11 @@ class Evaluation:
         """Overall quality as people rated it, by model; only models that anybody rated."""
         return {q["model"]: q["likert_scores"] for q in self.people.get("quality", ()) if q["likert_scores"]}
 
+    def likert_prompts(self, *, people: bool = False) -> dict[str, list[str]]:
+        """The prompt of each Likert rating, by model, as figures need it; models of evaluations before this was kept are left out."""
+        rows = self.people.get("quality", ()) if people else self.quality
+        return {q["model"]: q["likert_prompts"] for q in rows if "likert_prompts" in q}
+
     def summary(self, judged: JudgedRankings | None = None) -> dict[str, Any]:
         """The numbers that a run is known by, for its record and for comparisons of runs."""
         found: dict[str, Any] = {}
@@ -295,8 +300,8 @@ def _quality(
     """Gold utility, and Likert and flags as the held-out labelers gave them."""
     gold = lab.source.gold(prompts, [c.text for c in completions], [bool(c.finished) for c in completions])
     held_out = {x.id for x in lab.source.held_out_labelers}
-    scores = [
-        r.ratings[c.id].likert
+    rated = [
+        (r.prompt.id, r.ratings[c.id].likert)
         for r in judged.rankings
         if r.labeler in held_out
         for c in r.completions
@@ -309,7 +314,8 @@ def _quality(
         "gold": mean,
         "gold_se": (sum((g - mean) ** 2 for g in gold) / n / n) ** 0.5,
         "likert": judged.likert[model][GROUPS[0]],
-        "likert_scores": scores,
+        "likert_scores": [likert for _, likert in rated],
+        "likert_prompts": [prompt for prompt, _ in rated],
         "flags": dict(judged.flags[model]),
         "length": sum(len(c.token_ids) for c in completions) / n,
         "end_rate": sum(bool(c.finished) for c in completions) / n,

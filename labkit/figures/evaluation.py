@@ -171,16 +171,23 @@ def _count(row: Mapping[str, Any]) -> str:
     return f", {row['count']:g} comparisons" if row.get("count") is not None else ""
 
 
-def likert_bars(scores: Mapping[str, Sequence[float]], *, title: str = "Overall quality, Likert 1 to 7") -> go.Figure:
-    """Mean Likert score of each model with a 95 % interval of the mean."""
+def likert_bars(
+    scores: Mapping[str, Sequence[float]],
+    *,
+    prompts: Mapping[str, Sequence[str]] | None = None,
+    title: str = "Overall quality, Likert 1 to 7",
+) -> go.Figure:
+    """Mean Likert score of each model with a 95 % interval of the mean, clustered by prompt.
+
+    prompts: the prompt of each score; without, each score counts as of a prompt of its own. A model that is not in it
+    gets no interval.
+    """
     import plotly.graph_objects as go
 
     names = [n for n, v in scores.items() if len(v)]
     means = [float(np.mean(scores[n])) for n in names]
-    half = [
-        1.96 * float(np.std(scores[n], ddof=1)) / math.sqrt(len(scores[n])) if len(scores[n]) > 1 else 0.0
-        for n in names
-    ]
+    asked = {n: range(len(scores[n])) for n in names} if prompts is None else prompts
+    half = [_half_width(scores[n], asked[n]) if n in asked else 0.0 for n in names]
     fig = go.Figure()
     fig.add_bar(
         x=[plain(n, 30) for n in names],
@@ -205,6 +212,20 @@ def likert_bars(scores: Mapping[str, Sequence[float]], *, title: str = "Overall 
         bar.y = [m - 1.0 for m in means]
         bar.hovertemplate = "%{x}: %{customdata:.2f}<extra></extra>"
     return fig
+
+
+def _half_width(values: Sequence[float], clusters: Sequence[Any]) -> float:
+    """Half of the 95 % interval of a mean of values that hang together within a cluster; 0 where there is one cluster."""
+    from scipy.stats import t
+
+    rest: dict[Any, float] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        rest[cluster] = rest.get(cluster, 0.0) + value - float(np.mean(values))
+    count = len(rest)
+    if count < 2:
+        return 0.0
+    error = math.sqrt(count / (count - 1) * sum(r * r for r in rest.values())) / len(values)
+    return float(t.ppf(0.975, count - 1)) * error
 
 
 def flag_bars(

@@ -140,6 +140,10 @@ BEYOND = (
         _overoptimised,
         _overoptimisation_figure,
         beyond=True,
+        tried=(
+            "nothing on these seeds: neither longer runs nor a weaker reward model. With an earlier reward model, on "
+            "development runs, gold reward did fall (EXPERIMENTS.md)"
+        ),
     ),
     Finding(
         "rm-ensemble",
@@ -149,6 +153,11 @@ BEYOND = (
         "members that make the same mistakes, because they learnt from draws of the same rankings",
         _ensemble,
         beyond=True,
+        tried=(
+            "members that differed in the order of prompts alone, which were nearly one model (not counted); then members "
+            "that learnt from other draws of the rankings. Larger ensembles, or other ways to join their scores, were not "
+            "tried"
+        ),
     ),
     Finding(
         "iterated",
@@ -159,6 +168,7 @@ BEYOND = (
         "whoever wrote the answers",
         _rounds,
         beyond=True,
+        tried="nothing: three rounds, each with a quarter as many new rankings as the first, are all there is",
     ),
     Finding(
         "other-methods",
@@ -168,5 +178,6 @@ BEYOND = (
         "a method that exploits the reward model, or learns too little from so few rankings",
         _methods,
         beyond=True,
+        tried="nothing: none of the methods was tuned",
     ),
 )

@@ -15,17 +15,18 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from labkit.batch.engines import cores, gpus
+from labkit.batch.engines import cores, gpus, unhurried
 from labkit.disk import write_json
-from labkit.errors import LabError
+from labkit.errors import LabError, RunError
 from labkit.findings.plan import Plan, Task
 
 __all__ = ["carry_out", "done_records", "is_done", "wall_seconds"]
@@ -63,6 +64,8 @@ def carry_out(
 ) -> dict[str, str]:
     """Do every task of the plan that is not done; returns the error of each that failed or could not begin, by key.
 
+    Raises RunError where another command is at work on the same set: each would meet the other's half-made pieces.
+
     jobs: how many at once; by default one per core, or per GPU where there are any. With 1 all happens in this process.
     work: what does one task, by default `work_on`.
     """
@@ -70,9 +73,27 @@ def carry_out(
     todo = {key: t for key, t in tasks.items() if not is_done(home, t)}
     say(f"{home}: {len(tasks)} pieces, {len(tasks) - len(todo)} done, {len(todo)} to do.")
     count = min(jobs or len(gpus()) or cores(), max(1, len(todo)))
-    if count == 1:
-        return _one_by_one(plan, home, todo, say, work or work_on)
-    return _Crew(plan, home, todo, count, say, work or work_on).work()
+    with _one_writer(home):
+        if count == 1:
+            return _one_by_one(plan, home, todo, say, work or work_on)
+        return _Crew(plan, home, todo, count, say, work or work_on).work()
+
+
+@contextlib.contextmanager
+def _one_writer(home: Path) -> Iterator[None]:
+    """Hold the set for this command; the system lets go of it however the command ends."""
+    from filelock import FileLock, Timeout
+
+    home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home / ".writer.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{home} is being made by another labkit findings; wait for it, or give another name.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _one_by_one(plan: Plan, home: Path, todo: dict[str, Task], say: Say, work: Work) -> dict[str, str]:
@@ -125,6 +146,7 @@ def work_on(plan: Plan, home: Path, task: Task) -> str:
 
 def _begin(free: Any) -> None:
     """In a fresh process, before torch: end with the command, however it ends; one GPU of those that are free, if any."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the command ends its workers
     threading.Thread(target=_end_with_the_command, daemon=True).start()
     gpu = free.get()
     if gpu is not None:
@@ -149,7 +171,7 @@ class _Crew:
 
     def work(self) -> dict[str, str]:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // self.count)))  # the workers inherit it
-        pool = self._pool()
+        others, pool = multiprocessing.active_children(), self._pool()
         try:
             while self.waiting or self.flying or self.suspects:
                 pool = self._hand_out(pool)
@@ -159,8 +181,15 @@ class _Crew:
                 if self._collect(ended):
                     pool.shutdown(wait=False)
                     pool = self._pool()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # Ctrl-C: what runs ends with it, not a piece later
+            with unhurried():
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in multiprocessing.active_children():
+                    if worker not in others:
+                        worker.terminate()
+                pool.shutdown()
+            raise
+        pool.shutdown(wait=False, cancel_futures=True)
         return self.errors
 
     def _pool(self) -> ProcessPoolExecutor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from labkit.findings.finding import Outcome
 
-__all__ = ["HEAD", "NAMES", "checked", "claims_figure", "figure_of", "half", "in_words"]
+__all__ = ["HEAD", "NAMES", "checked", "claims_figure", "cost_rows", "figure_of", "half", "in_words"]
 
 NAMES = {
     "base": "GPT",
@@ -198,21 +198,45 @@ def folds_figure(records: Records) -> go.Figure:
     )
 
 
+COST_STAGES = {
+    "SFT": "sft", "PPO init": "ppo_init", "reward model": "reward", "PPO-ptx": "ppo_ptx",
+    "reward base (reader)": "reader", "pretraining": "pretraining",
+}  # fmt: skip
+
+
+def _cost(r: Record, key: str) -> float:
+    found = r.results("cost").get(key)
+    if found is None:
+        raise Missing(f"the cost of {r.run.name} has no {key}.")
+    return found
+
+
 def cost_bars(records: Records) -> go.Figure:
     """Floating-point operations of each stage."""
-    stages = {
-        "SFT": "sft", "PPO init": "ppo_init", "reward model": "reward", "PPO-ptx": "ppo_ptx",
-        "reward base (reader)": "reader", "pretraining": "pretraining",
-    }  # fmt: skip
-
-    def cost(r: Record, key: str) -> float:
-        found = r.results("cost").get(key)
-        if found is None:
-            raise Missing(f"the cost of {r.run.name} has no {key}.")
-        return found
-
-    kinds = {name: lambda r, _, key=key: cost(r, key) for name, key in stages.items()}
+    kinds = {name: lambda r, _, key=key: _cost(r, key) for name, key in COST_STAGES.items()}
     return _bars("Cost of each stage", kinds, records, ("operations",), "floating-point operations")
+
+
+def cost_rows(records: Records) -> list[dict[str, str]]:
+    """The same as a table: operations of each stage by size, means over seeds, and as a share of pretraining."""
+
+    def mean(size: str, key: str) -> float | None:
+        found = []
+        for seed in records.plan.seeds:
+            with contextlib.suppress(Missing):
+                found.append(_cost(records.cells[size, seed], key))
+        return sum(found) / len(found) if found else None
+
+    def cell(size: str, key: str) -> str:
+        own, whole = mean(size, key), mean(size, "pretraining")
+        if own is None:
+            return "-"
+        return f"{own:.3g} ({100 * own / whole:.3g} %)" if whole else f"{own:.3g}"
+
+    return [
+        {"stage": name, **{f"{size}: operations (of pretraining)": cell(size, key) for size in records.plan.sizes}}
+        for name, key in COST_STAGES.items()
+    ]
 
 
 def epochs_figure(records: Records) -> go.Figure:

@@ -28,6 +28,7 @@ class Finding:
     figure: Callable[[Records], go.Figure] | None = None
     beyond: bool = False
     tried: str = ""  # what was tried where it does not hold, or stays open; told only then
+    note: str = ""  # how our claims are to be read: the yardstick, and which of them could not have failed
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Outcome:
             "where": f.where,
             "paper": f.paper,
             "fails_if": f.fails_if,
+            "note": f.note,
             "beyond": f.beyond,
             "tried": self.tried,
             "verdict": self.verdict,

@@ -249,9 +249,10 @@ def markdown(
 
 
 def _section(outcome: Outcome, picture: str | None) -> list[str]:
-    """Lines on one finding: the paper's words, what would have made it fail, its figure, its claims."""
+    """Lines on one finding: the paper's words, what would have made it fail, how to read it, its figure, its claims."""
     f = outcome.finding
     lines = ["", f"## {f.title}", "", f"{f.where}: {f.paper}.", "", f"What would have made it fail: {f.fails_if}.", ""]
+    lines += [f"How to read it: {f.note}.", ""] if f.note else []
     lines += [f"What was tried: {outcome.tried}.", ""] if outcome.tried else []
     lines += [f"![{f.title}]({picture})", ""] if picture else []
     for c in claim_rows(outcome):

@@ -137,5 +137,9 @@ STAGE_FINDINGS = (
         _epochs,
         epochs_figure,
         tried="six epochs of 2,400 demonstrations at the preset's rate; more of either was not tried",
+        note=(
+            "the first claim is the last value less the least of all, so that it is never below 0: it can hold or stay "
+            "open, and cannot fail. The other two can"
+        ),
     ),
 )

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FEW", "LEVEL", "REPLICATES", "Figure", "bootstrap", "percentiles", "resamples"]
+__all__ = ["FEW", "LEVEL", "NO_WIDTH", "REPLICATES", "Figure", "bootstrap", "percentiles", "resamples"]
 
 LEVEL = 0.95  # of every interval
 REPLICATES = 1000
 FEW = 20  # with fewer prompts than this a bootstrap interval is too narrow to be trusted
+NO_WIDTH = "Every resample gives the same value: the interval has no width, which does not mean certainty."
 _BLOCK = 100  # replicates held in memory at once
 
 
@@ -91,5 +92,5 @@ def _caution(used: int, low: float | None, high: float | None, unit: str) -> str
     if used < FEW:
         return f"Only {used} {unit}s: too few to say; the interval is too narrow to be trusted below {FEW}."
     if low is not None and low == high:
-        return "Every resample gives the same value: the interval has no width, which does not mean certainty."
+        return NO_WIDTH
     return ""

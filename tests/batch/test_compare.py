@@ -117,6 +117,47 @@ def test_a_point_that_trained_something_has_a_model_sheet_and_a_link_to_it(folde
     assert page.count("model sheet") == 1
 
 
+def row(summary: dict, **parameters) -> dict:
+    return {"status": "done", "parameters": {"seed": 0, **parameters}, "summary": summary}
+
+
+def test_a_parameter_that_only_newer_points_have_is_no_seed() -> None:
+    """The notebook was given another parameter after a first sweep: the older points stand first."""
+    rows = [row({"y": 1.0}, a=1.0), *(row({"y": 100.0 * b}, a=1.0, b=b) for b in (3.0, 1.0, 2.0))]
+    header, body = compare.comparison_table(compare.groups(rows))
+    assert header == ["b", "y", "runs"]
+    assert [line[-3:] for line in body] == [["1", "100", "1"], ["2", "200", "1"], ["3", "300", "1"], ["not there", "1", "1"]]
+    assert compare.comparison_figure(compare.groups(rows)).layout.xaxis.type == "category"
+
+
+def test_a_parameter_that_only_outdated_points_have_has_no_column() -> None:
+    rows = [{**row({"y": 1.0}, a=1.0, b=b), "outdated": "its code changed"} for b in (1.0, 2.0)]
+    rows += [row({"y": a}, a=a) for a in (1.0, 2.0)]
+    assert compare.comparison_table(compare.groups(rows))[0] == ["a", "y", "runs"]
+
+
+def test_points_of_a_notebook_with_other_parameters_are_outdated(folder: Path) -> None:
+    notebook = write_notebook(folder.parent / "05_x.ipynb", parameters='run = "r"  # its name\nseed = 0  # its seed\nkl_coef = 0.1  # its beta')
+    assert not any("parameters" in r["outdated"] for r in compare.results(folder, notebook))
+    write_notebook(notebook, parameters='run = "r"  # its name\nseed = 0  # its seed\nb = 1.0  # another')
+    told = {r["outdated"] for r in compare.results(folder, notebook) if r["status"] == "done"}
+    assert told == {"the notebook has other parameters now: b, kl_coef"}
+
+
+def test_seeds_that_diverged_or_say_nothing_are_counted_beside_the_mean() -> None:
+    summaries = [{"y": 1.0, "c": 1, "d": math.inf}, {"y": math.nan, "c": 1, "d": math.nan}, {"y": 3.0, "d": math.nan}]
+    rows = [{**row(s, kl_coef=k), "parameters": {"seed": n, "kl_coef": k}} for k in (0.01, 0.1) for n, s in enumerate(summaries)]
+    rows[3:] = [{**r, "summary": {"y": 5.0, "c": 2, "d": 1.0}} for r in rows[3:]]
+    found = compare.groups(rows)
+    header, (some, whole) = compare.comparison_table(found)
+    assert dict(zip(header, some, strict=True)) == {
+        "kl_coef": "0.01", "y": "2 ± 1.4 (1 of 3 not finite)", "c": "1 ± 0 (1 of 3 not stated)", "d": "3 of 3 not finite", "runs": "3",
+    }  # fmt: skip
+    assert whole == ["0.1", "5 ± 0", "2 ± 0", "1 ± 0", "3"]
+    notes = {(a.text, a.yref, a.x) for a in compare.comparison_figure(found).layout.annotations}
+    assert notes == {("1 of 3 not finite", "y domain", -2.0), ("1 of 3 not stated", "y2 domain", -2.0), ("3 of 3 not finite", "y3 domain", -2.0)}
+
+
 def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is no sweep"):
         compare.results(tmp_path)

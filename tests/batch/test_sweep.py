@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit.batch import compare
+from labkit.batch import compare, engines
 from labkit.batch.engines import gpus
+from labkit.batch.notebooks import Outcome
 from labkit.batch.parents import bring, bring_parents
 from labkit.batch.records import pipeline_notebooks, record_of
 from labkit.batch.session import Session
@@ -55,6 +56,11 @@ def test_grid_is_every_combination_named_by_its_values(tmp_path: Path) -> None:
     same = grid(notebook, {"scale": "full", "kl_coef": "0.010,0.02", "seed": "0,1"})
     assert {p.name for p in same} == {p.name for p in points}
     assert all(p.parameters["pairs"] == 200 for p in points)
+
+
+def test_zero_and_minus_zero_are_one_point(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "05_x.ipynb")
+    assert [p.name for p in grid(notebook, {"kl_coef": "0,-0,0.0"})] == ["kl_coef=0.0"]
 
 
 @pytest.mark.parametrize("given", [{"bogus": "1"}, {"kl_coef": "0.1,11"}, {"kl_coef": "0.1,"}, {"run": "a,b"}])
@@ -348,6 +354,37 @@ def test_a_killed_sweep_takes_its_kernels_along_and_resumes(tmp_path: Path) -> N
         (tmp_path / "s" / name / "quick").touch()
     outcomes = sweep(notebook, {"seed": "0,1"}, name="s", root=tmp_path, say=lambda s: None)
     assert [o.status for o in outcomes.values()] == ["done", "done"]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("whole_group", [False, True], ids=["the command", "its whole terminal"])
+def test_ctrl_c_ends_a_sweep_with_a_sentence_and_points_that_were_stopped(tmp_path: Path, whole_group: bool) -> None:
+    notebook = write_notebook(tmp_path / "05_x.ipynb", [SLOW_UNLESS_QUICK])
+    command = [sys.executable, "-m", "labkit.cli", "sweep", str(notebook), "-p", "seed=0,1", "--name", "s"]
+    process = subprocess.Popen(
+        [*command, "--root", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    logs = [tmp_path / "s" / f"seed={i}" / "notebooks" / "05_x" / "log.txt" for i in (0, 1)]
+    _wait(lambda: all(log.exists() and "kernel" in log.read_text() for log in logs))
+    kernels = [int(re.search(r"kernel (\d+)", log.read_text())[1]) for log in logs]
+    if whole_group:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)  # `timeout -s INT` says it twice
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and said.strip() == "Stopped; the same command goes on."
+    _wait(lambda: not any(_runs(pid) for pid in kernels))
+    records = [record_of(Run(f"seed={i}", tmp_path / "s"), "05_x") for i in (0, 1)]
+    assert [r.status for r in records] == ["stopped", "stopped"]
+    assert all("was stopped by hand" in r.manifest["error"] and not r.manifest["killed"] for r in records)
+
+
+def test_a_point_that_was_killed_runs_once_more_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = [Outcome("05_x", "failed", 1.0, "killed", killed=True), Outcome("05_x", "done", 1.0)]
+    monkeypatch.setattr(engines, "execute", lambda *_, **__: ends.pop(0))
+    said: list[str] = []
+    assert engines.local_engine([(tmp_path, Run("seed=0", tmp_path), {})], 1, said.append)["seed=0"].status == "done"
+    assert said[0] == "seed=0 was killed; once more."
 
 
 @pytest.mark.slow

@@ -141,6 +141,8 @@ def test_what_people_rank_counts_by_model_and_trains_nothing(lab, result):
     assert by_people["ppo_ptx"]["rate"] == alike["ppo_ptx"] / 2 / cards and "best-of-4" not in by_people
     assert f"preferred to sft, {PEOPLE}" in found.table()[0] and "ppo preferred to sft by people" in found.summary()
     assert set(found.people_likert) == {"sft", "ppo", "ppo_ptx"} and max(found.people_likert["ppo"]) == 7
+    assert {m: len(p) for m, p in found.likert_prompts(people=True).items()} == {m: len(v) for m, v in found.people_likert.items()}
+    assert all(len(q["likert_prompts"]) == len(q["likert_scores"]) for q in result.quality)
     assert PEOPLE in [trace.name for trace in win_rates([{**r, "group": g} for g in found.groups for r in found.win_rates(g)]).data]
     assert ranked_by_hand(lab) == [] and lab.rankings("train") == before and not (lab.run.path / "labels").exists()
 

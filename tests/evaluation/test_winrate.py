@@ -96,6 +96,37 @@ def test_unanimous_judgments_keep_a_width(prompts):
     assert ("too few" in rate.note) == (prompts < 20) and (rate.se is None) == (prompts == 1)
 
 
+def verdicts(*values: float) -> list[Judgment]:
+    return [Judgment(str(p), "a", "b", v) for p, v in enumerate(values)]
+
+
+def test_one_dissent_among_many_makes_no_interval_narrower():
+    """Nearly all ties, or all wins but one: how far prompts differ is not known from one of them."""
+    unanimous, but_one = win_rate(verdicts(*[1.0] * 30), "a", "b"), win_rate(verdicts(*[1.0] * 29, 0.5), "a", "b")
+    assert but_one.low < unanimous.low and "29 of 30 prompts have one verdict" in but_one.note
+    ties, nearly = win_rate(verdicts(*[0.5] * 30), "a", "b"), win_rate(verdicts(*[0.5] * 29, 0.501), "a", "b")
+    assert nearly.high - nearly.low == pytest.approx(ties.high - ties.low, abs=1e-3)
+    assert "29 of 30 prompts are ties" in nearly.note and "30 of 30 prompts are ties" in ties.note
+    assert win_rate(verdicts(*[0.5] * 25, *[0.0] * 5), "a", "b").note == ""
+    assert "too few" in win_rate(verdicts(0.5, 0.5), "a", "b").note
+
+
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_intervals_of_nearly_all_ties_cover_the_truth(other):
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(300):
+        rate = win_rate(verdicts(*np.where(rng.random(100) < 0.03, other, 0.5)), "a", "b")
+        inside += rate.low <= 0.97 * 0.5 + 0.03 * other <= rate.high
+    assert inside >= 0.93 * 300
+
+
+def test_nothing_but_ties_gives_scores_no_interval_and_a_note():
+    scores = bradley_terry(verdicts(*[0.5] * 30), **FAST)
+    assert all((s.score, s.low, s.high, s.rank, s.rank_low) == (0, None, None, 1, None) for s in scores.models)
+    assert any("no width" in note for note in scores.notes)
+    assert not any("no width" in note for note in bradley_terry(planted(300), **FAST).notes)
+
+
 def test_planted_strengths_are_recovered():
     scores = {s.model: s for s in bradley_terry(planted(6000), **FAST).models}
     mean = sum(TRUTH.values()) / len(TRUTH)
@@ -235,6 +266,57 @@ def test_the_report_holds_every_ordered_pair_every_judge_and_survives_json():
     assert row["counts"] == {"judgments": 200, "ties": 0, "prompts": 200, "models": 4, "judges": 2}
     assert report.rates["ptx", "gpt"] == win_rate(judgments, "ptx", "gpt")
     assert "Bradley-Terry" in report.text() and "ptx" in report.text()
+
+
+def test_the_table_says_that_it_pools_judges_and_shows_each():
+    judgments = [Judgment(f"p{i}", "a", "b", float(judge == "ann"), judge) for i in range(20) for judge in ("ann", "gold")]
+    told = winrate_report(judgments, **FAST).text()
+    assert "Judges: ann, gold." in told
+    rows = [line.split() for line in told.splitlines() if line.startswith(("ann", "gold"))]
+    assert [row[:4] for row in rows] == [["ann", "a", "b", "1.000"], ["gold", "a", "b", "0.000"]]
+    assert "Judges" not in winrate_report(judgments[::2], **FAST).text()
+
+
+JUDGED = [{"prompt_id": f"p{i}", "a": "x", "b": "y", "preference": i % 2, "judge": "j"} for i in range(6)]
+
+
+def test_what_two_files_hold_counts_once_and_is_said(tmp_path):
+    turned = [{**r, "a": "y", "b": "x", "preference": 1 - r["preference"]} for r in JUDGED[:4]]
+    one, other = write(tmp_path / "1.jsonl", [*JUDGED, JUDGED[0]]), write(tmp_path / "2.jsonl", [*turned, {**JUDGED[5], "judge": "k"}])
+    for files, repeated in (([one, one], 7), ([one, other], 4), ([other, one], 4)):
+        report = winrate_of_files(files, **FAST)
+        assert report.counts["judgments"] == 7 + (files[0] != files[1]), "a repeat within one file stays"
+        assert f"{repeated} judgments" in report.notes[0] and report.notes[0] in report.text()
+        assert report.to_json()["notes"] == list(report.notes)
+    assert winrate_of_files([one], **FAST).notes == ()
+
+
+def test_nameless_judges_may_agree(tmp_path):
+    nameless = [{k: v for k, v in r.items() if k != "judge"} for r in JUDGED]
+    one, other = write(tmp_path / "1.jsonl", nameless), write(tmp_path / "2.jsonl", [*nameless[:5], {**nameless[5], "preference": 0}])
+    assert len(read_judgments([one, other])) == 12 and len(read_judgments([one, one])) == 6
+
+
+def test_an_evaluations_own_folder_stands_for_its_judgments(tmp_path):
+    write(tmp_path / "samples.jsonl", [{"prompt_id": "p", "completion": "text"}])
+    write(tmp_path / "judgments.jsonl", JUDGED)
+    assert len(read_judgments([tmp_path])) == 6
+
+
+@pytest.mark.parametrize("command", ["winrate", "agreement"])
+@pytest.mark.parametrize("number", ["9" * 5000, "[" * 100_000, "9" * 400])
+def test_a_hostile_line_is_one_sentence(tmp_path, command, number):
+    path = tmp_path / "f.jsonl"
+    path.write_text(f'{{"prompt_id": 1, "judge": "j", "a": "x", "b": "y", "preference": {number}, "rating": {number}}}\n')
+    ended = CliRunner().invoke(app, [command, str(path)])
+    assert isinstance(ended.exception, DataError) and f"{path}, line 1" in str(ended.exception)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_name_that_no_terminal_can_show_is_shown_by_its_code(tmp_path, more):
+    path = write(tmp_path / "f.jsonl", [{**r, "a": "\ud800"} for r in JUDGED])
+    ended = CliRunner().invoke(app, ["winrate", str(path), *more])
+    assert ended.exit_code == 0 and "\\ud800" in ended.stdout
 
 
 def test_rankings_become_judgments_between_models():

@@ -275,6 +275,16 @@ def test_likert_bars_stand_on_one_and_say_their_mean() -> None:
     assert list(bar.customdata) == [4.0, 7.0]
 
 
+def test_likert_intervals_are_of_prompts_not_of_ratings() -> None:
+    """Three labelers who say the same of a prompt say no more than one of them."""
+    scores, prompts = [1, 4, 2, 7, 5, 3], list("abcdef")
+    once = figures.likert_bars({"SFT": scores}, prompts={"SFT": prompts}).data[0].error_y.array
+    thrice = figures.likert_bars({"SFT": scores * 3}, prompts={"SFT": prompts * 3}).data[0].error_y.array
+    assert thrice == pytest.approx(once) and once[0] > 1
+    assert figures.likert_bars({"SFT": scores}).data[0].error_y.array == once, "one rating each"
+    assert figures.likert_bars({"SFT": scores}, prompts={}).data[0].error_y.array == (0.0,), "nobody knows what hangs together"
+
+
 def test_every_panel_reads_from_a_step_without_failing() -> None:
     empty = Step("ppo", 1, {})
     for panels in PANELS.values():

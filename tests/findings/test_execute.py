@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from labkit.disk import read_jsonl, write_json
+from labkit.errors import RunError
 from labkit.findings.execute import carry_out, done_records, is_done
 from labkit.findings.plan import plan_of
 from labkit.findings.records import Records
@@ -96,6 +98,46 @@ def test_workers_end_with_the_command_however_it_ends(tmp_path: Path, repository
         at_work = tmp_path / "at_work.jsonl"
         until(lambda: at_work.exists() and len(list(read_jsonl(at_work))) == 2, 60)
         started.kill()
+    workers = [row["process"] for row in read_jsonl(at_work)]
+    until(lambda: not any(map(_is_alive, workers)), 20)
+
+
+def test_a_set_has_one_writer(tmp_path: Path) -> None:
+    """A second command on the same name would take the first one's pieces for failed ones."""
+    met: list[str] = []
+
+    def beside(plan, home: Path, task) -> str:
+        if not met:
+            with pytest.raises(RunError, match="is being made by another") as refused:
+                carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=fakes.note)
+            met.append(str(refused.value))
+        return fakes.note(plan, home, task)
+
+    assert carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=beside) == {} and len(met) == 1
+    assert carry_out(PLAN, tmp_path, jobs=1, say=quiet, work=fakes.note) == {}, "afterwards it is free again"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_at_once_and_without_noise(tmp_path: Path, repository: Path) -> None:
+    command = f"""if __name__ == "__main__":
+    from pathlib import Path
+    from labkit.findings.execute import carry_out
+    from labkit.findings.plan import plan_of
+    from tests.findings import fakes
+    try:
+        carry_out(plan_of("smoke", ["small"], [11, 12]), Path({str(tmp_path)!r}), jobs=2, work=fakes.wait_long)
+    except KeyboardInterrupt:
+        raise SystemExit(130)
+"""
+    (tmp_path / "command.py").write_text(command, encoding="utf-8")
+    given = {**os.environ, "PYTHONPATH": str(repository)}
+    piped = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, tmp_path / "command.py"], env=given, **piped) as started:
+        at_work = tmp_path / "at_work.jsonl"
+        until(lambda: at_work.exists() and len(list(read_jsonl(at_work))) == 2, 60)
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+        _, said = started.communicate(timeout=20)
+    assert started.returncode == 130 and said == ""
     workers = [row["process"] for row in read_jsonl(at_work)]
     until(lambda: not any(map(_is_alive, workers)), 20)
 

@@ -8,6 +8,7 @@ Two things can go wrong with such data, and both are treated in the open:
   the scores finite; `separated` says so. The order stands, the distances are stand-ins, and no interval is given.
   Nor is it where the data are not separated but more than one in forty resamples of them are: there the interval
   has no end on at least one side, and the stand-ins would cap it.
+Where every resample gives the same score, as with nothing but ties, there is no interval either, and a note.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.evaluation.winrate.judgments import Judgment
-from labkit.labels.intervals import FEW, REPLICATES, percentiles, resamples
+from labkit.labels.intervals import FEW, NO_WIDTH, REPLICATES, percentiles, resamples
 
 __all__ = ["Score", "Scores", "bradley_terry", "fit"]
 
@@ -157,8 +158,9 @@ def _rows(
         rivals = np.flatnonzero(groups == groups[n])
         better = lambda s, n=n, rivals=rivals: 1 + (s[:, rivals] > s[:, [n]] + 1e-9).sum(axis=1)  # noqa: E731
         valid = draws[np.isfinite(draws).all(axis=1)]
-        places = np.quantile(better(valid), [0.025, 0.975], method="nearest") if len(valid) else [None, None]
-        low, high = (None, None) if endless[n] else percentiles(draws[:, n])
+        flat = len(valid) > 1 and np.ptp(valid[:, n]) < 1e-9  # as where all judgments are ties: no certainty
+        places = np.quantile(better(valid), [0.025, 0.975], method="nearest") if len(valid) and not flat else [None, None]
+        low, high = (None, None) if endless[n] or flat else percentiles(draws[:, n])
         ends = [None if p is None else int(p) for p in places]
         rank = int(better(score[None])[0])
         group, apart = int(groups[n]), bool(separated[n])
@@ -186,6 +188,8 @@ def _notes(rows: tuple[Score, ...], clusters: int, share: dict[str, float]) -> t
                 "One extra judgment, half a win to each side, was added to each compared pair: the order stands, "
                 "the true distances may be larger, and there is no interval for them."
             )
+        if clusters > 1 and any(r.low is None and r.rank_low is None for r in rows if r.group == group):
+            notes.append(f"Group {group} ({', '.join(members)}): {NO_WIDTH[:1].lower()}{NO_WIDTH[1:]}")
     if clusters < FEW:
         notes.append(f"Only {clusters} prompt(s): too few to say how sure the order is.")
     return tuple(notes)

@@ -14,9 +14,9 @@ compared), K-wise rows (`kwise_rows`) by their models, and lines with ranks by m
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from labkit.labels.exchange import rankings_from_rows
 from labkit.labels.store import read_log
 from labkit.types import Ranking
 
-__all__ = ["ALIKE", "Judgment", "judgments_of", "read_judgments"]
+__all__ = ["ALIKE", "Judgment", "judgments_of", "read_counted", "read_judgments"]
 
 MODEL_A = ("model_a", "a", "model_1", "model1", "system_a", "system_1")
 MODEL_B = ("model_b", "b", "model_2", "model2", "system_b", "system_2")
@@ -71,15 +71,62 @@ def judgments_of(rankings: Iterable[Ranking]) -> list[Judgment]:
 
 
 def read_judgments(paths: Iterable[str | Path]) -> list[Judgment]:
-    """All judgments of the files; a bad line is an error that names it, and so is a file without any."""
-    paths, found = [Path(p) for p in paths], []
+    """All judgments of the files; a bad line is an error that names it, and so is a file without any.
+
+    A folder stands for its judgments.jsonl, as an evaluation's has, else for all its JSONL files. A judgment that two
+    files hold counts once, as `read_counted` says.
+    """
+    return read_counted(paths)[0]
+
+
+def read_counted(paths: Iterable[str | Path]) -> tuple[list[Judgment], int]:
+    """The judgments of the files, and how many were left out because another file had held them.
+
+    The same verdict of the same judge on the same prompt and models counts once over files; repeated in one file it may
+    be a real repeat and stays. Where no judge is named, only files that hold nothing new are left out, because two
+    nameless people may well agree.
+    """
+    paths, found, repeated = [Path(p) for p in paths], [], 0
+    held: Counter[Judgment] = Counter()  # the most that any one file so far holds of each
     for path in paths:
-        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-            found += _file_judgments(file)
+        for file in _files(path):
+            own = _file_judgments(file)
+            kept = _new(own, held)
+            repeated += len(own) - len(kept)
+            found += kept
+            held |= Counter(map(_either_way, own))
     if not found:
         names = ", ".join(map(str, paths))
         raise DataError(f"{names}: no judgment in it; {_where_they_lie(paths)}each line needs prompt_id, model_a, model_b and preference.")
-    return found
+    return found, repeated
+
+
+def _files(path: Path) -> list[Path]:
+    whole = path / "judgments.jsonl"
+    if whole.is_file():
+        return [whole]
+    return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+
+
+def _new(own: list[Judgment], held: Counter[Judgment]) -> list[Judgment]:
+    """The judgments of a file that no file before it holds."""
+    nameless = Counter(_either_way(j) for j in own if not j.judge)
+    left = held.copy()
+    kept = []
+    for judgment in own:
+        key = _either_way(judgment)
+        if left[key] > 0 and (judgment.judge or nameless <= held):
+            left[key] -= 1
+        else:
+            kept.append(judgment)
+    return kept
+
+
+def _either_way(judgment: Judgment) -> Judgment:
+    """The same judgment with its models in alphabetical order."""
+    if judgment.a < judgment.b:
+        return judgment
+    return replace(judgment, a=judgment.b, b=judgment.a, preference=1 - judgment.preference)
 
 
 def _where_they_lie(paths: Iterable[Path]) -> str:
@@ -146,12 +193,7 @@ def _preference(row: Mapping[str, Any], a: str, b: str, where: str) -> float:
             f"{where} has no preference; add the field 'preference', from 0 (b is better) to 1 (a is better)."
         )
     value = row[key]
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or not 0 <= value <= 1
-    ):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise DataError(f"{where}: field {key!r} is {value!r}; write a number from 0 (b is better) to 1 (a is better).")
     return float(value)
 

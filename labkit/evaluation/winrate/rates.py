@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import sqrt
@@ -12,6 +13,8 @@ from labkit.evaluation.winrate.judgments import Judgment
 from labkit.labels.intervals import FEW, LEVEL
 
 __all__ = ["WinRate", "win_rate"]
+
+DISSENT = 5  # fewer prompts than this that say something else than the rest do not tell how far prompts differ
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,10 @@ class WinRate:
     high: float
     n: int  # judgments
     prompts: int
-
-    @property
-    def note(self) -> str:
-        """A caution where there are too few prompts to say."""
-        return f"Only {self.prompts} prompt(s): too few to say." if self.prompts < FEW else ""
+    note: str = ""  # a caution: too few prompts to say, or nearly all of them alike
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "note": self.note}
+        return asdict(self)
 
     def __str__(self) -> str:
         return f"{self.rate:.3f} [{self.low:.3f}, {self.high:.3f}]"
@@ -42,7 +41,9 @@ def win_rate(judgments: Iterable[Judgment], a: str, b: str, *, level: float = LE
 
     Standard error: of a mean with clusters (prompts), with the C / (C - 1) correction. Interval: Wilson's, with the
     number of judgments replaced by the effective number rate (1 - rate) / se² and the t quantile of C - 1 degrees of
-    freedom, so that it stays inside 0..1 and keeps a width where every judgment agrees (there: C judgments).
+    freedom, so that it stays inside 0..1 and keeps a width where every judgment agrees (there: C judgments). Where all
+    but a few prompts agree, their spread is known badly and would be taken too small (most by ties, which lie half way):
+    there the effective number is at most C.
     """
     by_prompt: dict[str, list[float]] = {}
     for judgment in judgments:
@@ -55,16 +56,29 @@ def win_rate(judgments: Iterable[Judgment], a: str, b: str, *, level: float = LE
         raise DataError(f"There is no judgment between {a!r} and {b!r}; check the model names.")
     rate = sum(map(sum, by_prompt.values())) / n
     if clusters == 1:
-        return WinRate(rate, None, 0.0, 1.0, n, 1)
+        return WinRate(rate, None, 0.0, 1.0, n, 1, _note(1, False, 0, 0.0))
     squares = sum(sum(value - rate for value in values) ** 2 for values in by_prompt.values())
     se = sqrt(clusters / (clusters - 1) * squares) / n
-    return WinRate(rate, se, *_wilson(rate, se, clusters, level), n, clusters)
+    verdicts = Counter(values[0] for values in by_prompt.values() if len(set(values)) == 1)
+    verdict, agreeing = verdicts.most_common(1)[0] if verdicts else (0.0, 0)
+    alike = clusters - agreeing < min(DISSENT, clusters / 2)
+    return WinRate(rate, se, *_wilson(rate, se, clusters, alike, level), n, clusters, _note(clusters, alike, agreeing, verdict))
 
 
-def _wilson(rate: float, se: float, clusters: int, level: float) -> tuple[float, float]:
+def _note(clusters: int, alike: bool, agreeing: int, verdict: float) -> str:
+    if clusters < FEW:
+        return f"Only {clusters} prompt(s): too few to say."
+    if not alike:
+        return ""
+    what = "are ties" if verdict == 0.5 else "have one verdict"
+    return f"{agreeing} of {clusters} prompts {what}: the interval is that of {clusters} judgments at most."
+
+
+def _wilson(rate: float, se: float, clusters: int, alike: bool, level: float) -> tuple[float, float]:
     from scipy.stats import t
 
     size = rate * (1 - rate) / se**2 if se > 1e-12 and 0 < rate < 1 else float(clusters)
+    size = min(size, float(clusters)) if alike else size
     z = float(t.ppf((1 + level) / 2, clusters - 1))
     centre = (rate + z * z / (2 * size)) / (1 + z * z / size)
     half = z * sqrt(rate * (1 - rate) / size + z * z / (4 * size * size)) / (1 + z * z / size)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from labkit.evaluation.winrate.bradley_terry import Scores, bradley_terry
-from labkit.evaluation.winrate.judgments import Judgment, read_judgments
+from labkit.evaluation.winrate.judgments import Judgment, read_counted
 from labkit.evaluation.winrate.rates import WinRate, win_rate
 from labkit.labels.intervals import LEVEL, REPLICATES
 
@@ -26,6 +26,7 @@ class WinRates:
     counts: dict[str, int]
     seed: int = 0
     replicates: int = REPLICATES
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -33,6 +34,7 @@ class WinRates:
             "win_rates": [{"a": a, "b": b, **rate.to_json()} for (a, b), rate in self.rates.items()],
             "by_judge": [{"judge": j, "a": a, "b": b, **rate.to_json()} for (j, a, b), rate in self.by_judge.items()],
             "bradley_terry": self.scores.to_json(),
+            "notes": list(self.notes),
             "preference": "1 = a is preferred, 0 = b, 0.5 = tie (half a win)",
             "interval": {
                 "level": LEVEL,
@@ -44,26 +46,33 @@ class WinRates:
         }
 
     def text(self) -> str:
-        """The report as tables for people."""
-        from tabulate import tabulate
-
+        """The report as tables for people; with several judges also by judge, each pair one way round."""
         counts = ", ".join(f"{name} {n}" for name, n in self.counts.items())
-        rates = [
-            [a, b, rate, "-" if rate.se is None else f"{rate.se:.4f}", rate.n, rate.prompts, rate.note]
-            for (a, b), rate in self.rates.items()
-        ]
+        judges = list(dict.fromkeys(judge or "no judge named" for judge, _, _ in self.by_judge))
+        pooled = [f"Judges: {', '.join(judges)}. All of them together, then each:"] if judges else []
         head = ["a", "b", "a wins [95 % interval]", "se", "judgments", "prompts", "note"]
+        tables = [_table([[a, b, *_cells(rate)] for (a, b), rate in self.rates.items()], head)]
+        if judges:
+            places = {s.model: place for place, s in enumerate(self.scores.models)}
+            once = [row for row in self.by_judge.items() if places[row[0][1]] < places[row[0][2]]]
+            once.sort(key=lambda row: row[0][0])
+            tables.append(_table([[j or "no judge named", a, b, *_cells(rate)] for (j, a, b), rate in once], ["judge", *head]))
         scores = [
             [s.group, f"{s.rank} ({s.rank_low}-{s.rank_high})" if s.rank_low else s.rank, s.model, _interval(s)]
             for s in self.scores.models
         ]
-        tables = [
-            tabulate(rates, head, tablefmt="simple", disable_numparse=True),
-            tabulate(
-                scores, ["group", "order (95 %)", "model", "Bradley-Terry [95 % interval]"], disable_numparse=True
-            ),
-        ]
-        return "\n\n".join([counts, *tables, *self.scores.notes])
+        tables.append(_table(scores, ["group", "order (95 %)", "model", "Bradley-Terry [95 % interval]"]))
+        return "\n\n".join([counts, *self.notes, *pooled, *tables, *self.scores.notes])
+
+
+def _table(rows: list[list[Any]], head: list[str]) -> str:
+    from tabulate import tabulate
+
+    return tabulate(rows, head, tablefmt="simple", disable_numparse=True)
+
+
+def _cells(rate: WinRate) -> list[Any]:
+    return [rate, "-" if rate.se is None else f"{rate.se:.4f}", rate.n, rate.prompts, rate.note]
 
 
 def winrate_report(judgments: Iterable[Judgment], *, seed: int = 0, replicates: int = REPLICATES) -> WinRates:
@@ -95,7 +104,9 @@ def winrate_report(judgments: Iterable[Judgment], *, seed: int = 0, replicates: 
 
 def winrate_of_files(paths: Iterable[str | Path], *, seed: int = 0, replicates: int = REPLICATES) -> WinRates:
     """The report on the judgments in JSONL files."""
-    return winrate_report(read_judgments(paths), seed=seed, replicates=replicates)
+    judgments, repeated = read_counted(paths)
+    said = (f"{repeated} judgments that another of the files holds as well were counted once.",) if repeated else ()
+    return replace(winrate_report(judgments, seed=seed, replicates=replicates), notes=said)
 
 
 def _interval(score: Any) -> str:

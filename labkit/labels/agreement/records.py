@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import math
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,6 +125,8 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     row = json.loads(line)
                 except json.JSONDecodeError as error:
                     raise DataError(f"{where} is not JSON ({error.msg}); write one JSON object per line.") from None
+                except (ValueError, RecursionError):  # JSON, but with a number of thousands of digits, or as many brackets
+                    raise DataError(f"{where} holds a number too long or brackets too deep to read; drop or mend the line.") from None
                 if not isinstance(row, dict):
                     raise DataError(f"{where} is {row!r:.60}; write one JSON object per line.")
                 yield where, row
@@ -282,4 +284,4 @@ def _flags(flags: Any, where: str) -> tuple[str, ...]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
