@@ -26,11 +26,8 @@ __all__ = [
     "fail_unless_done",
     "home_of",
     "labels_app",
-<<<<<<< HEAD
     "reported",
-=======
     "resumable",
->>>>>>> wt-stats
     "say",
     "show",
     "split",

@@ -17,11 +17,8 @@ from labkit.cli.common import (
     assigned,
     fail_unless_done,
     home_of,
-<<<<<<< HEAD
     reported,
-=======
     resumable,
->>>>>>> wt-stats
     say,
     show,
 )
