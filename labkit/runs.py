@@ -22,7 +22,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ from typing import Any
 from labkit.disk import append_jsonl, put_aside, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
 from labkit.types import Step
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 __all__ = ["FACTS", "Run", "StageFolder", "check_name", "writer_is_alive"]
 
@@ -52,6 +57,7 @@ class StageFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._begun: float | None = None  # what run.json says while the folder is this object's to write
 
     @property
     def model(self) -> Path:
@@ -96,42 +102,62 @@ class StageFolder:
         resume: bool = False,
     ) -> None:
         """Start the stage: write run.json as running. Earlier files of a stage begun anew are moved aside, never deleted."""
-        if self.status == "running" and not _is_here(self.manifest):
+        told = {
+            "stage": self.path.name,
+            "status": "running",
+            "settings": dict(settings),
+            "seed": seed,
+            "parents": dict(parents or {}),
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "commit": _commit(),
+            "versions": _versions(),
+            "platform": platform.platform(),
+            "error": None,
+        }
+        with _alone(self.path):  # of two processes that look at one moment the second finds what the first wrote
+            if self.status == "running" and not _is_here(self.manifest):
+                raise RunError(
+                    f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "
+                    "wait for it, or choose another run name. Where that process, or that machine, is gone for good, `labkit close` with the "
+                    "run's name shows what it left running, and closes it."
+                )
+            if resume and self.status != "missing":
+                told = _resumed(self.manifest, told)
+            elif self.path.exists() and any(self.path.iterdir()) and not resume:
+                put_aside(self.path)
+            self._begun = told["started"] = time.time()
+            write_json(self.path / "run.json", told)
+
+    def check_ours(self) -> None:
+        """Refuse to write where the folder that this object began is gone, or was begun anew by somebody else meanwhile."""
+        if self._begun is None:
+            return
+        try:
+            there = json.loads((self.path / "run.json").read_text(encoding="utf-8")).get("started")
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is there no more: its run.json was moved or removed since this job began. Nothing more is written.") from None
+        except (OSError, ValueError, AttributeError):  # unreadable at the moment, or edited by hand: that is nobody's start
+            return
+        if there != self._begun:
             raise RunError(
-                f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "
-                "wait for it, or choose another run name. Where that process, or that machine, is gone for good, `labkit close` with the "
-                "run's name shows what it left running, and closes it."
+                f"{self.path} was started anew by another job since this one began it, so nothing of this one's is written there, nor is there "
+                "anything of its own to go back to; use the newer job, or build a new job under another name."
             )
-        if self.path.exists() and any(self.path.iterdir()) and not resume:
-            put_aside(self.path)
-        write_json(
-            self.path / "run.json",
-            {
-                "stage": self.path.name,
-                "status": "running",
-                "settings": dict(settings),
-                "seed": seed,
-                "parents": dict(parents or {}),
-                "started": time.time(),
-                "pid": os.getpid(),
-                "host": platform.node(),
-                "commit": _commit(),
-                "versions": _versions(),
-                "platform": platform.platform(),
-                "error": None,
-            },
-        )
 
     def finish(self, status: str = "done", *, error: str | None = None, **facts: Any) -> None:
         """Close the stage as done, stopped or failed; `facts` (results, hashes, seconds) join run.json."""
+        self.check_ours()
         write_json(
             self.path / "run.json", {**self.manifest, "status": status, "error": error, "ended": time.time(), **facts}
         )
 
     def append_step(self, step: Step) -> None:
+        self.check_ours()
         append_jsonl(self.path / "metrics.jsonl", step.to_json())
 
     def append_ledger(self, row: Mapping[str, Any]) -> None:
+        self.check_ours()
         append_jsonl(self.path / "ledger.jsonl", row)
 
     def steps(self) -> list[Step]:
@@ -214,6 +240,39 @@ class Run:
         """The stages on disk, oldest first."""
         found = [StageFolder(p.parent) for p in self.path.glob("*/run.json") if not p.parent.name.endswith(".old")]
         return sorted(found, key=lambda s: s.manifest.get("started", 0))
+
+
+#: Of a run.json: what is kept of each earlier start of a stage that was resumed, as far as it was another.
+_OF_A_START = ("settings", "seed", "parents", "started", "ended", "status", "error", "pid", "host", "commit", "versions", "platform")
+
+
+def _resumed(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a stage that goes on: as told now, with what the starts before it said otherwise, oldest first."""
+    parents = {**(before.get("parents") or {}), **told["parents"]}
+    now = {**told, "parents": parents}
+    other = {name: before[name] for name in _OF_A_START if name in before and before[name] != now.get(name)}
+    return {**now, "resumed": [*before.get("resumed", ()), other]}
+
+
+@contextlib.contextmanager
+def _alone(stage: Path) -> Iterator[None]:
+    """Inside, no other process begins this stage: a lock on a file beside it, which goes again; none where the disk knows no locks."""
+    file, handle = stage.with_name(f".{stage.name}.begin"), None
+    try:
+        with contextlib.suppress(OSError):
+            stage.parent.mkdir(parents=True, exist_ok=True)
+            while fcntl is not None:
+                handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
+                    break
+                os.close(handle)  # whoever held it has removed it meanwhile
+                handle = None
+        yield
+    finally:
+        if handle is not None:
+            file.unlink(missing_ok=True)
+            os.close(handle)
 
 
 def _is_here(manifest: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.disk import append_jsonl, write_jsonl
 from labkit.errors import RunError
 from labkit.jobs.owners import claimed
+from labkit.jobs.sameness import check_resumable
 from labkit.knobs import Dial, Replay, standing
 from labkit.runs import StageFolder
 
@@ -59,10 +60,11 @@ def roll_back(job: Job, step: int, why: str = "") -> int:
 
 
 def load_newest(job: Job) -> int:
-    """Load the newest snapshot; nothing on the disk changes."""
+    """Load the newest snapshot of a run that is this job's; nothing on the disk changes."""
     found = job.folder.snapshots()
     if not found:
         raise RunError(f"{job.folder.path} has no snapshot to resume from; start it without resume.")
+    check_resumable(job)
     job.stateful().load(job.folder.snapshot(found[-1]))
     return found[-1]
 

@@ -1,0 +1,99 @@
+"""A run that is resumed stays one run: what decides its numbers is as it was, and what changed is told in its record."""
+
+import json
+import re
+
+import pytest
+
+from labkit.errors import RunError
+from labkit.runs import StageFolder
+from tests.test_jobs import wait
+from tests.toy_job import toy_job
+
+BEGUN_WITH = {"settings": {"batch": 64, "steps": 20, "micro_batch": 8, "dropout": 0.1}, "seed": 0, "parents": {"reward": "aaaa", "ppo_init": "cccc"}}
+
+
+def toy(path, total=20, *, settings=(), parents=None, seed=0, seconds=0.0):
+    job = toy_job(path, total=total, seconds=seconds)
+    job.settings, job.seed = {**BEGUN_WITH["settings"], **dict(settings)}, seed
+    job.parents = BEGUN_WITH["parents"] if parents is None else parents
+    return job
+
+
+def stopped_at(path, step, **given):
+    """The folder of a toy run that a person stopped after this step."""
+    job = toy(path, **given).start(paused=True)
+    for n in range(1, step + 1):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    job.stop()
+    job.result(block=True)
+    return job.folder
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"seed": 7}, "the seed was 0, here it is 7"),
+        ({"settings": {"batch": 8}}, "the setting batch was 64, here it is 8"),
+        ({"settings": {"seed": 3}}, "the setting seed was 0, here it is 3"),
+        ({"parents": {"reward": "bbbb", "ppo_init": "cccc"}}, "the content of reward was aaaa, here it is bbbb"),
+        ({"parents": {"reward": "aaaa", "sft": "dddd"}}, "the content of ppo_init was cccc, here it is not given"),
+    ],
+    ids=["seed", "setting", "the seed among the settings", "another reward model", "another reference"],
+)
+def test_a_run_is_not_resumed_as_another_and_its_folder_stays_as_it_was(tmp_path, other, said):
+    stopped_at(tmp_path / "ppo", 12, settings={"seed": 0})
+    before = contents(tmp_path)
+    job = toy(tmp_path / "ppo", **{**other, "settings": {"seed": 0, **other.get("settings", {})}})
+    with pytest.raises(RunError, match=re.escape(said)):
+        job.start(resume=True)
+    assert contents(tmp_path) == before and not job.alive and job.state.step == 0
+
+
+def test_a_resumed_run_may_be_longer_and_use_memory_otherwise_and_the_record_tells_both(tmp_path):
+    folder = stopped_at(tmp_path / "ppo", 12)
+    first = folder.manifest
+    job = toy(tmp_path / "ppo", total=30, settings={"steps": 30, "micro_batch": 2}).start(resume=True)
+    job.result(block=True)
+    told = folder.manifest
+    assert [s.number for s in folder.steps()] == [*range(1, 31)] and told["settings"]["steps"] == 30
+    (start,) = told["resumed"]
+    assert start["settings"] == first["settings"] and start["started"] == first["started"] and start["status"] == "stopped"
+    assert "seed" not in start and "parents" not in start, "what was the same is told once"
+    toy(tmp_path / "ppo", total=31, settings={"steps": 31}).start(resume=True).result(block=True)
+    assert [row["settings"]["steps"] for row in folder.manifest["resumed"]] == [20, 30]
+
+
+def test_a_record_from_before_a_parent_was_named_is_resumed_as_it_ever_was(tmp_path):
+    folder = stopped_at(tmp_path / "ppo", 12, parents={"reward": "aaaa"})
+    told = folder.manifest
+    del told["settings"]["dropout"], told["seed"]
+    (folder.path / "run.json").write_text(json.dumps(told))
+    toy(tmp_path / "ppo", parents={"reward": "aaaa", "pretraining": "eeee"}).start(resume=True).result(block=True)
+    assert folder.status == "done" and folder.manifest["parents"] == {"reward": "aaaa", "pretraining": "eeee"}
+
+
+def test_in_the_same_kernel_a_stopped_job_goes_on_whatever_lies_on_the_disk_by_now(tmp_path):
+    job = toy(tmp_path / "ppo", seconds=0.01).start()
+    wait(lambda: len(job.steps) >= 3)
+    job.stop()
+    job.result(block=True)
+    job.start(resume=True).result(block=True)
+    assert [s.number for s in job.folder.steps()] == [*range(1, 21)]
+
+
+def test_a_resumed_branch_still_names_its_trunk(tmp_path):
+    job = toy(tmp_path / "ppo", seconds=0.01).start(paused=True)
+    for n in range(1, 7):
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    job.branch("early", step=5).result(10)
+    job.stop()
+    job.result(block=True)
+    toy(tmp_path / "ppo@early").start(resume=True).result(block=True)
+    assert StageFolder(tmp_path / "ppo@early").manifest["parents"]["branch_of"] == "ppo"
