@@ -97,3 +97,57 @@ def test_a_resumed_branch_still_names_its_trunk(tmp_path):
     job.result(block=True)
     toy(tmp_path / "ppo@early").start(resume=True).result(block=True)
     assert StageFolder(tmp_path / "ppo@early").manifest["parents"]["branch_of"] == "ppo"
+
+
+def test_what_is_asked_for_and_finds_no_further_step_is_refused_in_the_ledger(tmp_path):
+    job = toy(tmp_path / "ppo").start(paused=True)
+    job.step()
+    wait(lambda: len(job.steps) == 1 and job.status == "paused")
+    job.dial.turn(kl_coef=0.5, why="KL ran away")
+    job.dial.release()
+    job.stop()
+    job.result(block=True)
+    rows = [(r["knob"], r["asked"], r["step"], r["outcome"], r["reason"], r["why"]) for r in job.folder.ledger()]
+    ended = "the job ended before its next step"
+    assert rows == [("kl_coef", 0.5, 1, "refused", ended, "KL ran away"), ("auto", 1.0, 1, "refused", ended, "")]
+    assert not job.dial.pending and job.dial.ledger == job.folder.ledger()
+    again = toy(tmp_path / "ppo").start(resume=True)
+    again.result(block=True)
+    assert {s.knobs["kl_coef"] for s in again.steps} == {again.steps[0].knobs["kl_coef"]} and not again.dial.auto
+    assert len(again.folder.ledger()) == 2, "nothing had to be superseded"
+
+
+def test_a_resume_says_which_steps_are_done_again_and_which_turns_hold_no_more(tmp_path, capsys):
+    job = toy(tmp_path / "ppo").start(paused=True)
+    for n in range(1, 10):
+        if n == 8:
+            job.dial.turn(kl_coef=0.5, why="KL ran away")
+            job.dial.turn(kl_coef=1e9)  # refused
+        job.step()
+        wait(lambda n=n: len(job.steps) == n and job.status == "paused")
+    job.snapshot_every = 0  # as if it had been killed here
+    job.stop()
+    job.result(block=True)
+    capsys.readouterr()
+    again = toy(tmp_path / "ppo").start(resume=True)
+    again.result(block=True)
+    said = capsys.readouterr().out
+    assert "ppo goes on from the snapshot of step 5; what came after it, up to step 9, is done again" in said
+    assert said.count("kl_coef = ") == 1 and "kl_coef = 0.5 at step 8" in said
+    again.start(resume=True).result(block=True)
+    assert not capsys.readouterr().out, "from the last step there is nothing to do again"
+
+
+def test_knobs_that_a_resumed_run_does_not_take_are_named(tmp_path, capsys):
+    stopped_at(tmp_path / "ppo", 10)
+    job = toy(tmp_path / "ppo", seconds=0.01)
+    job.dial.knobs = job.dial.knobs.turned(kl_coef=0.07)
+    job.start(resume=True)
+    wait(lambda: len(job.steps) >= 12)
+    assert "goes on with the knobs of its record, not with kl_coef = 0.07;" in capsys.readouterr().out
+    job.dial.turn(kl_coef=0.09)
+    wait(lambda: len(job.steps) >= 14)
+    job.stop()
+    job.result(block=True)
+    job.start(resume=True).result(block=True)
+    assert "not with" not in capsys.readouterr().out and job.steps[-1].knobs["kl_coef"] == 0.09, "it was turned, and stands"

@@ -251,6 +251,7 @@ class Job:
                 self._record(step)
         finally:
             self._close(loop)
+            history.refuse_waiting(self)
 
     def _boundary(self) -> bool:
         """Between two Steps: answer what was asked, wait while paused; False when it is time to stop."""
