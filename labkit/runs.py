@@ -27,7 +27,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.disk import append_jsonl, put_aside, read_jsonl, write_json
+from labkit.disk import append_jsonl, numbered, put_aside, read_all, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
 from labkit.types import Step
 
@@ -166,15 +166,15 @@ class StageFolder:
         if not file.exists():
             return []
         latest = {}
-        for row in read_jsonl(file):
-            step = Step.from_json(row)
+        for step in read_all(Step, file):
             latest = {n: s for n, s in latest.items() if n < step.number} if step.number in latest else latest
             latest[step.number] = step
         return [latest[n] for n in sorted(latest)]
 
     def ledger(self) -> list[dict[str, Any]]:
+        """Every request and every rollback, oldest first; a line that is none of them, as one edited by hand, is an error that names it."""
         file = self.path / "ledger.jsonl"
-        return list(read_jsonl(file)) if file.exists() else []
+        return [_request(row, f"{file}, line {number}") for number, row in numbered(file)] if file.exists() else []
 
     def append_evaluation(self, row: Mapping[str, Any]) -> None:
         append_jsonl(self.path / "evaluations.jsonl", row)
@@ -242,6 +242,19 @@ class Run:
         return sorted(found, key=lambda s: s.manifest.get("started", 0))
 
 
+def _request(row: Any, where: str) -> dict[str, Any]:
+    """A row of a ledger that has what is read of it; else an error that says what it lacks."""
+    needed = ("knob", "step", "new") if isinstance(row, dict) and row.get("knob") == "rollback" else _OF_A_REQUEST
+    missing = [name for name in needed if name not in row] if isinstance(row, dict) else needed
+    if missing:
+        raise RunError(f"{where} is no request to change a knob: it has no {missing[0]!r}. Repair or remove that line.")
+    if isinstance(row["step"], bool) or not isinstance(row["step"], int):
+        raise RunError(f"{where} says step = {row['step']!r:.40}, which is no step's number. Repair or remove that line.")
+    return row
+
+
+#: What every request in a ledger tells, whoever made it.
+_OF_A_REQUEST = ("knob", "step", "old", "new", "outcome")
 #: Of a run.json: what is kept of each earlier start of a stage that was resumed, as far as it was another.
 _OF_A_START = ("settings", "seed", "parents", "started", "ended", "status", "error", "pid", "host", "commit", "versions", "platform")
 

@@ -74,6 +74,49 @@ def test_a_torn_last_line_is_skipped_and_does_not_swallow_the_next(tmp_path):
         list(read_jsonl(file))
 
 
+def test_a_bad_last_line_that_has_its_end_was_edited_by_hand_and_is_an_error(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"a": 1}\n{"a": 2, note}\n')
+    with pytest.raises(RunError, match="x.jsonl, line 2 is not JSON"):
+        list(read_jsonl(file))
+    file.write_text('{"a": 1}\n{"a": 2, note}')
+    assert list(read_jsonl(file)) == [{"a": 1}], "of a writer that was killed"
+
+
+TURN = {"knob": "kl_coef", "step": 3, "old": 0.02, "new": 0.05, "outcome": "applied"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        *[({k: v for k, v in TURN.items() if k != name}, f"no '{name}'") for name in TURN],
+        ({"knob": "rollback", "old": 5, "new": 3}, "no 'step'"),
+        ({**TURN, "step": "three"}, "step = 'three'"),
+        ([1, 2], "no 'knob'"),
+        (7, "no 'knob'"),
+    ],
+)
+def test_a_row_of_a_ledger_that_lacks_something_is_named_by_file_and_line(tmp_path, row, said):
+    folder = StageFolder(tmp_path / "ppo")
+    folder.append_ledger(TURN)
+    folder.append_ledger({"knob": "rollback", "old": 5, "new": 3, "step": 5})
+    assert [r["knob"] for r in folder.ledger()] == ["kl_coef", "rollback"]
+    with open(folder.path / "ledger.jsonl", "a") as out:
+        out.write(json.dumps(row) + "\n")
+    with pytest.raises(RunError, match=f"ledger.jsonl, line 3 .*{said}"):
+        folder.ledger()
+
+
+@pytest.mark.parametrize("row", [7, [1, 2], {"stage": "ppo"}, {"stage": "ppo", "number": 2, "metrix": {}}])
+def test_a_line_that_is_no_step_is_named_by_file_and_line(tmp_path, row):
+    folder = StageFolder(tmp_path / "ppo")
+    folder.append_step(step(1))
+    with open(folder.path / "metrics.jsonl", "a") as out:
+        out.write(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="metrics.jsonl, line 2: "):
+        folder.steps()
+
+
 def test_a_line_that_found_no_room_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     file = tmp_path / "x.jsonl"
     append_jsonl(file, {"a": 1})
