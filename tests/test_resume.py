@@ -151,3 +151,20 @@ def test_knobs_that_a_resumed_run_does_not_take_are_named(tmp_path, capsys):
     job.result(block=True)
     job.start(resume=True).result(block=True)
     assert "not with" not in capsys.readouterr().out and job.steps[-1].knobs["kl_coef"] == 0.09, "it was turned, and stands"
+
+
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_whoever_begins_a_broken_off_run_anew_is_told_where_it_lies_and_how_to_go_on(tmp_path, capsys, status):
+    folder = stopped_at(tmp_path / "ppo", 12)
+    folder.finish(status)
+    toy(tmp_path / "ppo").start().result(block=True)
+    said = capsys.readouterr().err
+    if status == "stopped":  # by a person, whose model is there
+        assert not said
+        return
+    (aside,) = tmp_path.glob("*.old")
+    assert f"a snapshot of step 12 of 20, lies in {aside}; to go on" in said
+    folder.path.rename(tmp_path / "elsewhere")
+    aside.rename(folder.path)  # as the line says
+    toy(tmp_path / "ppo").start(resume=True).result(block=True)
+    assert [s.number for s in folder.steps()] == [*range(1, 21)]
