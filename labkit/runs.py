@@ -230,7 +230,10 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What the run was prepared with (scale, seed, model, reward_base, data); empty before its prompts are there."""
         file = self.path / FACTS
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError:
+            raise RunError(f"{file} is not complete JSON. It names scale, seed, model, reward_base and data of the run: write them there again.") from None
 
     def stages(self) -> list[StageFolder]:
         """The stages on disk, oldest first; a line says of one whose run.json tells nothing that it is left out."""

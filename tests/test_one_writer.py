@@ -220,7 +220,7 @@ def test_a_job_that_paused_while_its_folder_went_to_another_writes_nothing_more_
     if told == "turn":
         job.dial.turn(kl_coef=0.3)
     {"turn": job.resume}.get(told, getattr(job, told, None))()
-    job.wait()
+    wait(lambda: not job.alive)
     with pytest.raises(RunError, match="ppo was started anew by another job"):
         job.result(block=True)
     assert {p: p.read_bytes() for p in (tmp_path / "ppo").rglob("*") if p.is_file()} == before and not saved

@@ -91,6 +91,14 @@ def test_one_damaged_record_hides_itself_alone_and_what_to_do_loses_nothing(tmp_
     assert all(said.count(f"{run.stage(name).path} is left out: ") == 1 for name in ("ppo", "reward", "x"))
 
 
+def test_damaged_facts_of_a_run_are_a_sentence(tmp_path):
+    write_json(tmp_path / "mine" / "prompts" / "experiment.json", {"scale": "smoke"})
+    assert Run("mine", tmp_path).facts == {"scale": "smoke"}
+    (tmp_path / "mine" / "prompts" / "experiment.json").write_text('{"scale": "smo')
+    with pytest.raises(RunError, match="experiment.json is not complete JSON"):
+        _ = Run("mine", tmp_path).facts
+
+
 def test_what_was_put_aside_or_is_half_brought_is_no_stage_and_no_stage_takes_such_a_name(tmp_path):
     run = Run("mine", tmp_path)
     for _ in range(2):
