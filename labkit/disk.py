@@ -12,6 +12,8 @@ import hashlib
 import itertools
 import json
 import os
+import re
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,11 +25,16 @@ from labkit.errors import DataError, RunError
 __all__ = [
     "append_jsonl",
     "as_line",
+    "clear_scratch",
+    "discard",
     "file_hash",
+    "locked",
     "numbered",
+    "process_is_there",
     "put_aside",
     "read_all",
     "read_jsonl",
+    "what_to_do",
     "write_json",
     "write_jsonl",
 ]
@@ -49,9 +56,9 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Any]:
     """A file to write, which takes the place of `path` when it is whole and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(scratch, "w", encoding="utf-8") as out:
             yield out
             out.flush()
@@ -61,8 +68,28 @@ def _replacing(path: Path) -> Iterator[Any]:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         raise RunError(
-            f"Could not write {path}: {error.strerror}. Free some space or choose another folder; the old file is untouched."
+            f"Could not write {path}: {error.strerror}. {what_to_do(error)}; the old file is untouched."
         ) from error
+
+
+def what_to_do(error: BaseException, otherwise: str = "Free some space or choose another folder") -> str:
+    """The remedy where something could not be written: `otherwise`, except where this user may not write there."""
+    if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "You may not write there: ask its owner, or choose another folder"
+    return otherwise
+
+
+def locked(path: Path) -> str:
+    """A sentence on the first file of a folder, or the file, that this user may not read; empty where all may be read."""
+    for file in itertools.chain([path], path.rglob("*")):
+        try:
+            with open(file, "rb"):
+                pass
+        except PermissionError:
+            return f"You may not read {file}. Its owner can let you: chmod -R a+rX {path}"
+        except OSError:  # a folder that may be read, or nothing: another sentence says so
+            continue
+    return ""
 
 
 def as_line(row: Mapping[str, Any]) -> str:
@@ -96,7 +123,7 @@ def append_jsonl(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> N
                 raise
     except OSError as error:
         raise RunError(
-            f"Could not append to {path}: {error.strerror}. Free some space and try again; what was there is untouched."
+            f"Could not append to {path}: {error.strerror}. {what_to_do(error, 'Free some space and try again')}; what was there is untouched."
         ) from error
 
 
@@ -175,7 +202,44 @@ def put_aside(path: Path) -> Path:
     aside = path.with_name(f"{stamp}.old")
     while aside.exists():
         aside = path.with_name(f"{stamp}-{next(numbers)}.old")
-    return path.rename(aside)
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        remedy = what_to_do(error, "See whether another program holds it, and try again")
+        raise RunError(f"{path} could not be moved aside: {error.strerror}. {remedy}; it is as it was.") from error
+
+
+def clear_scratch(folder: Path) -> None:
+    """Remove what killed processes of this machine left half written in `folder`: `.NAME.PID.tmp`.
+
+    What such a process had moved away to make room (`.NAME.PID.old`) comes back where nothing took its place.
+    """
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(tmp|old)", path.name)
+        if not found or process_is_there(int(found[2])):
+            continue
+        if found[3] == "old" and not (folder / found[1]).exists():
+            path.rename(folder / found[1])
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder; whoever is killed meanwhile leaves no half of it under its name, but scratch."""
+    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.tmp")))
+
+
+def process_is_there(pid: int) -> bool:
+    """Whether a process of this number is there, on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user: it is there
+        pass
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ __all__ = [
     "ModelError",
     "RunError",
     "SettingsError",
+    "SnapshotError",
 ]
 
 
@@ -37,6 +38,10 @@ class ModelError(LabError, ValueError):
 
 class RunError(LabError, RuntimeError):
     """A run folder is missing, half-written, stale or in use."""
+
+
+class SnapshotError(RunError):
+    """A snapshot is damaged, or lacks files; an older one may be whole."""
 
 
 class InvariantError(LabError, RuntimeError):

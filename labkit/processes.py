@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from labkit.disk import process_is_there
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -70,13 +72,7 @@ def writer_is_alive(manifest: Mapping[str, Any]) -> bool | None:
     """
     if manifest.get("host") != platform.node() or not manifest.get("pid"):
         return None
-    try:
-        os.kill(manifest["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user: it is there
-        pass
-    return _began_as(manifest)
+    return process_is_there(manifest["pid"]) and _began_as(manifest)
 
 
 def _began_as(manifest: Mapping[str, Any]) -> bool:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from labkit.disk import append_jsonl, numbered, put_aside, read_all, read_jsonl, write_json
+from labkit.disk import append_jsonl, clear_scratch, discard, numbered, put_aside, read_all, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
 from labkit.processes import alone, is_here, this_process, writer_is_alive
 from labkit.types import Step
@@ -204,8 +203,10 @@ class StageFolder:
     def prune(self, newest: int, *, spread: int = 0) -> None:
         """Thin out the snapshots that nobody asked to keep: the `newest` stay, and `spread` of the older ones, over the whole run.
 
-        Of the older ones that goes whose neighbours lie closest together, so what stays reaches back evenly.
+        Of the older ones that goes whose neighbours lie closest together, so what stays reaches back evenly. What killed
+        processes left half written or half removed goes too.
         """
+        self.clear_scratch()
         kept = self.kept()
         loose = [number for number in self.snapshots() if number not in kept]
         older = loose[: max(0, len(loose) - newest)]
@@ -213,7 +214,12 @@ class StageFolder:
         while len(older) > spread:
             around = [0, *older, beyond]
             gaps = [after - before for before, after in zip(around, around[2:], strict=False)]
-            shutil.rmtree(self.snapshot(older.pop(gaps.index(min(gaps)))))
+            discard(self.snapshot(older.pop(gaps.index(min(gaps)))))
+
+    def clear_scratch(self) -> None:
+        """Remove what killed processes left half written here; only for whoever writes the stage."""
+        for folder in (self.path, self.path / "state", self.path / "epochs"):
+            clear_scratch(folder)
 
 
 class Run:
@@ -263,6 +269,10 @@ def _say_once(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+#: What every request in a ledger tells, whoever made it.
+_OF_A_REQUEST = ("knob", "step", "old", "new", "outcome")
+
+
 def _request(row: Any, where: str) -> dict[str, Any]:
     """A row of a ledger that has what is read of it; else an error that says what it lacks."""
     needed = ("knob", "step", "new") if isinstance(row, dict) and row.get("knob") == "rollback" else _OF_A_REQUEST
@@ -274,8 +284,6 @@ def _request(row: Any, where: str) -> dict[str, Any]:
     return row
 
 
-#: What every request in a ledger tells, whoever made it.
-_OF_A_REQUEST = ("knob", "step", "old", "new", "outcome")
 def _to_go_on(stage: StageFolder) -> str:
     """A line for whoever begins a stage anew that was killed or failed and could be resumed; {aside} is where it will lie."""
     snapshots = stage.snapshots()

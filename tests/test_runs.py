@@ -199,6 +199,24 @@ def test_a_line_that_found_no_room_leaves_the_file_as_it_was(tmp_path, monkeypat
     assert "Could not append to" in ended.stderr and file.read_bytes() == before
 
 
+def test_a_folder_that_may_not_be_written_is_named_with_another_remedy_than_a_full_disk(tmp_path, monkeypatch):
+    """By the system's own answers: the tests may run as root, who may write everywhere."""
+    folder = Run("theirs", tmp_path).stage("ppo")
+    folder.begin(settings={})
+    folder.append_step(step(1))
+    folder.finish()
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("labkit.disk.open", refuse, raising=False)
+    monkeypatch.setattr("pathlib.Path.rename", refuse)
+    for write in (folder.finish, lambda: folder.append_ledger({}), lambda: folder.begin(settings={})):
+        with pytest.raises(RunError, match=rf"{folder.path}.*Permission denied. You may not write there: ask its owner") as caught:
+            write()
+        assert "Free some space" not in str(caught.value)
+
+
 def test_rewritten_steps_supersede_the_later_ones(tmp_path):
     folder = StageFolder(tmp_path / "ppo")
     for number, value in [(1, 0.1), (2, 0.2), (3, 0.3), (2, 0.9)]:
@@ -282,6 +300,41 @@ def test_kept_snapshots_are_not_counted_among_the_few(tmp_path):
         folder.snapshot(n).mkdir(parents=True)
         folder.prune(3, spread=5)
     assert folder.kept() == [5, 6, 7] and len(folder.snapshots()) == 3 + 8
+
+
+def dead_process():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    return gone.pid
+
+
+def test_what_a_killed_process_left_half_written_goes_and_what_it_had_moved_away_comes_back(tmp_path):
+    folder, dead = StageFolder(tmp_path / "ppo"), dead_process()
+    state = folder.path / "state"
+    for name in ("000002", "000004", f".000006.{dead}.tmp", f".000002.{dead}.old", f".000003.{dead}.old", f".000007.{os.getppid()}.tmp"):
+        (state / name).mkdir(parents=True)
+        (state / name / "state.json").write_text(name)
+    (folder.path / f".model.{dead}.tmp").mkdir()
+    (folder.path / f".run.json.{dead}.tmp").write_text("{")
+    (folder.path / "notes.tmp").write_text("mine")
+    folder.prune(5)
+    assert {p.name for p in state.iterdir()} == {"000002", "000003", "000004", f".000007.{os.getppid()}.tmp"}
+    assert (state / "000002" / "state.json").read_text() == "000002" and "old" in (state / "000003" / "state.json").read_text()
+    assert {p.name for p in folder.path.iterdir()} == {"state", "notes.tmp"}
+
+
+def test_a_snapshot_that_is_being_removed_is_no_snapshot_any_more(tmp_path, monkeypatch):
+    folder = StageFolder(tmp_path / "ppo")
+    for n in (1, 2):
+        folder.snapshot(n).mkdir(parents=True)
+
+    def killed(path, **_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.prune(1)
+    assert folder.snapshots() == [2]
 
 
 def test_a_ranking_that_names_an_unknown_completion_is_named_by_file_and_line(tmp_path):

@@ -163,7 +163,7 @@ class Cockpit(anywidget.AnyWidget):
             return f"failed at step {done + 1} of {self.job.total}: {self.job.error}"
         if status != "running":
             self._stamps = []  # the pause is no part of the next step
-            return f"{status} · step {done} of {self.job.total}"
+            return f"{status} · step {done} of {self.job.total}" + (f": {self.job.error}" if self.job.error else "")
         words = [f"running step {min(done + 1, self.job.total)} of {self.job.total}"]
         stamps = self._stamps[-6:]
         gaps = [b[1] - a[1] for a, b in zip(stamps, stamps[1:], strict=False) if b[0] == a[0] + 1]

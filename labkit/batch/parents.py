@@ -1,7 +1,7 @@
 """What a point of a sweep starts from: the stages and data that the notebooks before it made in a base run.
 
-Stage folders are finished and never written again, so their files are hard-linked where the disk allows it and cost
-nothing; data files, to which labels may be appended, are copied.
+Weights are only ever replaced whole, so they are hard-linked where the disk allows it and cost nothing; all other files,
+to which lines may be appended (a resume or a rollback of an ended stage does), are copied.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from labkit.batch.records import content_of, is_whole, makes, pipeline_notebooks, record_of
-from labkit.disk import file_hash, put_aside, write_json
+from labkit.disk import file_hash, locked, put_aside, what_to_do, write_json
 from labkit.errors import RunError
 from labkit.runs import FACTS, Run, StageFolder
 
@@ -21,6 +21,7 @@ __all__ = ["bring", "bring_parents", "changed_since"]
 NOTE = ".brought.json"  # in a point's folder: what it was brought, and in which state
 #: Records and reports of the base, rounds that went on from it, and what was measured, or people said, of its own models.
 _NOT_BROUGHT = {"notebooks", "report", "replay.json", "rounds", "labels-evaluation", "benchmarks", "evaluate-methods"}
+_WEIGHTS = {"model", "epochs", "adapters"}  # folders of a stage
 
 
 def bring_parents(base: Run, run: Run, notebook: Path, *, seed: int | None = None) -> None:
@@ -78,17 +79,23 @@ def _state(path: Path) -> str:
 
 def bring(source: Path, target: Path) -> None:
     """Put `source` at `target`; what stood there is moved aside."""
-    if target.exists():
-        put_aside(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".{target.name}.{os.getpid()}.brought")  # a killed process leaves no half at `target`
-    if source.is_file():
-        shutil.copy2(source, scratch)
-    else:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(scratch, ignore_errors=True)
-        how = {"copy_function": _link, "ignore": shutil.ignore_patterns("state")} if _is_stage(source) else {}
-        shutil.copytree(source, scratch, **how)
-    scratch.rename(target)
+        if source.is_file():
+            shutil.copy2(source, scratch)
+        else:
+            _copy_folder(source, scratch)
+        if target.exists():
+            put_aside(target)
+        scratch.rename(target)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # it lists (source, target, why)
+        raise RunError(
+            f"{source} could not be brought to {target}: {reason}. {locked(source) or what_to_do(error)}; what stood there is as it was."
+        ) from error
 
 
 def _restate_seed(run: Run, seed: int | None) -> None:
@@ -105,6 +112,18 @@ def _is_finished(path: Path) -> bool:
 
 def _is_stage(path: Path) -> bool:
     return (path / "run.json").is_file()
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """A folder of data whole; of a stage all but its snapshots, weights as links."""
+    if not _is_stage(source):
+        shutil.copytree(source, target)
+        return
+
+    def put(file: str, to: str) -> str:
+        return (_link if Path(file).relative_to(source).parts[0] in _WEIGHTS else shutil.copy2)(file, to)
+
+    shutil.copytree(source, target, copy_function=put, ignore=shutil.ignore_patterns("state"))
 
 
 def _link(source: str, target: str) -> str:

@@ -5,7 +5,8 @@
     runs/<sweep>/index.html, results.jsonl        the comparison
 
 A point that is done and unchanged is skipped, so that the same command resumes a sweep, and a larger grid extends it.
-A point whose process or kernel was killed is tried once more. Nothing of an earlier attempt is deleted.
+A point whose process or kernel was killed is tried once more; one that another process is at work on is left to it.
+Nothing of an earlier attempt is deleted.
 """
 
 from __future__ import annotations
@@ -80,13 +81,19 @@ def sweep(
     points = grid(notebook, given, base)
     home = _claim(Run(name, Path(root).resolve()), notebook, base)  # a worker of a cluster stands in another folder
     todo: dict[str, str] = {}
+    under_way = 0
     for point in points:
         run = Run(point.name, home.path)
+        if records.record_of(run, notebook.stem).status == "running":
+            under_way += 1
+            say(f"{point.name} is being run by another process, and is left to it (labkit close, where that process is gone for good).")
+            continue
         if base:
             bring_parents(base, run, notebook, seed=point.parameters.get("seed"))
         if why := records.stale(run, notebook, point.parameters):
             todo[point.name] = why
-    say(f"{home.path}: {len(points)} points, {len(points) - len(todo)} done, {len(todo)} to run.")
+    beside = f"{under_way} under way elsewhere, " if under_way else ""
+    say(f"{home.path}: {len(points)} points, {len(points) - under_way - len(todo)} done, {beside}{len(todo)} to run.")
     tasks = [(notebook, Run(p.name, home.path), dict(p.given)) for p in points if p.name in todo]
     return (ray_engine if ray else local_engine)(tasks, jobs, say) if tasks else {}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.disk import append_jsonl, write_jsonl
-from labkit.errors import LabError, RunError
+from labkit.errors import LabError, RunError, SnapshotError
 from labkit.jobs.owners import claimed
 from labkit.jobs.sameness import check_resumable
 from labkit.knobs import Dial, Replay, standing
@@ -60,20 +60,28 @@ def roll_back(job: Job, step: int, why: str = "") -> int:
 
 
 def load_newest(job: Job) -> int:
-    """Load the newest snapshot of a run that is this job's; nothing on the disk changes."""
+    """Load the newest snapshot that is whole, of a run that is this job's; nothing on the disk changes."""
     found = job.folder.snapshots()
     if not found:
         raise RunError(f"{job.folder.path} has no snapshot to resume from; start it without resume.")
     check_resumable(job)
-    job.stateful().load(job.folder.snapshot(found[-1]))
-    return found[-1]
+    for number in reversed(found):
+        try:
+            job.stateful().load(job.folder.snapshot(number))
+        except SnapshotError as error:
+            torn = error
+            print(f"{job.folder.path.name}: the snapshot of step {number} is passed over. {error}", flush=True)
+        else:
+            return number
+    raise RunError(f"{job.folder.path} has no whole snapshot to resume from; start it without resume.") from torn
 
 
 def resume_at(job: Job, step: int) -> None:
     """Stand after `step` of the folder's run; what a killed process did after its last snapshot is superseded."""
+    job.folder.clear_scratch()
     job.steps = job.folder.steps()
     turned = [row["step"] for row in standing(job.folder.ledger()) if row["knob"] != "rollback"]
-    reached = max([step, *turned, *(s.number for s in job.steps)])
+    reached = max([step, *turned, *(s.number for s in job.steps), *job.folder.snapshots()])
     if reached > step:
         print(_undone(job, step, reached), flush=True)
         _supersede(job, reached, step, by="resume", why=f"resumed from the snapshot of step {step}")

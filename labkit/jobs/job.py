@@ -7,20 +7,17 @@ under the sliders; headless (LABKIT_HEADLESS=1, or outside a notebook) `result()
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Protocol
 
-from labkit.errors import LabError, RunError
-from labkit.figures.training import profile
-from labkit.jobs import history
+from labkit.errors import RunError
+from labkit.jobs import ending, history
 from labkit.jobs.owners import claimed
-from labkit.jobs.threads import number_of_threads, sharing
+from labkit.jobs.threads import sharing
 from labkit.jobs.turns import turn
 from labkit.jobs.waiting import StillRunning, by_hand, nobody_there, wait_for
 from labkit.knobs import Dial, Replay, Schedule
@@ -86,6 +83,7 @@ class Job:
         self._wake = threading.Condition()
         self._paused, self._stopping, self._credit = False, False, 0
         self._restart, self._deaf = False, False
+        self._saved = False  # whether the newest snapshot holds the state as it is
         self._saving = 0.0  # seconds that snapshots took since the last Step
         self.threads: int | None = None  # of the processor, for tensors; None: what torch takes
         self._thread: threading.Thread | None = None
@@ -136,11 +134,11 @@ class Job:
 
     def resume(self) -> None:
         """Go on after a pause."""
-        self._tell(_paused=False)
+        self._tell(_paused=False, error=None)
 
     def step(self) -> None:
         """One more Step, then pause."""
-        self._tell(_paused=True, _credit=1)
+        self._tell(_paused=True, _credit=1, error=None)
 
     def stop(self) -> None:
         """End after the Step under way, as if it were the last; what was trained so far is kept."""
@@ -221,18 +219,10 @@ class Job:
         try:
             self._drive()
             self.status = "stopped" if self._stopping else "done"
-            self._value = self.finish(self.folder) if self.finish else None
-            if self.state is not None and self.snapshot_every:
-                self._snapshot(pin=False)
-            facts = {"seconds": time.time() - started, "steps": len(self.steps), "profile": profile(self.steps)}
-            self.folder.finish(self.status, threads=number_of_threads(), **facts)
+            self._value = ending.conclude(self, started)
         except BaseException as error:  # kept, and raised where somebody waits
-            self._failure, self.status = error, "failed"
-            self.error = (
-                str(error) if isinstance(error, LabError) else "".join(traceback.format_exception_only(error)).strip()
-            )
-            with contextlib.suppress(LabError):  # a full disk must not hide the error that came first
-                self.folder.finish("failed", error=self.error, traceback=traceback.format_exc())
+            self._failure, self.error, self.status = error, ending.told(error), "failed"
+            ending.give_up(self, error)
         finally:
             self._drain(RunError(f"{self.folder.path.name} has ended."))
             self._notify(self.steps[-1] if self.steps else None)
@@ -284,13 +274,14 @@ class Job:
                 future.set_exception(error)
 
     def _record(self, step: Step) -> None:
-        step = self._waited(step)
+        self._saved, step = False, self._waited(step)
         self.steps.append(step)
         self.folder.append_step(step)
         if self.dial:
             self.dial.observe(step)
         if self.state is not None and self.snapshot_every and step.number % self.snapshot_every == 0:
-            self._snapshot(pin=False)
+            with ending.pausing_for_room(self):
+                self._snapshot(pin=False)
         self._notify(step)
 
     def _waited(self, step: Step) -> Step:
@@ -315,11 +306,16 @@ class Job:
         number, started = self.stateful().step, time.perf_counter()
         pin |= number in self.folder.kept()  # written anew, it loses its mark
         self.stateful().save(self.folder.snapshot(number))
-        self._saving += time.perf_counter() - started
+        self._saving, self._saved = self._saving + time.perf_counter() - started, True
         if pin:
             self.folder.keep(number)
         self.folder.prune(self.keep_snapshots, spread=self.spread_snapshots)
         return number
+
+    def snapshot_at_the_end(self) -> None:
+        """Write the state once more, if no snapshot holds it already: all processes of a run that is sharded write, or none."""
+        if self.state is not None and self.snapshot_every and not self._saved:
+            self._snapshot(pin=False)
 
     def _rollback(self, step: int, why: str) -> int:
         history.roll_back(self, step, why)

@@ -20,6 +20,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
+from labkit.disk import locked
 from labkit.errors import ModelError
 from labkit.models.files import UNREADABLE, new_folder, torn_weights
 from labkit.models.fusing import fused
@@ -115,10 +116,8 @@ def load_policy(
         with _quiet():
             model = packed_where_right(partial(AutoModelForCausalLM.from_pretrained, str(path), dtype=dtype))
     except UNREADABLE as error:
-        remedy = torn_weights(path) or " Give a hub name or a folder made by save_pretrained."
-        raise ModelError(
-            f"No causal language model could be loaded from {path}: {_first_line(error)}{remedy}"
-        ) from error
+        reason = _reason(path, error, "Give a hub name or a folder made by save_pretrained.")
+        raise ModelError(f"No causal language model could be loaded from {path}: {reason}") from error
     return fused(_grown(model, tokenizer)).to(device or choose_device()[0]).eval()
 
 
@@ -237,8 +236,8 @@ def _scalar_model(path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
             load = AutoModelForTokenClassification.from_pretrained
             model = packed_where_right(partial(load, str(path), config=config, dtype=dtype))
     except UNREADABLE as error:
-        remedy = torn_weights(path) or " Give a hub name or a folder made by save_pretrained or new_reward_model()."
-        raise ModelError(f"No reward model could be made from {path}: {_first_line(error)}{remedy}") from error
+        reason = _reason(path, error, "Give a hub name or a folder made by save_pretrained or new_reward_model().")
+        raise ModelError(f"No reward model could be made from {path}: {reason}") from error
     scalar_head(model)
     return fused(model)
 
@@ -255,6 +254,12 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _reason(path: str | Path, error: Exception, otherwise: str) -> str:
+    """Why a model could not be loaded, and what to do: for files this user may not read, for torn ones, else `otherwise`."""
+    sentence = locked(Path(path))
+    return f"{sentence}." if sentence else f"{_first_line(error)}{torn_weights(path) or f' {otherwise}'}"
 
 
 def _first_line(error: Exception) -> str:

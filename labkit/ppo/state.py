@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
-from labkit.disk import write_json
 from labkit.errors import RunError, SettingsError
 from labkit.models import choose_device
 from labkit.models.adapters import merged, with_adapters
 from labkit.models.checkpointing import checkpoint_layers
-from labkit.models.files import new_folder, read_snapshot
+from labkit.models.files import new_folder, read_snapshot, write_facts
 from labkit.models.graphs import graphs_pay
 from labkit.models.packed import reads_as_they_lie
 from labkit.models.stepping import unhindered
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
     from labkit.ppo.settings import PPOSettings
 
 __all__ = ["State"]
+
+
+_FILES = ("policy", "value", "ema", "policy_optimizer", "value_optimizer")
 
 
 class State:
@@ -150,18 +152,20 @@ class State:
     def save(self, folder: Path) -> Path:
         """Write a snapshot, by the first process for all; the folder appears only when it is complete."""
         folder, contents = Path(folder), self._tensors()
-        if self.accelerator.is_main_process:
-            with new_folder(folder, "snapshot") as scratch:
-                for name, tensors in contents.items():
-                    save_file(tensors, scratch / f"{name}.safetensors")
-                write_json(scratch / "state.json", {"step": self.step, "knobs": self.knobs})
-        self.accelerator.wait_for_everyone()
+        try:
+            if self.accelerator.is_main_process:
+                with new_folder(folder, "snapshot") as scratch:
+                    for name, tensors in contents.items():
+                        save_file(tensors, scratch / f"{name}.safetensors")
+                    write_facts(scratch, {"step": self.step, "knobs": self.knobs})
+        finally:
+            self.accelerator.wait_for_everyone()  # also where it could not be written: the others wait for the first
         return folder
 
     def load(self, folder: Path) -> State:
         """Continue from a snapshot: weights, optimiser moments, average and step; a missing or foreign one is an error."""
         folder = Path(folder)
-        facts, saved = read_snapshot(folder, ("policy", "value", "ema", "policy_optimizer", "value_optimizer"))
+        facts, saved = read_snapshot(folder, [f"{name}.safetensors" for name in _FILES])
         targets = {
             "policy": self._policy_weights(),
             "value": dict(self.plain_value.named_parameters()),

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
-from labkit.disk import write_json
 from labkit.errors import RunError
 from labkit.models import save_model
-from labkit.models.files import new_folder, read_snapshot
+from labkit.models.files import new_folder, read_snapshot, write_facts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,14 +61,13 @@ class TrainState:
             elif self.step:
                 self.trainer.state.log_history = []
                 self.trainer.state.save_to_json(str(scratch / TRAINER_FILE))
-            write_json(scratch / "state.json", {"step": self.step, "knobs": self.knobs, **self.facts()})
+            write_facts(scratch, {"step": self.step, "knobs": self.knobs, **self.facts()})
         return folder
 
     def load(self, folder: str | Path) -> TrainState:
         """Continue from a snapshot: weights now, the optimiser's moments when the loop is started again."""
         folder = Path(folder)
-        there = [name for name in ("optimizer", "kept") if (folder / f"{name}.safetensors").exists()]
-        facts, tensors = read_snapshot(folder, ["model", *there])
+        facts, tensors = read_snapshot(folder, ["model.safetensors"], after_a_step=["optimizer.safetensors", TRAINER_FILE])
         weights = tensors["model"]
         own = dict(self.model.named_parameters())
         if {n: p.shape for n, p in own.items()} != {n: t.shape for n, t in weights.items()}:

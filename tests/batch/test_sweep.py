@@ -1,5 +1,7 @@
 """Sweeps on tiny notebooks: the grid, resuming, crashes, parents from a base run, Ray."""
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ from labkit.batch.sweep import grid, sweep
 from labkit.disk import append_jsonl, read_jsonl, write_json, write_jsonl
 from labkit.errors import RunError, SettingsError
 from labkit.runs import Run, StageFolder
-from labkit.types import Prompt
+from labkit.types import Prompt, Step
 from tests.batch.tiny import write_notebook
 
 CRASH_ONCE = """\
@@ -197,6 +200,79 @@ def test_what_is_brought_is_whole_or_not_there(tmp_path: Path, monkeypatch: pyte
     bring(source, target)
     assert sorted(p.name for p in target.iterdir()) == ["train.jsonl", "valid.jsonl"]
     assert len(list(read_jsonl(target / "train.jsonl"))) == 3
+
+
+def test_what_the_base_appends_later_does_not_come_into_the_point(tmp_path: Path) -> None:
+    """A rollback of an ended stage, or its resume, writes on in the files that are there."""
+    source, target = StageFolder(tmp_path / "base" / "reward"), StageFolder(tmp_path / "point" / "reward")
+    source.begin(settings={})
+    request = {"time": 1.0, "knob": "lr_scale", "asked": 0.5, "step": 1, "old": 1.0, "new": 0.5, "by": "hand", "outcome": "applied"}
+    source.append_ledger(request)
+    source.append_step(Step("reward", 1, {}, {}))
+    source.finish("stopped")
+    for name in ("model", "epochs/01", "adapters"):
+        (source.path / name).mkdir(parents=True)
+        (source.path / name / "weights").write_text("w")
+    bring(source.path, target.path)
+    source.append_ledger({**request, "knob": "rollback", "new": 0})
+    source.append_step(Step("reward", 2, {}, {}))
+    assert len(target.ledger()) == len(target.steps()) == 1
+    target.append_evaluation({"step": 1})
+    assert not source.evaluations()
+    for name in ("model", "epochs/01", "adapters"):
+        assert os.path.samefile(source.path / name / "weights", target.path / name / "weights"), "weights are never written into"
+
+
+def test_what_cannot_be_brought_is_one_sentence_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = StageFolder(tmp_path / "theirs" / "reward")
+    stage.begin(settings={})
+    stage.finish()
+    target = tmp_path / "mine" / "reward"
+    bring(stage.path, target)
+    before = (target / "run.json").read_bytes()
+
+    def refuse(source: str, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
+
+    monkeypatch.setattr("shutil.copy2", refuse)
+    monkeypatch.setattr("labkit.disk.open", refuse, raising=False)
+    with pytest.raises(RunError, match=rf"^{stage.path} could not be brought to {target}: .*You may not read .*chmod"):
+        bring(stage.path, target)
+    assert [p.name for p in target.parent.iterdir()] == ["reward"] and (target / "run.json").read_bytes() == before
+
+
+@contextlib.contextmanager
+def another_process_in(stage: Path) -> Iterator[None]:
+    """Inside, a process of its own has begun that stage, and lives."""
+    code = f"from labkit.runs import StageFolder; StageFolder({str(stage)!r}).begin(settings={{}}); print(1, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        yield
+        process.stdin.close()
+
+
+def test_a_point_at_work_is_left_to_whoever_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same line in a second terminal, after the base trained its reward model anew, swapped it under the running point."""
+    notebook, base = write_notebook(tmp_path / "05_x.ipynb"), Run("base", tmp_path)
+    monkeypatch.setattr("labkit.batch.sweep.local_engine", lambda tasks, *_: {run.name: None for _, run, _ in tasks})
+    said: list[str] = []
+
+    def again(what: str) -> tuple[list[str], list[str]]:
+        """Which points run, and what each has, after the base has another reward model."""
+        base.stage("reward").begin(settings={})
+        base.stage("reward").model.mkdir()
+        (base.stage("reward").model / "weights").write_text(what)
+        base.stage("reward").finish()
+        said.clear()
+        ran = sweep(notebook, {"seed": "0,1"}, name="s", root=tmp_path, base=base, say=said.append)
+        points = [tmp_path / "s" / point for point in ("seed=0", "seed=1")]
+        return sorted(ran), [(point / "reward" / "model" / "weights").read_text() for point in points]
+
+    assert again("old") == (["seed=0", "seed=1"], ["old", "old"])
+    with another_process_in(record_of(Run("seed=0", tmp_path / "s"), "05_x").path):
+        assert again("new") == (["seed=1"], ["old", "new"])
+        assert said[0].startswith("seed=0 is being run by another process") and "2 points, 0 done, 1 under way elsewhere, 1 to run" in said[1]
+    assert again("newer") == (["seed=0", "seed=1"], ["newer", "newer"]), "that process is gone"
 
 
 def test_rounds_of_the_base_are_not_brought(tmp_path: Path) -> None:

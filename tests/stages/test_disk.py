@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import subprocess
 import sys
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
-from labkit import sft
+from labkit import disk, sft
+from labkit.disk import write_json
 from labkit.errors import ModelError, RunError
-from labkit.models import load_policy, load_reward_model, new_reward_model
+from labkit.knobs import SFTKnobs, constant
+from labkit.models import load_policy, load_reward_model, new_reward_model, save_model
 from labkit.ppo import PPOSettings, State
+from labkit.sft import SFTSettings
 from tests.conftest import REPOSITORY
-from tests.stages.animals import save_base, tokenizer
+from tests.stages.animals import demonstrations, save_base, tokenizer
 
 SETTINGS = PPOSettings(steps=1, batch=8, minibatch=8, max_new_tokens=4)
 
@@ -97,6 +104,30 @@ def test_a_torn_snapshot_is_named_and_changes_nothing(tmp_path, start):
     state.load(saved)
 
 
+def test_a_snapshot_that_lacks_a_file_is_none_and_one_of_an_older_version_is_read(tmp_path):
+    """Training would go on from step 0 with its weights, or without the moments, and say nothing."""
+    base = save_base(tmp_path / "base")
+    settings = SFTSettings(epochs=2, batch_size=16, choose_by="valid_loss")
+    state = sft_state(base)
+    loop = sft.loop(state, demonstrations(), constant(SFTKnobs()), settings, valid=demonstrations(4))
+    list(islice(loop, 3))
+    saved = state.save(tmp_path / "snapshot")
+    loop.close()
+    files = {f.name for f in saved.iterdir()} - {"state.json"}
+    assert files == {"model.safetensors", "optimizer.safetensors", "kept.safetensors", "trainer_state.json"}
+    facts = json.loads((saved / "state.json").read_text())
+    del facts["files"]
+    for older in (False, True):
+        if older:
+            write_json(saved / "state.json", facts)
+        for name in files - ({"kept.safetensors"} if older else set()):
+            (saved / name).rename(tmp_path / name)
+            with pytest.raises(RunError, match=rf"is not a complete snapshot \({name}: .*choose another"):
+                sft_state(base).load(saved)
+            (tmp_path / name).rename(saved / name)
+        assert sft_state(base).load(saved).step == 3
+
+
 def test_a_snapshot_of_another_shape_is_refused_before_a_weight_changes(tmp_path):
     gpt2, llama = save_base(tmp_path / "a", seed=1), save_base(tmp_path / "b", "llama")
     policy, value = load_policy(gpt2, device="cpu"), new_reward_model(llama, 0, device="cpu")
@@ -120,3 +151,42 @@ def test_a_torn_model_is_named_with_a_remedy(tmp_path, load):
     (base / "config.json").write_text('{"model_type": ')
     with pytest.raises(ModelError, match=f"from {base}: .*config.json"):
         load(base, device="cpu")
+
+
+def lock(monkeypatch, pattern):
+    """Let files of these names be another user's: also where the tests run as root, who may read everything."""
+
+    def refuse(file, *args, **options):
+        if Path(file).match(pattern):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return open(file, *args, **options)
+
+    monkeypatch.setattr(disk, "open", refuse, raising=False)
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600)])
+def test_what_is_saved_has_the_rights_that_the_umask_leaves(tmp_path, umask, rights):
+    base = save_base(tmp_path / "base")
+    before = os.umask(umask)
+    try:
+        ppo_state(base).save(tmp_path / "snapshot")
+        sft_state(base).save(tmp_path / "other")
+        save_model(load_policy(base, device="cpu"), tokenizer(), tmp_path / "model")
+    finally:
+        os.umask(before)
+    files = [f for name in ("snapshot", "other", "model") for f in (tmp_path / name).iterdir()]
+    assert len(files) > 8 and {f.stat().st_mode & 0o777 for f in files} == {rights}
+
+
+def test_weights_of_another_user_are_not_called_damaged(tmp_path, monkeypatch):
+    base, judge = save_base(tmp_path / "base"), save_base(tmp_path / "judge")
+    new_reward_model(base, 0, device="cpu").save_pretrained(judge)
+    snapshot = sft_state(base).save(tmp_path / "snapshot")
+    for folder in (base, judge, snapshot):
+        (folder / "model.safetensors").write_bytes(b"")  # loading fails, as it does where the file may not be read
+    lock(monkeypatch, "*.safetensors")
+    for load, path in ((load_policy, base), (load_reward_model, judge)):
+        with pytest.raises(ModelError, match=rf"You may not read {path}/model.safetensors. Its owner .*chmod -R a\+rX {path}\.$"):
+            load(path, device="cpu")
+    with pytest.raises(RunError, match=r"^You may not read .*model.safetensors. Its owner .*, or choose another snapshot\."):
+        sft_state(save_base(tmp_path / "mine")).load(snapshot)

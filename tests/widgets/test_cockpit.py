@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import InvariantError
+from labkit.errors import InvariantError, RunError
 from tests.toy_job import HOSTILE, toy_job
 from tests.widgets.cockpits import Page, board_of, say, until
 from widgets.cockpit import Cockpit
@@ -250,6 +250,23 @@ def test_after_a_broken_promise_the_board_warns_and_rolls_back(tmp_path: Path) -
     say(board, kind="do", what="resume")
     until(lambda: board.job.status == "done")
     assert board.job.steps[5].knobs["policy_lr"] == pytest.approx(1e-3 / 3)
+
+
+def test_a_job_that_pauses_for_room_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> None:
+        raise RunError(f"The snapshot {folder} could not be written: No space left on device.")
+
+    board, _ = board_of(tmp_path)
+    monkeypatch.setenv("LABKIT_HEADLESS", "0")
+    monkeypatch.setattr(board.job.state, "save", full)
+    board.job.start()
+    until(lambda: board.job.status == "paused")
+    board.refresh()
+    assert board.state["line"].startswith("paused · step 5 of 30: The snapshot ") and "No space left" in board.state["line"]
+    monkeypatch.undo()
+    board.job.stop()
+    board.job.wait()
+    assert board.job.folder.status == "stopped"
 
 
 def test_a_failing_job_says_why(tmp_path: Path) -> None:
