@@ -29,6 +29,7 @@ __all__ = [
     "discard",
     "file_hash",
     "locked",
+    "numbered",
     "process_is_there",
     "put_aside",
     "read_all",
@@ -147,13 +148,13 @@ def _mend_end(out: Any) -> int:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSONL file; a torn last line (a killed writer) is skipped, any other bad line is an error."""
-    return (row for _, row in _numbered(path))
+    return (row for _, row in numbered(path))
 
 
 def read_all(kind: type, path: Path) -> list[Any]:
     """The lines of a JSONL file as Prompts, Demonstrations or Rankings; one that cannot be used is named by file and line."""
     found = []
-    for number, row in _numbered(path):
+    for number, row in numbered(path):
         try:
             found.append(kind.from_json(row))
         except DataError as error:
@@ -161,7 +162,8 @@ def read_all(kind: type, path: Path) -> list[Any]:
     return found
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of a JSONL file with their numbers. A last line without its end, of a writer that was killed, may be no JSON."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", errors="replace") as stream:
             lines = stream.read().split("\n")
@@ -169,14 +171,13 @@ def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise RunError(f"{path} does not exist; check the name, or run the stage that writes it.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise RunError(f"{path} is packed, but damaged or cut off; fetch or pack it again.") from None
-    last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
     for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            if number == last:
+            if number == len(lines) - 1:  # nothing ends it
                 return
             raise RunError(
                 f"{path}, line {number + 1} is not JSON ({error.msg}); repair or remove that line."

@@ -244,6 +244,19 @@ class Dial:
             self._apply(step, request)
         return self.knobs
 
+    def refuse_waiting(self, step: int, reason: str) -> None:
+        """No further step will be asked for after `step`: what the hand asked for and still waits is refused, which the ledger says.
+
+        What the controller asked for it asks for again where the run goes on.
+        """
+        with self._lock:
+            requests, self._queue = self._queue, []
+        for request in requests:
+            if request["by"] != "controller":
+                name = request["knob"]
+                now = float(self.auto) if name == "auto" else getattr(self.knobs, name, None)
+                self._tell({**request, "step": step, "old": now, "new": now, "outcome": "refused", "reason": reason})
+
     def rewind(
         self, knobs: Knobs, *, auto: bool, ledger: Iterable[Mapping[str, Any]] = (), newest: Step | None = None
     ) -> None:
@@ -290,6 +303,9 @@ class Dial:
             except SettingsError as error:
                 row.update(outcome="refused", reason=str(error))
             row["new"] = getattr(self.knobs, name, None)
+        self._tell(row)
+
+    def _tell(self, row: dict[str, Any]) -> None:
         self.ledger.append(row)
         if self.record:
             self.record(row)

@@ -13,28 +13,27 @@ Standard library only. Files are replaced atomically or appended to; nothing her
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import platform
 import re
-import subprocess
+import sys
 import time
 from collections.abc import Mapping
-from importlib import metadata
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from labkit.disk import append_jsonl, clear_scratch, discard, process_is_there, put_aside, read_jsonl, write_json
+from labkit.disk import append_jsonl, clear_scratch, discard, numbered, put_aside, read_all, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
+from labkit.processes import alone, is_here, this_process, writer_is_alive
 from labkit.types import Step
 
-__all__ = ["FACTS", "Run", "StageFolder", "check_name", "writer_is_alive"]
+__all__ = ["FACTS", "Run", "StageFolder", "check_name", "stages_in"]
 
 FACTS = "prompts/experiment.json"  # in a run: what it was prepared with
 KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
-_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
+#: What to do about a run.json that tells nothing: weights, snapshots and steps beside it may be whole.
+_KEEP_THE_REST = "Repair that file, or put it aside: what lies beside it stays, and a stage that is run again moves it to a folder of its own."
 
 
 def check_name(name: str, what: str = "run") -> str:
@@ -51,6 +50,7 @@ class StageFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._begun: float | None = None  # what run.json says while the folder is this object's to write
 
     @property
     def model(self) -> Path:
@@ -66,15 +66,16 @@ class StageFolder:
         """The content of run.json; a missing or half-written stage is an error that says so."""
         file = self.path / "run.json"
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            told = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(
                 f"{self.path} holds no run.json: the stage was never started there. Run it first, or check the path."
             ) from None
-        except json.JSONDecodeError:
-            raise RunError(
-                f"{file} is not complete JSON; the stage was damaged by hand. Remove {self.path} and run the stage again."
-            ) from None
+        except ValueError:
+            raise RunError(f"{file} is not complete JSON. {_KEEP_THE_REST}") from None
+        if not isinstance(told, dict) or "status" not in told:
+            raise RunError(f"{file} does not say how its stage stands (status). {_KEEP_THE_REST}")
+        return told
 
     @property
     def status(self) -> str:
@@ -95,42 +96,63 @@ class StageFolder:
         resume: bool = False,
     ) -> None:
         """Start the stage: write run.json as running. Earlier files of a stage begun anew are moved aside, never deleted."""
-        if self.status == "running" and not _is_here(self.manifest):
+        if self.path.name.endswith(".old"):
+            raise SettingsError(f"{self.path.name!r} cannot name a stage: names that end in .old are those of what was put aside. Choose another.")
+        told = {
+            "stage": self.path.name,
+            "status": "running",
+            "settings": dict(settings),
+            "seed": seed,
+            "parents": dict(parents or {}),
+            **this_process(),
+            "error": None,
+        }
+        with alone(self.path):  # of two processes that look at one moment the second finds what the first wrote
+            if self.status == "running" and not is_here(self.manifest):
+                raise RunError(
+                    f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "
+                    "wait for it, or choose another run name. Where that process, or that machine, is gone for good, `labkit close` with the "
+                    "run's name shows what it left running, and closes it."
+                )
+            if resume and self.status != "missing":
+                told = _resumed(self.manifest, told)
+            elif self.path.exists() and any(self.path.iterdir()) and not resume:
+                went_on = _to_go_on(self)
+                aside = put_aside(self.path)
+                if went_on:
+                    print(went_on.format(aside=aside), file=sys.stderr, flush=True)
+            self._begun = told["started"] = time.time()
+            write_json(self.path / "run.json", told)
+
+    def check_ours(self) -> None:
+        """Refuse to write where the folder that this object began is gone, or was begun anew by somebody else meanwhile."""
+        if self._begun is None:
+            return
+        try:
+            there = json.loads((self.path / "run.json").read_text(encoding="utf-8")).get("started")
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is there no more: its run.json was moved or removed since this job began. Nothing more is written.") from None
+        except (OSError, ValueError, AttributeError):  # unreadable at the moment, or edited by hand: that is nobody's start
+            return
+        if there != self._begun:
             raise RunError(
-                f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "
-                "wait for it, or choose another run name. Where that process, or that machine, is gone for good, `labkit close` with the "
-                "run's name shows what it left running, and closes it."
+                f"{self.path} was started anew by another job since this one began it, so nothing of this one's is written there, nor is there "
+                "anything of its own to go back to; use the newer job, or build a new job under another name."
             )
-        if self.path.exists() and any(self.path.iterdir()) and not resume:
-            put_aside(self.path)
-        write_json(
-            self.path / "run.json",
-            {
-                "stage": self.path.name,
-                "status": "running",
-                "settings": dict(settings),
-                "seed": seed,
-                "parents": dict(parents or {}),
-                "started": time.time(),
-                "pid": os.getpid(),
-                "host": platform.node(),
-                "commit": _commit(),
-                "versions": _versions(),
-                "platform": platform.platform(),
-                "error": None,
-            },
-        )
 
     def finish(self, status: str = "done", *, error: str | None = None, **facts: Any) -> None:
         """Close the stage as done, stopped or failed; `facts` (results, hashes, seconds) join run.json."""
+        self.check_ours()
         write_json(
             self.path / "run.json", {**self.manifest, "status": status, "error": error, "ended": time.time(), **facts}
         )
 
     def append_step(self, step: Step) -> None:
+        self.check_ours()
         append_jsonl(self.path / "metrics.jsonl", step.to_json())
 
     def append_ledger(self, row: Mapping[str, Any]) -> None:
+        self.check_ours()
         append_jsonl(self.path / "ledger.jsonl", row)
 
     def steps(self) -> list[Step]:
@@ -139,15 +161,15 @@ class StageFolder:
         if not file.exists():
             return []
         latest = {}
-        for row in read_jsonl(file):
-            step = Step.from_json(row)
+        for step in read_all(Step, file):
             latest = {n: s for n, s in latest.items() if n < step.number} if step.number in latest else latest
             latest[step.number] = step
         return [latest[n] for n in sorted(latest)]
 
     def ledger(self) -> list[dict[str, Any]]:
+        """Every request and every rollback, oldest first; a line that is none of them, as one edited by hand, is an error that names it."""
         file = self.path / "ledger.jsonl"
-        return list(read_jsonl(file)) if file.exists() else []
+        return [_request(row, f"{file}, line {number}") for number, row in numbered(file)] if file.exists() else []
 
     def append_evaluation(self, row: Mapping[str, Any]) -> None:
         append_jsonl(self.path / "evaluations.jsonl", row)
@@ -227,40 +249,68 @@ class Run:
         return found
 
     def stages(self) -> list[StageFolder]:
-        """The stages on disk, oldest first."""
-        found = [StageFolder(p.parent) for p in self.path.glob("*/run.json") if not p.parent.name.endswith(".old")]
-        return sorted(found, key=lambda s: s.manifest.get("started", 0))
+        """The stages on disk, oldest first; a line says of one whose run.json tells nothing that it is left out."""
+        return sorted(stages_in(self.path), key=lambda s: s.manifest.get("started", 0))
 
 
-def _is_here(manifest: Mapping[str, Any]) -> bool:
-    """Whether this very process wrote the manifest; on another machine another process may have its number."""
-    return (manifest.get("pid"), manifest.get("host")) == (os.getpid(), platform.node())
-
-
-def writer_is_alive(manifest: Mapping[str, Any]) -> bool | None:
-    """Whether a process of the writer's number is there; None where it was on another machine, which cannot be looked at from here."""
-    if manifest.get("host") != platform.node() or not manifest.get("pid"):
-        return None
-    return process_is_there(manifest["pid"])
-
-
-def _commit() -> str | None:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        here = Path(__file__).parent
-        out = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-        return out.stdout.strip() or None
-    return None
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
+def stages_in(folder: Path, pattern: str = "*") -> list[StageFolder]:
+    """The stages directly in a folder, or wherever a pattern as "**" leads, by name: none that was put aside or is half brought."""
+    found = []
+    for file in sorted(folder.glob(f"{pattern}/run.json")):
+        if not any(part.endswith(".old") or part.startswith(".") for part in file.parent.relative_to(folder).parts):
+            found += _readable(StageFolder(file.parent))
     return found
+
+
+def _readable(stage: StageFolder) -> list[StageFolder]:
+    try:
+        _ = stage.manifest
+    except RunError as error:
+        _say_once(f"{stage.path} is left out: {error}")
+        return []
+    return [stage]
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+#: What every request in a ledger tells, whoever made it.
+_OF_A_REQUEST = ("knob", "step", "old", "new", "outcome")
+
+
+def _request(row: Any, where: str) -> dict[str, Any]:
+    """A row of a ledger that has what is read of it; else an error that says what it lacks."""
+    needed = ("knob", "step", "new") if isinstance(row, dict) and row.get("knob") == "rollback" else _OF_A_REQUEST
+    missing = [name for name in needed if name not in row] if isinstance(row, dict) else needed
+    if missing:
+        raise RunError(f"{where} is no request to change a knob: it has no {missing[0]!r}. Repair or remove that line.")
+    if isinstance(row["step"], bool) or not isinstance(row["step"], int):
+        raise RunError(f"{where} says step = {row['step']!r:.40}, which is no step's number. Repair or remove that line.")
+    return row
+
+
+def _to_go_on(stage: StageFolder) -> str:
+    """A line for whoever begins a stage anew that was killed or failed and could be resumed; {aside} is where it will lie."""
+    snapshots = stage.snapshots()
+    if not snapshots or stage.status not in ("dead", "failed"):
+        return ""
+    steps = stage.manifest.get("settings", {}).get("steps")
+    reached = f"step {snapshots[-1]}" + (f" of {steps}" if steps else "")
+    return (
+        f"{stage.path.name} begins anew. What was broken off before it, with a snapshot of {reached}, lies in {{aside}}; to go on with that "
+        "instead, stop this one, give that folder its name back, and use start(resume=True)."
+    )
+
+
+#: Of a run.json: what is kept of each earlier start of a stage that was resumed, as far as it was another.
+_OF_A_START = ("settings", "seed", "parents", "started", "ended", "status", "error", "pid", "process_began", "host", "commit", "versions", "platform")
+
+
+def _resumed(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a stage that goes on: as told now, with what the starts before it said otherwise, oldest first."""
+    parents = {**(before.get("parents") or {}), **told["parents"]}
+    now = {**told, "parents": parents}
+    other = {name: before[name] for name in _OF_A_START if name in before and before[name] != now.get(name)}
+    return {**now, "resumed": [*before.get("resumed", ()), other]}

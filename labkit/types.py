@@ -205,6 +205,7 @@ class Step:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Step:
+        _check_object(cls, row, "stage", "number")
         return _build(cls, {**row, "samples": tuple(row.get("samples") or ())})
 
 

@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: Floors of labkit from the bottom up; a module may import its own floor (not another stage) and those below.
 FLOORS = [
-    {"disk", "errors", "types", "knobs", "runs", "seeds", "settings"},
+    {"disk", "errors", "types", "knobs", "processes", "runs", "seeds", "settings"},
     {"sampling", "rl", "models", "data", "labels", "world", "stepwise", "dropout"},
     {"sft", "reward", "ppo"},
     {"jobs", "figures", "evaluation", "batch", "presets", "paper", "alerts"},

@@ -42,6 +42,13 @@ def labkit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_p
     return call
 
 
+def test_the_folder_of_runs_may_be_named_from_home(labkit: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LABKIT_RUNS", "~/elsewhere")
+    assert str(tmp_path / "elsewhere" / "nobody") in labkit("report", "nobody").err
+    assert str(tmp_path / "there" / "nobody") in labkit("report", "nobody", "--root", "~/there").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -206,3 +206,52 @@ def test_two_processes_do_not_share_a_folder_either(tmp_path):
     toy.result(block=True)
     numbers = [row["number"] for row in read_jsonl(tmp_path / "ppo" / "metrics.jsonl")]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("told", ["resume", "step", "stop", "snapshot", "turn"])
+def test_a_job_that_paused_while_its_folder_went_to_another_writes_nothing_more_there(toy, tmp_path, told):
+    job, saved = toy(total=30), []
+    job.finish = lambda to: saved.append(to)
+    job.start(paused=True)
+    steps_of(job, 6)
+    StageFolder(tmp_path / "ppo").finish("failed", error="Closed by hand")  # the stage was given up on
+    StageFolder(tmp_path / "ppo").begin(settings={"another": True})  # as by another kernel, which has no job of this one's
+    before = {p: p.read_bytes() for p in (tmp_path / "ppo").rglob("*") if p.is_file()}
+    if told == "turn":
+        job.dial.turn(kl_coef=0.3)
+    {"turn": job.resume}.get(told, getattr(job, told, None))()
+    wait(lambda: not job.alive)
+    with pytest.raises(RunError, match="ppo was started anew by another job"):
+        job.result(block=True)
+    assert {p: p.read_bytes() for p in (tmp_path / "ppo").rglob("*") if p.is_file()} == before and not saved
+    assert job.status == "failed" and len(job.steps) == 6
+
+
+def test_a_job_whose_folder_is_gone_does_not_make_it_again(toy, tmp_path):
+    job = toy(total=30).start(paused=True)
+    steps_of(job, 2)
+    (tmp_path / "ppo").rename(tmp_path / "elsewhere")
+    job.resume()
+    with pytest.raises(RunError, match="ppo is there no more"):
+        job.result(block=True)
+    assert not (tmp_path / "ppo").exists()
+
+
+def test_of_processes_that_begin_a_stage_at_one_moment_one_does_and_no_lock_is_left(tmp_path):
+    code = (
+        "import sys, time\nfrom labkit.errors import RunError\nfrom labkit.runs import Run\n"
+        f"stage = Run('r', {str(tmp_path)!r}).stage('ppo')\nprint('there', flush=True)\nsys.stdin.readline()\n"
+        "try:\n    stage.begin(settings={})\n    print('begun', flush=True)\nexcept RunError:\n    print('refused', flush=True)\nsys.stdin.readline()"
+    )
+    others = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [process.stdout.readline().strip() for process in others] == ["there"] * 3
+    for process in others:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    answers = sorted(process.stdout.readline().strip() for process in others)
+    for process in others:
+        process.communicate("\n")
+    assert answers == ["begun", "refused", "refused"]
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["ppo"]

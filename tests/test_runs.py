@@ -3,11 +3,15 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import labkit
+from labkit.batch.closing import close_gone
 from labkit.disk import append_jsonl, read_all, read_jsonl, write_json, write_jsonl
 from labkit.errors import DataError, RunError, SettingsError
 from labkit.experiment import Experiment
@@ -53,9 +57,74 @@ def test_a_stage_whose_process_died_reads_as_dead(tmp_path):
 def test_a_stage_that_another_process_writes_is_not_taken_over(tmp_path):
     folder = Run("mine", tmp_path).stage("ppo")
     folder.begin(settings={})
-    write_json(folder.path / "run.json", {**folder.manifest, "pid": os.getppid()})
+    told = {**folder.manifest, "pid": os.getppid()}
+    told.pop("process_began", None)  # a record from before it was told is believed by its number
+    write_json(folder.path / "run.json", told)
     with pytest.raises(RunError, match="being written by process"):
         folder.begin(settings={})
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell when a process began")
+def test_a_process_that_got_the_number_of_a_killed_writer_does_not_block_its_stage(tmp_path):
+    folder = Run("mine", tmp_path).stage("ppo")
+    folder.begin(settings={"lr": 1})
+    told = folder.manifest
+    for now in ({"pid": 1}, {"pid": os.getppid()}, {"process_began": "00000000 1"}):  # the last as in a container that was started again
+        write_json(folder.path / "run.json", {**told, **now})
+        assert folder.status == "dead"
+    StageFolder(folder.path).begin(settings={"lr": 2})
+    assert folder.status == "running" and folder.manifest["settings"] == {"lr": 2}
+
+
+def test_one_damaged_record_hides_itself_alone_and_what_to_do_loses_nothing(tmp_path, capsys):
+    run = Run("mine", tmp_path)
+    for name, text in (("sft", None), ("ppo", '{"stage": "ppo", "st'), ("reward", '{"stage": "reward"}'), ("x", "[1]")):
+        run.stage(name).begin(settings={})
+        run.stage(name).finish()
+        if text:
+            (run.stage(name).path / "run.json").write_text(text)
+            with pytest.raises(RunError, match="put it aside") as error:
+                _ = run.stage(name).status
+            assert "Remove" not in str(error.value)
+    assert [s.path.name for s in run.stages()] == ["sft"] == [s.path.name for s in run.stages()]
+    assert close_gone(run).rows == ()
+    said = capsys.readouterr().err
+    assert all(said.count(f"{run.stage(name).path} is left out: ") == 1 for name in ("ppo", "reward", "x"))
+
+
+def test_damaged_facts_of_a_run_are_a_sentence(tmp_path):
+    write_json(tmp_path / "mine" / "prompts" / "experiment.json", {"scale": "smoke"})
+    assert Run("mine", tmp_path).facts == {"scale": "smoke"}
+    (tmp_path / "mine" / "prompts" / "experiment.json").write_text('{"scale": "smo')
+    with pytest.raises(RunError, match="experiment.json is not complete JSON"):
+        _ = Run("mine", tmp_path).facts
+
+
+def test_what_was_put_aside_or_is_half_brought_is_no_stage_and_no_stage_takes_such_a_name(tmp_path):
+    run = Run("mine", tmp_path)
+    for _ in range(2):
+        run.stage("reward").begin(settings={})
+        run.stage("reward").finish()
+    shutil.copytree(run.stage("reward").path, run.path / ".reward.123.brought")
+    assert [s.path.name for s in run.stages()] == ["reward"]
+    with pytest.raises(SettingsError, match=r"before\.old"):
+        run.stage("ppo@before.old").begin(settings={})
+    assert not (run.path / "ppo@before.old").exists()
+
+
+def test_the_commit_is_the_labs_own_or_none(tmp_path):
+    code = "from labkit.runs import Run; import sys; s = Run('r', sys.argv[1]).stage('ppo'); s.begin(settings={}); print(s.manifest['commit'])"
+    theirs, own = tmp_path / "theirs", tmp_path / "theirs" / "site-packages"
+    shutil.copytree(Path(labkit.__file__).parent, own / "labkit", ignore=shutil.ignore_patterns("__pycache__", "world"))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    for folder, expected in ((theirs, "None"), (own, None)):
+        subprocess.run([*git, "init", "-q"], cwd=folder, check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], cwd=folder, check=True)
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], cwd=own, env={**os.environ, "PYTHONPATH": str(own)}, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        assert told == expected if expected else head.startswith(told.removesuffix("-dirty"))
 
 
 def test_a_torn_last_line_is_skipped_and_does_not_swallow_the_next(tmp_path):
@@ -73,6 +142,49 @@ def test_a_torn_last_line_is_skipped_and_does_not_swallow_the_next(tmp_path):
     file.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
     with pytest.raises(RunError, match="line 2 is not JSON"):
         list(read_jsonl(file))
+
+
+def test_a_bad_last_line_that_has_its_end_was_edited_by_hand_and_is_an_error(tmp_path):
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"a": 1}\n{"a": 2, note}\n')
+    with pytest.raises(RunError, match="x.jsonl, line 2 is not JSON"):
+        list(read_jsonl(file))
+    file.write_text('{"a": 1}\n{"a": 2, note}')
+    assert list(read_jsonl(file)) == [{"a": 1}], "of a writer that was killed"
+
+
+TURN = {"knob": "kl_coef", "step": 3, "old": 0.02, "new": 0.05, "outcome": "applied"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        *[({k: v for k, v in TURN.items() if k != name}, f"no '{name}'") for name in TURN],
+        ({"knob": "rollback", "old": 5, "new": 3}, "no 'step'"),
+        ({**TURN, "step": "three"}, "step = 'three'"),
+        ([1, 2], "no 'knob'"),
+        (7, "no 'knob'"),
+    ],
+)
+def test_a_row_of_a_ledger_that_lacks_something_is_named_by_file_and_line(tmp_path, row, said):
+    folder = StageFolder(tmp_path / "ppo")
+    folder.append_ledger(TURN)
+    folder.append_ledger({"knob": "rollback", "old": 5, "new": 3, "step": 5})
+    assert [r["knob"] for r in folder.ledger()] == ["kl_coef", "rollback"]
+    with open(folder.path / "ledger.jsonl", "a") as out:
+        out.write(json.dumps(row) + "\n")
+    with pytest.raises(RunError, match=f"ledger.jsonl, line 3 .*{said}"):
+        folder.ledger()
+
+
+@pytest.mark.parametrize("row", [7, [1, 2], {"stage": "ppo"}, {"stage": "ppo", "number": 2, "metrix": {}}])
+def test_a_line_that_is_no_step_is_named_by_file_and_line(tmp_path, row):
+    folder = StageFolder(tmp_path / "ppo")
+    folder.append_step(step(1))
+    with open(folder.path / "metrics.jsonl", "a") as out:
+        out.write(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="metrics.jsonl, line 2: "):
+        folder.steps()
 
 
 def test_a_line_that_found_no_room_leaves_the_file_as_it_was(tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import RunError
-from labkit.runs import Run, StageFolder, writer_is_alive
+from labkit.processes import writer_is_alive
+from labkit.runs import Run, StageFolder, stages_in
 
 __all__ = ["SILENT", "Closing", "Unended", "close_gone", "unended"]
 
@@ -94,7 +95,7 @@ class Closing:
 
 def unended(run: Run) -> list[Unended]:
     """All that says that it is running in the run, in points of a sweep, in rounds and in notebooks' records too."""
-    return [_look(run, stage) for stage in _stages(run.path) if stage.status == "running"]
+    return [_look(run, stage) for stage in stages_in(run.path, "**") if stage.status == "running"]
 
 
 def close_gone(run: Run, gone: str = "", *, silent: float = SILENT) -> Closing:
@@ -142,13 +143,6 @@ def _look(run: Run, stage: StageFolder) -> Unended:
     seen, file = max((f.stat().st_mtime, str(f.relative_to(stage.path))) for f in _files(stage.path))
     part = str(stage.path.relative_to(run.path))
     return Unended(part, stage, told.get("host") or "unknown", told.get("pid"), told["started"], seen, file, _is_alive(told))
-
-
-def _stages(folder: Path) -> Iterator[StageFolder]:
-    """Every stage below a folder, but for what was put aside."""
-    for file in sorted(folder.rglob("run.json")):
-        if not any(part.endswith(".old") or part.startswith(".") for part in file.relative_to(folder).parts):
-            yield StageFolder(file.parent)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -24,13 +24,18 @@ from labkit.runs import Run
 
 __all__ = ["cores", "gpus", "local_engine", "ray_engine", "unhurried"]
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of processor time, in each period of so many
 Task = tuple[Path, Run, Mapping[str, Any]]
 Say = Callable[[str], None]
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: a container may see many and be allowed the time of few."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such limit here, or "max"
+        quota, period = QUOTA.read_text().split()
+        return max(1, min(there, -(-int(quota) // int(period))))
+    return there
 
 
 def gpus() -> list[str]:

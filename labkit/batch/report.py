@@ -9,7 +9,7 @@ from labkit.batch import pages
 from labkit.batch.pages import caution, duration, made_with, short, write_page
 from labkit.batch.sheet import write_sheet
 from labkit.errors import RunError
-from labkit.runs import Run, StageFolder
+from labkit.runs import Run, StageFolder, stages_in
 
 __all__ = ["notebook_page", "summary_table", "write_report"]
 
@@ -20,14 +20,19 @@ PRIORITY = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markd
 def write_report(run: Run) -> Path:
     """Write runs/<name>/report/ and return its index.html; raises RunError where nothing was executed in `run`."""
     folder = run.path / "report"
-    found = _records(run)
+    found = stages_in(run.path / "notebooks")
     if not found:
         raise RunError(f"{run.path} holds no executed notebook; run one first: labkit run {run.name}.")
     rows = []
     for record in found:
         executed = run.path / "notebooks" / f"{record.path.name}.ipynb"
-        page = notebook_page(executed, folder / f"{record.path.name}.html").name if executed.is_file() else ""
-        rows.append(_row(record, page))
+        page, damaged = folder / f"{record.path.name}.html", ""
+        if executed.is_file():
+            try:
+                notebook_page(executed, page)
+            except RunError as error:  # the record tells how it ended, and the other pages are whole
+                damaged = str(error)
+        rows.append(_row(record, page.name if executed.is_file() and not damaged else "", damaged))
     sheet = write_sheet(run, folder / "sheet.html") if run.stages() else None
     return write_page(
         folder / "index.html",
@@ -42,13 +47,19 @@ def write_report(run: Run) -> Path:
 
 
 def notebook_page(executed: Path, page: Path) -> Path:
-    """Turn an executed notebook into one HTML file that needs neither network nor scripts of others; formulas are MathML."""
+    """Turn an executed notebook into one HTML file that needs neither network nor scripts of others; formulas are MathML.
+
+    Raises RunError where the notebook is no notebook, as one whose writer was killed.
+    """
     import nbformat
     from traitlets.config import Config
 
     from labkit.batch.formulas import OfflineHTML
 
-    notebook = nbformat.read(executed, as_version=4)
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except (ValueError, AttributeError, KeyError) as error:  # cut off, or JSON of another kind
+        raise RunError(f"{executed} cannot be read as a notebook; run it again, or remove it.") from error
     exporter = OfflineHTML(config=Config({"NbConvertBase": {"display_data_priority": PRIORITY}}))
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": executed.stem}})
     return pages.write_text(page, body)
@@ -64,18 +75,13 @@ def summary_table(run: Run, notebook: str) -> str:
     return tabulate([(k, short(v)) for k, v in summary.items()], (notebook, run.name), disable_numparse=True)
 
 
-def _records(run: Run) -> list[StageFolder]:
-    found = [p.parent for p in (run.path / "notebooks").glob("*/run.json") if not p.parent.name.endswith(".old")]
-    return [StageFolder(p) for p in sorted(found)]
-
-
-def _row(record: StageFolder, page: str) -> dict[str, Any]:
+def _row(record: StageFolder, page: str, damaged: str) -> dict[str, Any]:
     manifest = record.manifest
     return {
         "notebook": record.path.name,
         "page": page,
         "status": record.status,
-        "error": manifest.get("error"),
+        "error": " ".join(filter(None, (manifest.get("error"), damaged))),
         "minutes": duration(manifest),
         "summary": [(k, short(v)) for k, v in (manifest.get("summary") or {}).items()],
     }

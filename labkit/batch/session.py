@@ -28,7 +28,7 @@ __all__ = ["Session", "begin", "runs_root"]
 def runs_root() -> Path:
     """The folder of runs: $LABKIT_RUNS, else ./runs, else ../runs where the kernel was started in notebooks/."""
     if named := os.environ.get("LABKIT_RUNS"):
-        return Path(named)
+        return Path(named).expanduser().resolve()
     here = Path.cwd()
     return here.parent / "runs" if here.name == "notebooks" and not (here / "runs").is_dir() else here / "runs"
 

@@ -19,8 +19,8 @@ __all__ = ["write_sheet"]
 SAMPLES = 12
 _TEXT_LIMIT = 1200
 #: Keys of run.json that have a place of their own on the page.
-_OWN_PLACE = {"stage", "status", "started", "ended", "pid", "host", "error"}
-_KNOWN = _OWN_PLACE | {"settings", "seed", "parents", "commit", "versions", "platform"}
+_OWN_PLACE = {"stage", "status", "started", "ended", "pid", "process_began", "host", "error"}
+_KNOWN = _OWN_PLACE | {"settings", "seed", "parents", "commit", "versions", "platform", "resumed"}
 
 
 def write_sheet(run: Run, page: Path | None = None) -> Path:

@@ -47,7 +47,7 @@ app.add_typer(labels_app, name="labels")
 
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Repeatable.")]
 Scale = Annotated[str | None, typer.Option(help="Short for -p scale=...: how much of everything.")]
-Root = Annotated[Path, typer.Option(help="The folder of runs.", envvar="LABKIT_RUNS")]
+Root = Annotated[Path, typer.Option(help="The folder of runs.", envvar="LABKIT_RUNS", callback=lambda root: root.expanduser())]
 Folder = Annotated[Path | None, typer.Option("--notebooks", help="The folder of notebooks; by default the lab's own.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

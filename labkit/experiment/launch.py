@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="a knob or a setting; repeatable")
     parser.add_argument("--name", default="", help="folder of the stage; default: STAGE")
     parser.add_argument("--resume", action="store_true", help="go on from the newest snapshot")
-    parser.add_argument("--root", type=Path, default=Path(os.environ.get("LABKIT_RUNS", "runs")), help="the folder of runs")
+    parser.add_argument("--root", type=Path, default=Path(os.environ.get("LABKIT_RUNS", "runs")).expanduser(), help="the folder of runs")
     return parser
 
 

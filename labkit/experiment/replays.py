@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.errors import RunError
 from labkit.jobs import Job
+from labkit.jobs.sameness import differences
 from labkit.knobs import Knobs, PPOKnobs, RewardKnobs, Schedule, SFTKnobs, replay
 from labkit.runs import StageFolder
 from labkit.types import Step
@@ -51,7 +51,7 @@ def replay_job(lab: Experiment, folder: str | Path, *, name: str = "", only: str
         raise RunError(f"{stage.path} holds a stage of {kind}, not of {only}; choose a stage of {only}.")
     schedule, knobs = _schedule(stage, kind)
     job = _job(lab, kind, name, schedule, stage.manifest["settings"], knobs)
-    found = next(_differences(stage.manifest, job), None)
+    found = next(differences(stage.manifest, job), None)
     if found:
         what, was, now = found
         raise RunError(
@@ -116,19 +116,6 @@ def _stop_after(job: Job, last: int) -> None:
                 yield step
 
     job.make_loop, job.total = steps, last
-
-
-def _differences(recorded: Mapping[str, Any], job: Job) -> Iterator[tuple[str, Any, Any]]:
-    """(what, recorded, here) for all that decides the numbers."""
-    if recorded["seed"] != job.seed:
-        yield "the seed", recorded["seed"], job.seed
-    here = json.loads(json.dumps(job.settings))
-    for name, value in recorded["settings"].items():
-        if name not in ("knobs", "auto") and here.get(name) != value:
-            yield f"the setting {name}", value, here.get(name)
-    for name, value in recorded["parents"].items():
-        if name != "branch_of" and job.parents.get(name) != value:
-            yield f"the content of {name}", value, job.parents.get(name)
 
 
 def _stage_at(folder: str | Path) -> StageFolder:

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.disk import append_jsonl, write_jsonl
-from labkit.errors import RunError, SnapshotError
+from labkit.errors import LabError, RunError, SnapshotError
 from labkit.jobs.owners import claimed
+from labkit.jobs.sameness import check_resumable
 from labkit.knobs import Dial, Replay, standing
 from labkit.runs import StageFolder
 
 if TYPE_CHECKING:
     from labkit.jobs.job import Job
 
-__all__ = ["HalfDone", "branch_off", "load_newest", "resume_at", "roll_back", "start_of"]
+__all__ = ["HalfDone", "branch_off", "load_newest", "refuse_waiting", "resume_at", "roll_back", "start_of"]
 
 
 class HalfDone(Exception):
@@ -59,10 +60,11 @@ def roll_back(job: Job, step: int, why: str = "") -> int:
 
 
 def load_newest(job: Job) -> int:
-    """Load the newest snapshot that is whole; nothing on the disk changes."""
+    """Load the newest snapshot that is whole, of a run that is this job's; nothing on the disk changes."""
     found = job.folder.snapshots()
     if not found:
         raise RunError(f"{job.folder.path} has no snapshot to resume from; start it without resume.")
+    check_resumable(job)
     for number in reversed(found):
         try:
             job.stateful().load(job.folder.snapshot(number))
@@ -78,11 +80,31 @@ def resume_at(job: Job, step: int) -> None:
     """Stand after `step` of the folder's run; what a killed process did after its last snapshot is superseded."""
     job.folder.clear_scratch()
     job.steps = job.folder.steps()
-    asked = [row["step"] for row in standing(job.folder.ledger()) if row["knob"] != "rollback"]
-    reached = max([step, *asked, *(s.number for s in job.steps), *job.folder.snapshots()])
+    turned = [row["step"] for row in standing(job.folder.ledger()) if row["knob"] != "rollback"]
+    reached = max([step, *turned, *(s.number for s in job.steps), *job.folder.snapshots()])
     if reached > step:
+        print(_undone(job, step, reached), flush=True)
         _supersede(job, reached, step, by="resume", why=f"resumed from the snapshot of step {step}")
+    asked = job.schedule.knobs.to_json() if isinstance(job.schedule, Dial) and not job.begun else {}  # of a job built anew
     _stand(job, step)
+    begun = job.folder.manifest["settings"].get("knobs", {})
+    if other := [f"{name} = {value:g}" for name, value in asked.items() if name in begun and begun[name] != value]:
+        print(f"{job.folder.path.name} goes on with the knobs of its record, not with {', '.join(other)}; turn them where they should hold.", flush=True)
+
+
+def _undone(job: Job, step: int, reached: int) -> str:
+    """A line for whoever resumes: which steps are done again, and which turns of theirs hold no more."""
+    turns = [r for r in standing(job.folder.ledger()) if r["knob"] != "rollback" and r["step"] > step]
+    lost = [f"{r['knob']} = {r['new']:g} at step {r['step']}" for r in turns if r["outcome"] != "refused" and r["by"] == "hand"]
+    again = f"{job.folder.path.name} goes on from the snapshot of step {step}; what came after it, up to step {reached}, is done again."
+    return f"{again} Turned by hand meanwhile, and no longer so: {', '.join(lost)}; turn it again where it should hold." if lost else again
+
+
+def refuse_waiting(job: Job) -> None:
+    """Every request is a line of the ledger, also one for which no further step came."""
+    if job.dial:
+        with contextlib.suppress(LabError):  # a full disk, or a folder that is another's by now, must not hide why the job ended
+            job.dial.refuse_waiting(job.steps[-1].number if job.steps else 0, "the job ended before its next step")
 
 
 def branch_off(job: Job, name: str, step: int | None = None) -> StageFolder:

@@ -237,10 +237,11 @@ class Job:
                     with turn(first or self._draws):
                         step, first = next(loop), False
                 except StopIteration:
-                    return
+                    return self.folder.check_ours()
                 self._record(step)
         finally:
             self._close(loop)
+            history.refuse_waiting(self)
 
     def _boundary(self) -> bool:
         """Between two Steps: answer what was asked, wait while paused; False when it is time to stop."""
@@ -251,6 +252,7 @@ class Job:
                     self.status = "paused"
                     self._wake.wait()
                     continue
+            self.folder.check_ours()  # a pause may have been long
             if asked:
                 self._answer(asked)
                 continue
@@ -334,7 +336,7 @@ class Job:
         try:
             self._check_owner()
             with claimed(self, self.folder):
-                self._check_its_own()
+                self.folder.check_ours()
                 value = change()
                 there = self.folder.manifest
                 self.folder.begin(settings=there["settings"], seed=self.seed, parents=there["parents"], resume=True)
@@ -365,14 +367,6 @@ class Job:
         if owner is not None and owner is not self and owner.alive:
             raise RunError(
                 f"Another job ({owner.folder.path.name}) is training this very model; stop it, or build the state anew."
-            )
-
-    def _check_its_own(self) -> None:
-        """After the end a folder may have been begun anew by another job, whose run this one's past must not touch."""
-        if self.folder.status == "missing" or self.folder.manifest["started"] != self.begun:
-            raise RunError(
-                f"{self.folder.path.name} was started anew since this job ended, so there is nothing of this job's to go "
-                "back to; use the newer job, or build a new job."
             )
 
     def _launch(self, paused: bool) -> None:

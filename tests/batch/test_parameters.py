@@ -6,6 +6,7 @@ import pytest
 
 from labkit.batch import begin, check_parameters, read_parameters
 from labkit.batch.parameters import find_notebook, injected_names, parse_assignments
+from labkit.batch.session import runs_root
 from labkit.errors import SettingsError
 from labkit.knobs import PPOKnobs
 from tests.batch.tiny import PARAMETERS, write_notebook
@@ -123,6 +124,17 @@ def test_an_unknown_notebook_names_each_folder_once(monkeypatch: pytest.MonkeyPa
 def test_only_the_injected_cell_counts_as_given() -> None:
     history = ["", "run = 'x'", "# Parameters\nkl_coef = 0.1\nbogus = 1\n", "later = 3"]
     assert injected_names({"In": history}) == ["kl_coef", "bogus"]
+
+
+def test_the_folder_of_runs_may_be_named_from_home_or_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LABKIT_RUNS", "~/runs")
+    assert runs_root() == tmp_path.resolve() / "runs"
+    monkeypatch.setenv("LABKIT_RUNS", "mine")
+    monkeypatch.chdir(tmp_path)
+    root = runs_root()
+    monkeypatch.chdir("/")
+    assert root == tmp_path.resolve() / "mine", "a folder, wherever the kernel goes afterwards"
 
 
 def test_begin_checks_what_stands_in_the_namespace(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:

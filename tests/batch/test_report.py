@@ -49,6 +49,19 @@ def write_executed(path: Path, *, markdown: str = "# Title") -> Path:
     return path
 
 
+def test_an_executed_notebook_that_was_cut_off_costs_its_own_page_alone(run: Run) -> None:
+    for name in ("05_x", "06_y", "07_z"):
+        if name != "05_x":
+            record_of(run, name).begin(settings={"run": "tiny"})
+            record_of(run, name).finish("failed" if name == "06_y" else "done", error="the kernel died" if name == "06_y" else None)
+        write_executed(run.path / "notebooks" / f"{name}.ipynb")
+    (run.path / "notebooks" / "06_y.ipynb").write_text('{"cells": [{"cell_type": "code", "sou')
+    (run.path / "notebooks" / "07_z.ipynb").write_text("[7]")
+    index = write_report(run).read_text()
+    assert "failed: the kernel died" in index and index.count("cannot be read as a notebook") == 2
+    assert "05_x.html" in index and "06_y.html" not in index and "07_z.html" not in index
+
+
 def test_sheet_shows_curves_numbers_samples_knobs_and_provenance(run: Run) -> None:
     page = write_sheet(run).read_text()
     for words in ("0.75", "test_win_rate", "0.7125", "batch_size", "runs/tiny/sft", "Say it.", "loss is NaN at step 3"):

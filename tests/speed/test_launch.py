@@ -148,6 +148,9 @@ def test_a_launched_run_goes_on_from_its_snapshot(lab, tmp_path, capsys, monkeyp
     assert folder.manifest["settings"]["lora_rank"] == 2 and folder.manifest["settings"]["max_grad_norm"] is None
     assert {s.knobs["kl_coef"] for s in folder.steps()} == {0.05} and {s.knobs["ptx_coef"] for s in folder.steps()} == {0.0}
     assert (folder.path / "adapters" / "adapter_config.json").is_file()
+    with pytest.raises(SystemExit):
+        main(["mine", "ppo", "--root", str(tmp_path), "-p", "lora_rank=2", "-p", "max_grad_norm=1", "-p", "steps=3", "--resume"])
+    assert "ppo cannot be resumed: the setting max_grad_norm was None, here it is 1." in capsys.readouterr().err
     options = ["-p", "kl_coef=0.05", "-p", "lora_rank=2", "-p", "max_grad_norm=none", "-p", "steps=3", "--resume"]
     main(["mine", "ppo", "--root", str(tmp_path), *options])
     assert [s.number for s in folder.steps()] == [1, 2, 3] and "done after step 3" in capsys.readouterr().out

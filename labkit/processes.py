@@ -1,0 +1,113 @@
+"""Which process writes a folder: what it is, whether it lives, and that of two which begin at one moment one comes second.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from labkit.disk import process_is_there
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["alone", "is_here", "this_process", "writer_is_alive"]
+
+_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
+
+
+def this_process() -> dict[str, Any]:
+    """What a run.json says of whoever writes it."""
+    began = _began(os.getpid())
+    return {
+        "pid": os.getpid(),
+        **({} if began is None else {"process_began": began}),
+        "host": platform.node(),
+        "commit": _commit(),
+        "versions": _versions(),
+        "platform": platform.platform(),
+    }
+
+
+@contextlib.contextmanager
+def alone(stage: Path) -> Iterator[None]:
+    """Inside, no other process begins this stage: a lock on a file beside it, which goes again; none where the disk knows no locks."""
+    file, handle = stage.with_name(f".{stage.name}.begin"), None
+    try:
+        with contextlib.suppress(OSError):
+            stage.parent.mkdir(parents=True, exist_ok=True)
+            while fcntl is not None:
+                handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
+                    break
+                os.close(handle)  # whoever held it has removed it meanwhile
+                handle = None
+        yield
+    finally:
+        if handle is not None:
+            file.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def is_here(manifest: Mapping[str, Any]) -> bool:
+    """Whether this very process wrote the manifest; on another machine, or before, another process may have its number."""
+    return (manifest.get("pid"), manifest.get("host")) == (os.getpid(), platform.node()) and _began_as(manifest)
+
+
+def writer_is_alive(manifest: Mapping[str, Any]) -> bool | None:
+    """Whether the writer's process is there; None where it was on another machine, which cannot be looked at from here.
+
+    Another process may have its number by now: it began at another moment. Where that cannot be told it counts as the writer.
+    """
+    if manifest.get("host") != platform.node() or not manifest.get("pid"):
+        return None
+    return process_is_there(manifest["pid"]) and _began_as(manifest)
+
+
+def _began_as(manifest: Mapping[str, Any]) -> bool:
+    """Whether the process that has the writer's number began when the writer did, as far as both are known."""
+    there = _began(manifest["pid"])
+    return there is None or manifest.get("process_began", there) == there
+
+
+def _began(process: int) -> str | None:
+    """When a process of this machine began: which boot of it, and the clock's ticks since; None where the system does not tell."""
+    with contextlib.suppress(OSError, IndexError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot[:8]} {Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[19]}"
+    return None
+
+
+def _commit() -> str | None:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        here = Path(__file__).parent
+        if not (here.parent / ".git").exists():  # installed: the repository around it, if any, is somebody else's
+            return None
+        out = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+        return out.stdout.strip() or None
+    return None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
