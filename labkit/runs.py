@@ -263,6 +263,10 @@ def _say_once(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+#: What every request in a ledger tells, whoever made it.
+_OF_A_REQUEST = ("knob", "step", "old", "new", "outcome")
+
+
 def _request(row: Any, where: str) -> dict[str, Any]:
     """A row of a ledger that has what is read of it; else an error that says what it lacks."""
     needed = ("knob", "step", "new") if isinstance(row, dict) and row.get("knob") == "rollback" else _OF_A_REQUEST
@@ -274,8 +278,6 @@ def _request(row: Any, where: str) -> dict[str, Any]:
     return row
 
 
-#: What every request in a ledger tells, whoever made it.
-_OF_A_REQUEST = ("knob", "step", "old", "new", "outcome")
 def _to_go_on(stage: StageFolder) -> str:
     """A line for whoever begins a stage anew that was killed or failed and could be resumed; {aside} is where it will lie."""
     snapshots = stage.snapshots()
