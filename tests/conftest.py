@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,6 +13,9 @@ os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
 os.environ.pop("LABKIT_HEADLESS", None)  # each test says itself how it runs
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # begun in a script's background; what a test starts would not hear Ctrl-C either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"

@@ -10,7 +10,7 @@ const QUIET = 400; // ms without another movement before a slider asks
 const NOTE_STAYS = 8000; // ms that a note stays for the next movement of the same hand
 
 export function knobPanel(knobs, ask) {
-  const why = h("input", { type: "text", class: "lkk-why", maxlength: 500, placeholder: "Why? (kept with what you do next)", "aria-label": "Why: a note kept in the ledger with the next change or rollback" });
+  const why = h("input", { type: "text", class: "lkk-why", maxlength: 500, placeholder: "Why? (kept in the ledger)", "aria-label": "Why: a note kept in the ledger with the next change or rollback" });
   let fading = 0;
   const fade = () => {
     if (document.activeElement !== why) why.value = "";

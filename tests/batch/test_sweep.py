@@ -371,7 +371,10 @@ def test_ctrl_c_ends_a_sweep_with_a_sentence_and_points_that_were_stopped(tmp_pa
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.05)  # `timeout -s INT` says it twice
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    try:
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130 and said.strip() == "Stopped; the same command goes on."
     _wait(lambda: not any(_runs(pid) for pid in kernels))
     records = [record_of(Run(f"seed={i}", tmp_path / "s"), "05_x") for i in (0, 1)]

@@ -136,7 +136,10 @@ def test_ctrl_c_ends_the_workers_at_once_and_without_noise(tmp_path: Path, repos
         at_work = tmp_path / "at_work.jsonl"
         until(lambda: at_work.exists() and len(list(read_jsonl(at_work))) == 2, 60)
         os.killpg(started.pid, signal.SIGINT)  # as a terminal does
-        _, said = started.communicate(timeout=20)
+        try:
+            _, said = started.communicate(timeout=20)
+        finally:
+            started.kill()
     assert started.returncode == 130 and said == ""
     workers = [row["process"] for row in read_jsonl(at_work)]
     until(lambda: not any(map(_is_alive, workers)), 20)
