@@ -36,7 +36,7 @@ demo: $(VENV)/.lab
 # widgets/jupyter: widget messages go to the kernel's main thread (idle while a job trains), cells keep their widgets alive.
 # root_dir: so that the file browser reaches runs/, not notebooks/ alone.
 lab: $(VENV)/.lab
-	@JUPYTER_CONFIG_PATH=$(CURDIR)/widgets/jupyter $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) notebooks/00_tour.ipynb
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/widgets/jupyter $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb
 
 # Halves that lie together, so that few fixtures of a file are made twice; who is done first takes over from the other.
 test-fast: $(VENV)/.test

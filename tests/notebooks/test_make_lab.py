@@ -42,8 +42,9 @@ def _listening(server: subprocess.Popen, log: Path) -> tuple[str, str]:
     for _ in range(600):
         said = log.read_text()
         assert server.poll() is None, said
-        if found := re.search(r"(http://(?:localhost|127\.0\.0\.1):\d+)/lab\S*token=(\w+)", said):
-            return found[1], found[2]
+        if found := re.search(r"(http://(?:localhost|127\.0\.0\.1):\d+)/lab(\S*)\?token=(\w+)", said):
+            assert found[2] == "/tree/notebooks/00_tour.ipynb", "the address that is printed leads to the tour, also where no browser opens"
+            return found[1], found[3]
         time.sleep(0.1)
     raise AssertionError(said)
 
