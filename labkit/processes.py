@@ -98,10 +98,13 @@ def _began_as(manifest: Mapping[str, Any]) -> bool:
 
 
 def _began(process: int) -> str | None:
-    """When a process of this machine began: which boot of it, and the clock's ticks since; None where the system does not tell."""
-    with contextlib.suppress(OSError, IndexError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot[:8]} {Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[19]}"
+    """When a process of this machine began, as its system tells it; None where it does not."""
+    with contextlib.suppress(OSError, IndexError, subprocess.SubprocessError):
+        boot = Path("/proc/sys/kernel/random/boot_id")
+        if boot.exists():  # Linux: which start of the machine, and the clock's ticks since
+            return f"{boot.read_text()[:8]} {Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[19]}"
+        asked = {"env": {**os.environ, "LC_ALL": "C", "TZ": "UTC"}, "capture_output": True, "text": True, "timeout": 5}
+        return subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], **asked).stdout.strip() or None
     return None
 
 
