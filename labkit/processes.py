@@ -1,4 +1,4 @@
-"""Which process writes a folder: what it is, whether it lives, and that of two which begin at one moment one comes second.
+"""Which process writes a file or folder: what run.json says of it, whether it is alive, and the lock that keeps others out.
 
 Standard library only.
 """
@@ -18,10 +18,10 @@ from labkit.disk import process_is_there
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:  # Windows: no locks
     fcntl = None
 
-__all__ = ["alone", "is_here", "this_process", "writer_is_alive"]
+__all__ = ["is_here", "lock", "lock_file", "this_process", "writer_is_alive"]
 
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
 
@@ -39,24 +39,40 @@ def this_process() -> dict[str, Any]:
     }
 
 
+def lock(handle: int, *, wait: bool) -> bool:
+    """Keep every other process from locking this open file until it is closed, which the system does when this process dies.
+
+    False where another has locked it and this one does not wait. Where the disk, or the system, has no locks nobody is refused.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 @contextlib.contextmanager
-def alone(stage: Path) -> Iterator[None]:
-    """Inside, no other process begins this stage: a lock on a file beside it, which goes again; none where the disk knows no locks."""
-    file, handle = stage.with_name(f".{stage.name}.begin"), None
+def lock_file(file: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Inside, this process alone has locked `file`, which is made for that and removed again; False where `lock` is refused."""
+    handle, mine = None, True
     try:
         with contextlib.suppress(OSError):
-            stage.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             while fcntl is not None:
                 handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
+                mine = lock(handle, wait=wait)
+                if not mine or (file.exists() and os.path.samestat(os.fstat(handle), file.stat())):
                     break
                 os.close(handle)  # whoever held it has removed it meanwhile
                 handle = None
-        yield
+        yield mine
     finally:
         if handle is not None:
-            file.unlink(missing_ok=True)
+            if mine:
+                file.unlink(missing_ok=True)
             os.close(handle)
 
 
@@ -82,10 +98,13 @@ def _began_as(manifest: Mapping[str, Any]) -> bool:
 
 
 def _began(process: int) -> str | None:
-    """When a process of this machine began: which boot of it, and the clock's ticks since; None where the system does not tell."""
-    with contextlib.suppress(OSError, IndexError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot[:8]} {Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[19]}"
+    """When a process of this machine began, as its system tells it; None where it does not."""
+    with contextlib.suppress(OSError, IndexError, subprocess.SubprocessError):
+        boot = Path("/proc/sys/kernel/random/boot_id")
+        if boot.exists():  # Linux: which start of the machine, and the clock's ticks since
+            return f"{boot.read_text()[:8]} {Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[19]}"
+        asked = {"env": {**os.environ, "LC_ALL": "C", "TZ": "UTC"}, "capture_output": True, "text": True, "timeout": 5}
+        return subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], **asked).stdout.strip() or None
     return None
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from labkit.disk import append_jsonl, clear_scratch, discard, numbered, put_aside, read_all, read_jsonl, write_json
 from labkit.errors import RunError, SettingsError
-from labkit.processes import alone, is_here, this_process, writer_is_alive
+from labkit.processes import is_here, lock_file, this_process, writer_is_alive
 from labkit.types import Step
 
 __all__ = ["FACTS", "Run", "StageFolder", "check_name", "stages_in"]
@@ -107,7 +107,7 @@ class StageFolder:
             **this_process(),
             "error": None,
         }
-        with alone(self.path):  # of two processes that look at one moment the second finds what the first wrote
+        with lock_file(self.path.with_name(f".{self.path.name}.begin")):  # of two that begin at one moment the second finds what the first wrote
             if self.status == "running" and not is_here(self.manifest):
                 raise RunError(
                     f"{self.path} is being written by process {self.manifest['pid']} on {self.manifest.get('host')}; "

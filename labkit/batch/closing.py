@@ -7,9 +7,8 @@ not long ago is refused all the same. Closing writes one thing, the status in ru
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from labkit.runs import Run, StageFolder, stages_in
 __all__ = ["SILENT", "Closing", "Unended", "close_gone", "unended"]
 
 SILENT = 3600.0  # seconds without a sign of life after which a machine may be believed gone
-CLOCKS = 60.0  # seconds by which a process may seem to have begun after its stage: clocks are read at two moments
 
 
 @dataclass(frozen=True)
@@ -142,22 +140,11 @@ def _look(run: Run, stage: StageFolder) -> Unended:
     told = stage.manifest
     seen, file = max((f.stat().st_mtime, str(f.relative_to(stage.path))) for f in _files(stage.path))
     part = str(stage.path.relative_to(run.path))
-    return Unended(part, stage, told.get("host") or "unknown", told.get("pid"), told["started"], seen, file, _is_alive(told))
+    return Unended(part, stage, told.get("host") or "unknown", told.get("pid"), told["started"], seen, file, writer_is_alive(told))
 
 
 def _files(folder: Path) -> Iterator[Path]:
     return (f for f in folder.rglob("*") if f.is_file())
-
-
-def _is_alive(told: Mapping[str, Any]) -> bool | None:
-    """Whether the very process that wrote the stage is there; another one may have its number by now, and began later."""
-    alive = writer_is_alive(told)
-    if alive:
-        import psutil
-
-        with contextlib.suppress(psutil.Error):  # it may not be asked: then it counts as the writer
-            return psutil.Process(told["pid"]).create_time() <= told["started"] + CLOCKS
-    return alive
 
 
 def _moment(when: float) -> str:

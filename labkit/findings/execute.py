@@ -18,7 +18,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -28,6 +28,7 @@ from labkit.batch.engines import cores, gpus, unhurried
 from labkit.disk import write_json
 from labkit.errors import LabError, RunError
 from labkit.findings.plan import Plan, Task
+from labkit.processes import lock_file
 
 __all__ = ["carry_out", "done_records", "is_done", "wall_seconds"]
 
@@ -73,27 +74,12 @@ def carry_out(
     todo = {key: t for key, t in tasks.items() if not is_done(home, t)}
     say(f"{home}: {len(tasks)} pieces, {len(tasks) - len(todo)} done, {len(todo)} to do.")
     count = min(jobs or len(gpus()) or cores(), max(1, len(todo)))
-    with _one_writer(home):
+    with lock_file(home / ".writer.lock", wait=False) as mine:
+        if not mine:
+            raise RunError(f"{home} is being made by another labkit findings; wait for it, or give another name.")
         if count == 1:
             return _one_by_one(plan, home, todo, say, work or work_on)
         return _Crew(plan, home, todo, count, say, work or work_on).work()
-
-
-@contextlib.contextmanager
-def _one_writer(home: Path) -> Iterator[None]:
-    """Hold the set for this command; the system lets go of it however the command ends."""
-    from filelock import FileLock, Timeout
-
-    home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home / ".writer.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"{home} is being made by another labkit findings; wait for it, or give another name.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _one_by_one(plan: Plan, home: Path, todo: dict[str, Task], say: Say, work: Work) -> dict[str, str]:

@@ -35,13 +35,9 @@ from typing import Any
 from labkit.disk import as_line, read_jsonl
 from labkit.errors import RunError
 from labkit.labels.state import IDLE_SECONDS, Draft, LabelState, fold
+from labkit.processes import lock
 from labkit.runs import check_name
 from labkit.types import Ranking
-
-try:
-    import fcntl
-except ImportError:  # Windows: the size check in `append` still finds a second writer
-    fcntl = None
 
 __all__ = ["Draft", "LabelLog", "LabelState", "MemoryLog", "fold", "labels_hash", "labels_path", "read_log", "read_rankings"]
 
@@ -155,15 +151,12 @@ class LabelLog(MemoryLog):
         except OSError as error:
             message = f"Could not open {self.path}: {error.strerror}. Choose a folder that can be written."
             raise RunError(message) from None
-        if fcntl is not None:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                raise RunError(
-                    f"{self.path} is being written by another process (a second notebook or kernel); "
-                    "shut that one down, or label under another labeler id."
-                ) from None
+        if not lock(fd, wait=False):
+            os.close(fd)
+            raise RunError(
+                f"{self.path} is being written by another process (a second notebook or kernel); "
+                "shut that one down, or label under another labeler id."
+            )
         return fd
 
     def _repair(self) -> str:

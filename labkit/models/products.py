@@ -11,6 +11,7 @@ import os
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.pytorch_utils import Conv1D
@@ -26,8 +27,16 @@ for kept in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # both a
 
 @cache
 def _is_there() -> bool:
-    built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return built and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    """Whether this processor and this PyTorch have the products: they are no public function, so they are tried before they are believed."""
+    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return False
+    x, weight, bias = (torch.arange(n, device="cpu").sin().view(shape) for n, shape in ((8, (2, 4)), (12, (3, 4)), (3, (3,))))
+    plain = F.linear(x, weight, bias)
+    due = {"none": plain, "gelu": F.gelu(plain, approximate="tanh")}
+    try:
+        return all(torch.allclose(product(x, weight, bias, then), right, atol=1e-5) for then, right in due.items())
+    except (AttributeError, RuntimeError, TypeError):  # another PyTorch may call it, or its arguments, otherwise
+        return False
 
 
 def pays(x: torch.Tensor, weight: torch.Tensor) -> bool:

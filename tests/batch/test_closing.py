@@ -92,11 +92,10 @@ def test_a_living_process_of_this_machine_is_never_closed(run: Run) -> None:
     assert here.status == "running" and "is alive" in found.refused[0]
 
 
-def test_a_number_that_another_process_of_this_machine_has_by_now_says_nothing(run: Run) -> None:
+def test_a_number_that_another_process_of_this_machine_has_by_now_needs_no_closing(run: Run) -> None:
     """After a new start of the machine numbers come again: `running` would be read for ever."""
-    stage = left(run.stage("ppo"), silent=9 * HOUR, host=os.uname().nodename, pid=os.getpid(), started=time.time() - 1e7)
-    assert stage.status == "running"
-    assert close_gone(run, gone=os.uname().nodename).closed and stage.status == "failed"
+    stage = left(run.stage("ppo"), silent=9 * HOUR, host=os.uname().nodename, pid=os.getpid(), process_began="before")
+    assert stage.status == "dead" and not close_gone(run).rows
 
 
 def test_a_job_goes_on_from_where_a_closed_one_was(run: Run) -> None:

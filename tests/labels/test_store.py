@@ -1,5 +1,6 @@
 """The label log: durable at every event, repaired after a kill, one writer."""
 
+import errno
 import json
 import os
 import signal
@@ -105,6 +106,15 @@ def test_a_writer_that_passed_the_lock_is_found_by_size(path):
     with pytest.raises(RunError, match="second writer"):
         session.submit(draft("c0", "c1"))
     assert path.read_bytes() == before
+
+
+def test_on_a_disk_without_locks_a_log_opens_all_the_same_and_the_size_finds_a_second_writer(path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    LabelLog(path, "ann").close()
+    test_a_writer_that_passed_the_lock_is_found_by_size(path)
 
 
 def test_a_log_belongs_to_one_labeler(path):

@@ -1,6 +1,7 @@
 """What only a CPU does equals what it does otherwise: products by oneDNN, attention over runs of rows of one length."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -109,3 +110,24 @@ def test_passes_with_gradients_and_in_half_precision_multiply_as_before(gpt2, mo
     with torch.set_grad_enabled(not half), torch.autocast("cpu", dtype=torch.bfloat16) if half else nullcontext():
         assert response_logits(policy, *rows).requires_grad is not half
     assert len(calls) == (1 if half else 0)  # the head stays fp32
+
+
+@pytest.mark.parametrize("op", ["is missing", "takes other arguments", "says something else"])
+def test_a_pytorch_without_these_products_multiplies_as_before(gpt2, monkeypatch, op):
+    """They are no public function: a later PyTorch may do without, or mean something else by them."""
+    rows = toy_rows(4, 3, 9), toy_rows(4, 1, 5, seed=1)
+    with torch.no_grad():
+        before = response_logits(load_policy(gpt2, device="cpu"), *rows)  # few rows: they are multiplied plainly
+    monkeypatch.setattr(products, "ROWS", 1)
+    if op == "is missing":
+        monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    else:
+        other = (lambda x, weight: x) if op == "takes other arguments" else (lambda x, weight, bias, *_: x @ weight.t())
+        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", other)
+    products._is_there.cache_clear()
+    try:
+        with torch.no_grad():
+            torch.testing.assert_close(response_logits(load_policy(gpt2, device="cpu"), *rows), before, atol=0, rtol=0)
+        assert not products._is_there()
+    finally:
+        products._is_there.cache_clear()
