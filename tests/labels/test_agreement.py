@@ -229,6 +229,18 @@ def test_few_prompts_carry_a_caution():
     assert "... and 8 more rows" in text and "28 of these 28 rows rest on fewer than 20 prompts" in text
 
 
+def test_of_many_labelers_those_are_shown_who_agree_least():
+    """A class was shown without its careless labeler, who came last by name."""
+    records = Records()
+    for prompt in map(str, range(20)):
+        for n in range(22):
+            records.add_ranks(prompt, f"L{n:02}", {"a": 1, "b": 2} if n < 21 or int(prompt) % 2 else {"a": 2, "b": 1})
+    shown = [table.rows for table in agreement_of_records(records, replicates=50).tables()[1:]]
+    assert [len(rows) for rows in shown] == [20, 20]
+    assert shown[1][0] == {"labeler with the others": "L21", "prompts": 20, "agreement_strict": shown[1][0]["agreement_strict"]}
+    assert all(row["labelers"].endswith("L21") for row in shown[0]) and shown[1][0]["agreement_strict"].startswith("0.500 [")
+
+
 # -- files ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labkit.labels.intervals import FEW
+from labkit.labels.intervals import FEW, Figure
 
 if TYPE_CHECKING:
     from labkit.labels.agreement.report import Agreement, Section
@@ -49,8 +50,7 @@ def text(report: Agreement) -> str:
 def _of_section(section: Section) -> Iterable[Table]:
     yield _figures(section)
     if section.labeler_pairs:
-        named = [{"labelers": " - ".join(row["labelers"]), **_rest(row, "labelers")} for row in section.labeler_pairs]
-        yield _cut(named)
+        yield _cut([{"labelers": " - ".join(row["labelers"]), **_rest(row, "labelers")} for row in section.labeler_pairs])
     if len(section.by_labeler) > 2:
         yield _cut([{"labeler with the others": row["labeler"], **_rest(row, "labeler")} for row in section.by_labeler])
 
@@ -76,15 +76,22 @@ def _figures(section: Section) -> Table:
 
 
 def _rest(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {k: v if k == "prompts" else str(v) for k, v in row.items() if k != name}
+    return {k: v for k, v in row.items() if k != name}
 
 
 def _cut(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The first rows, what was left out, and a caution where rows rest on few prompts."""
-    below = []
+    """The rows, of many those that agree least; what was left out, and a caution where rows rest on few prompts."""
+    below, shown = [], rows
     if len(rows) > _MAX_ROWS:
-        below.append(f"... and {len(rows) - _MAX_ROWS} more rows; --json has all.")
+        shown = sorted(rows, key=_agreement)[:_MAX_ROWS]
+        below.append(f"... and {len(rows) - _MAX_ROWS} more rows, which agree no less; --json has all.")
     few = sum(row["prompts"] < FEW for row in rows)
     if few:
         below.append(f"{few} of these {len(rows)} rows rest on fewer than {FEW} prompts: too few to say.")
-    return Table("", rows[:_MAX_ROWS], tuple(below))
+    return Table("", [{k: str(v) if isinstance(v, Figure) else v for k, v in row.items()} for row in shown], tuple(below))
+
+
+def _agreement(row: Mapping[str, Any]) -> float:
+    """The first figure of a row; one that is not defined comes behind all others."""
+    value = next(v for v in row.values() if isinstance(v, Figure)).value
+    return math.inf if value is None else value
