@@ -172,11 +172,14 @@ class Experiment:
 
     # -- stages -------------------------------------------------------------------------------------------------
 
-    def sft_job(self, *, init: bool = False, name: str = "", schedule: Schedule | None = None, **changes: Any) -> Job:
+    def sft_job(
+        self, *, init: bool = False, name: str = "", schedule: Schedule | None = None, epochs: int | None = None, **changes: Any
+    ) -> Job:
         """SFT on demonstrations, or (init) the PPO init model, with pretraining text mixed in.
 
-        name: the stage's folder, for variants; `changes` change single settings.
+        name: the stage's folder, for variants. epochs: None or 0: as many as the scale says. `changes` change single settings.
         """
+        changes |= {"epochs": epochs} if epochs else {}
         name, _ = name or ("ppo_init" if init else "sft"), self.tokenizer  # models that cannot go together are refused here
         settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
         state, folder = sft.start(self.model), self.run.stage(name)
