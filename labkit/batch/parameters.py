@@ -115,13 +115,15 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
 
 
 def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str) -> dict[str, Any]:
-    """All parameters with the given values in place of defaults; unknown, mistyped and out-of-range ones raise."""
+    """All parameters with the given values in place of defaults, folders of one's own whole; unknown, mistyped and out-of-range ones raise."""
+    from labkit.world.pretrain import own_folder
+
     for name in given:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise SettingsError(f"{notebook} has no parameter {name!r}; it has {', '.join(declared)}.{hint}")
-    return {name: p.check(given.get(name, p.default), notebook) for name, p in declared.items()}
+    return {name: own_folder(name, p.check(given.get(name, p.default), notebook)) for name, p in declared.items()}
 
 
 def parse_assignments(items: Iterable[str]) -> dict[str, str]:

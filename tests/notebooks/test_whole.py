@@ -172,7 +172,7 @@ def test_plain_papermill_trains_and_replays(pipeline, root):
     assert [s.metrics["score"] for s in replayed] == [s.metrics["score"] for s in trained]
 
 
-def test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo(pipeline, root, monkeypatch):
+def test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo(pipeline, root):
     """Three notebooks of six, which make the stages of the others as they need them."""
     run, _ = pipeline
     shutil.copytree(base_path("small"), root / "path" / "to" / "model")
@@ -182,7 +182,6 @@ def test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo(pipeline, 
     own = Run("own", root / "runs")
     assert "Whose answers win" in (own.path / "notebooks" / "03_rank.ipynb").read_text(encoding="utf-8")
     assert all("gold" not in s.metrics for s in own.stage("ppo_ptx").steps()), "nobody knows the truth of one's own data"
-    monkeypatch.chdir(root)  # the run knows its data by the path that the command gave
     lab = Experiment(own, scale="smoke")
     assert simulated_labelers(lab, 3) == [] and len(simulated_labelers(Experiment(run, scale="smoke"), 3)) == 3
     with pytest.raises(DataError, match="no simulated labelers"):
