@@ -39,6 +39,7 @@ RUN_BY = {
     "labkit benchmarks": "tests.evaluation.test_harness.test_the_command_asks_the_models_of_a_run_a_task_of_ones_own",
     "labkit folds": "tests.test_groups.test_the_command_takes_a_runs_rankings_and_says_where_they_are_too_few",
     "labkit close": "tests.batch.test_closing.test_the_command_shows_closes_and_refuses",
+    "labkit tidy": "tests.batch.test_tidying.test_the_command_lists_frees_and_refuses",
     "labkit run own": f"{WHOLE}.test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo",
     "accelerate launch --multi_gpu --num_processes": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",
     "accelerate launch --use_fsdp": f"{LAUNCH}.test_a_line_of_the_readme_gives_the_run_of_one_process",

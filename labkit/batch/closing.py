@@ -17,7 +17,7 @@ from labkit.errors import RunError
 from labkit.processes import writer_is_alive
 from labkit.runs import Run, StageFolder, stages_in
 
-__all__ = ["SILENT", "Closing", "Unended", "close_gone", "unended"]
+__all__ = ["SILENT", "Closing", "Unended", "close_gone", "moment", "span", "unended"]
 
 SILENT = 3600.0  # seconds without a sign of life after which a machine may be believed gone
 
@@ -71,8 +71,8 @@ class Closing:
                 "part": row.part,
                 "process": f"{row.process} on {row.host}",
                 "alive": {True: "yes", False: "no", None: "cannot be told from here"}[row.alive],
-                "started": _moment(row.started),
-                "last sign of life": f"{_moment(row.seen)}, {_span(row.silent)} ago ({row.file})",
+                "started": moment(row.started),
+                "last sign of life": f"{moment(row.seen)}, {span(row.silent)} ago ({row.file})",
                 "closed": "yes, as failed" if row.closed else "no",
             }
             for row in self.rows
@@ -124,12 +124,12 @@ def _close(run: Run, row: Unended, silent: float) -> tuple[Unended, list[str]]:
         return row, [f"{who} is alive; stop it there."]
     if row.silent < silent:
         return row, [
-            f"{who} gave a sign of life {_span(row.silent)} ago ({row.file}); wait until it is silent for {_span(silent)}, or "
+            f"{who} gave a sign of life {span(row.silent)} ago ({row.file}); wait until it is silent for {span(silent)}, or "
             "lower --silent where you know that it is gone."
         ]
     row.stage.finish(
         "failed",
-        error=f"Closed by hand: process {row.process} on {row.host} was said to be gone; its last sign of life was {_moment(row.seen)}.",
+        error=f"Closed by hand: process {row.process} on {row.host} was said to be gone; its last sign of life was {moment(row.seen)}.",
         closed_by_hand=True,
         last_sign_of_life=row.seen,
     )
@@ -147,11 +147,11 @@ def _files(folder: Path) -> Iterator[Path]:
     return (f for f in folder.rglob("*") if f.is_file())
 
 
-def _moment(when: float) -> str:
+def moment(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Words for a length of time: "9 h 12 min"."""
     minutes = max(0, round(seconds / 60))
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

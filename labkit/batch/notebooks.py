@@ -71,20 +71,21 @@ def as_prepared(notebook: Path, given: Mapping[str, Any], run: Run) -> dict[str,
     for name, was in ((n, facts[fact]) for n, fact in PREPARED.items() if n in declared and fact in facts):
         told = given.get(name, was)
         told = declared[name].parse(told, notebook.stem) if isinstance(told, str) else told
-        if _meant(name, told, facts) != was:
+        meant = _meant(name, was, facts)
+        if _meant(name, told, facts) != meant:
             raise SettingsError(
                 f"{run.path} was prepared with {name} = {was!r}, not {told!r}: leave {name} out, or name another run. Nothing was started."
             )
         said = (before.get(name), declared[name].default)
-        found[name] = next((v for v in said if _meant(name, v, facts) == was), was)
+        found[name] = next((v for v in said if _meant(name, v, facts) == meant), was)
     return found
 
 
 def _meant(name: str, value: Any, facts: Mapping[str, Any]) -> Any:
-    """What a parameter's value says; a judge that is left empty is the usual one."""
-    from labkit.world.pretrain import usual_judge
+    """What a parameter's value says; a judge that is left empty is the usual one, and a folder is the one that is found from here."""
+    from labkit.world.pretrain import own_folder, usual_judge
 
-    return usual_judge(facts["model"]) if (name, value) == ("judge", "") else value
+    return own_folder(name, usual_judge(facts["model"]) if (name, value) == ("judge", "") else value)
 
 
 def execute(

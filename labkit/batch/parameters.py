@@ -1,6 +1,6 @@
 """The parameters of a notebook: read from its tagged cell, checked before anything runs.
 
-A parameters cell holds at most six assignments of scalars, each with a comment. Bounds come from the knob of that name
+A parameters cell holds at most seven assignments of scalars, each with a comment. Bounds come from the knob of that name
 (`labkit.knobs`), or stand at the end of the comment; the values that a text may take stand there in braces:
 
     kl_coef = 0.02  # β: weight of the KL penalty
@@ -27,7 +27,7 @@ from labkit.errors import SettingsError
 
 __all__ = ["Parameter", "check_parameters", "find_notebook", "parse_assignments", "read_parameters"]
 
-MOST = 6
+MOST = 7
 _BOUNDS = re.compile(r"\[\s*([-+.\w]+)\s*,\s*([-+.\w]+)\s*\]\s*$")
 _CHOICES = re.compile(r"\{([^{}]+)\}\s*$")
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
@@ -115,13 +115,15 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
 
 
 def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str) -> dict[str, Any]:
-    """All parameters with the given values in place of defaults; unknown, mistyped and out-of-range ones raise."""
+    """All parameters with the given values in place of defaults, folders of one's own whole; unknown, mistyped and out-of-range ones raise."""
+    from labkit.world.pretrain import own_folder
+
     for name in given:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise SettingsError(f"{notebook} has no parameter {name!r}; it has {', '.join(declared)}.{hint}")
-    return {name: p.check(given.get(name, p.default), notebook) for name, p in declared.items()}
+    return {name: own_folder(name, p.check(given.get(name, p.default), notebook)) for name, p in declared.items()}
 
 
 def parse_assignments(items: Iterable[str]) -> dict[str, str]:

@@ -89,11 +89,10 @@ def _own_files(run: Run, parameters: Mapping[str, Any]) -> str | None:
 
     Files of more than a few megabytes count by size and time.
     """
-    from labkit.world.pretrain import SHIPPED
+    from labkit.world.pretrain import NOT_FOLDERS, own_folder
 
-    the_labs = {"data": ("world",), "model": SHIPPED, "reward_base": SHIPPED}
-    given = [(str(parameters.get(name) or run.facts.get(name) or ""), names) for name, names in the_labs.items()]
-    folders = [Path(f) for f in dict.fromkeys(f for f, names in given if f and f not in names) if Path(f).is_dir()]
+    given = {name: own_folder(name, str(parameters.get(name) or run.facts.get(name) or "")) for name in ("data", "model", "reward_base")}
+    folders = [Path(f) for f in dict.fromkeys(f for n, f in given.items() if f and f not in NOT_FOLDERS[n]) if Path(f).is_dir()]
     files = [f for folder in folders for f in sorted(folder.iterdir()) if f.is_file()]
     parts = [[f.name, f.stat().st_size, f.stat().st_mtime_ns if f.stat().st_size > LARGE else file_hash(f)] for f in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12] if parts else None
@@ -120,10 +119,12 @@ def is_whole(stage: StageFolder) -> bool:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    from labkit.world.pretrain import own_folder
+
     if old.get("code") != new["code"]:
         return "its code changed"
     was, now = old.get("parameters", {}), new["parameters"]
-    turned = [f"{k} was {was.get(k)!r}, is {v!r}" for k, v in now.items() if k not in was or was[k] != v]
+    turned = [f"{k} was {was.get(k)!r}, is {v!r}" for k, v in now.items() if k not in was or own_folder(k, was[k]) != own_folder(k, v)]
     if turned:
         return "; ".join(turned)
     if old.get("own files") != new["own files"]:

@@ -57,7 +57,7 @@ def grid(notebook: Path, given: Mapping[str, str], base: Run | None = None) -> l
         chosen = dict(zip(lists, values, strict=True))
         parameters = resolve_parameters(notebook, {**prepared, **chosen}, "check")
         typed = {name: parameters[name] for name in parameters if name in chosen}
-        name = _point_name(typed)
+        name = _point_name({n: chosen[n] if isinstance(v, str) else v for n, v in typed.items()})  # a folder as it was typed
         points[name] = Point(name, typed, {**parameters, "run": name})
     return list(points.values())
 

@@ -1,4 +1,4 @@
-"""Commands that make runs: execute notebooks, sweep, report, close what was left running, make a recorded run again."""
+"""Commands that make runs and look after them: execute notebooks, sweep, report, close what was left running, tidy, make a recorded run again."""
 
 from __future__ import annotations
 
@@ -153,6 +153,24 @@ def close(
     from labkit.runs import Run
 
     found = close_gone(Run(name, root), gone, silent=60 * silent)
+    show(found, as_json)
+    fail_unless_done(list(found.refused))
+
+
+@app.command()
+def tidy(
+    name: Annotated[str, typer.Argument(help="Name of the run, or of a sweep: runs/NAME; by default all runs.")] = "",
+    free: Annotated[
+        list[str] | None, typer.Option(metavar="PART", help="Remove this part for good: its name in the table, or a pattern in quotes. Repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = Path("runs"),
+) -> None:
+    """List what lies aside in runs, with size and age: what reruns put aside (.old), and what killed processes left half done. With --free remove it."""
+    from labkit.batch.tidying import tidy as look_through
+    from labkit.runs import Run
+
+    found = look_through(Run(name, root).path if name else root, free or ())
     show(found, as_json)
     fail_unless_done(list(found.refused))
 

@@ -39,7 +39,7 @@ from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
-from labkit.world.pretrain import SHIPPED, base_path, usual_judge
+from labkit.world.pretrain import SHIPPED, base_path, own_folder, usual_judge
 
 if TYPE_CHECKING:
     import torch
@@ -75,10 +75,10 @@ class Experiment:
         recorded = self.run.facts
         model = model or recorded.get("model", "medium")
         reward_base = reward_base or recorded.get("reward_base", usual_judge(model))
-        self.data = data or recorded.get("data", "world")
-        self.facts = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": self.data}
+        given = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": data or recorded.get("data", "world")}
+        self.facts = {name: own_folder(name, value) for name, value in given.items()}
         self._check_same(recorded)
-        self.model, self.reward_base = model_path(model), model_path(reward_base)
+        self.data, self.model, self.reward_base = self.facts["data"], *(model_path(self.facts[name]) for name in ("model", "reward_base"))
         self._said: set[str] = set()
 
     # -- data ---------------------------------------------------------------------------------------------------
@@ -172,11 +172,14 @@ class Experiment:
 
     # -- stages -------------------------------------------------------------------------------------------------
 
-    def sft_job(self, *, init: bool = False, name: str = "", schedule: Schedule | None = None, **changes: Any) -> Job:
+    def sft_job(
+        self, *, init: bool = False, name: str = "", schedule: Schedule | None = None, epochs: int | None = None, **changes: Any
+    ) -> Job:
         """SFT on demonstrations, or (init) the PPO init model, with pretraining text mixed in.
 
-        name: the stage's folder, for variants; `changes` change single settings.
+        name: the stage's folder, for variants. epochs: None or 0: as many as the scale says. `changes` change single settings.
         """
+        changes |= {"epochs": epochs} if epochs else {}
         name, _ = name or ("ppo_init" if init else "sft"), self.tokenizer  # models that cannot go together are refused here
         settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
         state, folder = sft.start(self.model), self.run.stage(name)
@@ -351,7 +354,7 @@ class Experiment:
     def _check_same(self, recorded: dict[str, Any]) -> None:
         """A run folder holds one experiment: other data or another seed under the same name would mix two."""
         for name, value in self.facts.items():
-            if recorded and recorded.get(name) != value:
+            if recorded and own_folder(name, recorded.get(name)) != value:
                 raise RunError(
                     f"{self.run.path} was prepared with {name} = {recorded.get(name)!r}, now it is {value!r}. "
                     "Use another run name, or the same value; nothing was changed."

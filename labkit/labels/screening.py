@@ -143,8 +143,8 @@ def screening(
         found["coverage"] = {c: Figure(float(len(topics[c])) if c in topics else None, None, None, len(topics.get(c, ())), 0) for c in candidates}
     chosen = _bars(found, bars or {})
     applicants = tuple(_applicant(c, {n: own[c] for n, own in found.items()}, chosen, fewest) for c in candidates)
-    notes = [*([records.names] if records.names else []), *_on_reference(candidates, knows), *_on_flags(flags, knows, chosen), *_on_bars(applicants, chosen), *_on_cover(applicants, topics)]
-    return ScreeningReport(applicants, tuple(knows), chosen, tuple(notes))
+    notes = [*_on_reference(candidates, knows), *_on_flags(flags, knows, chosen), *_on_bars(applicants, chosen), *_on_cover(applicants, topics)]
+    return ScreeningReport(applicants, tuple(knows), chosen, (*filter(None, [records.names]), *notes))
 
 
 def _cell(figure: Figure) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CONTEXT", "RECIPES", "SHIPPED", "Recipe", "base_path", "corpus_loss", "new_model", "pretrain", "usual_judge"]
+__all__ = ["CONTEXT", "RECIPES", "SHIPPED", "Recipe", "base_path", "corpus_loss", "new_model", "own_folder", "pretrain", "usual_judge"]
 
 CONTEXT = 256
 BASES = Path(__file__).with_name("bases")
@@ -71,6 +72,19 @@ SHIPPED = (*RECIPES, "reader")
 def usual_judge(model: str) -> str:
     """What the reward model of a policy starts from where nothing else is asked: the reader for the world's bases, else the same model."""
     return "reader" if model in RECIPES else model
+
+
+#: Parameters that may name a folder of one's own -> the names that are the lab's, whatever lies in the folder at hand.
+NOT_FOLDERS = {"model": SHIPPED, "judge": SHIPPED, "reward_base": SHIPPED, "data": ("world",)}
+
+
+def own_folder(name: str, value: Any) -> Any:
+    """The value of a parameter, or of a run's fact: of a folder that is there its whole path, so that it is the same one from everywhere.
+
+    The lab's names, hub names and folders that are gone stay as they are, and so does all that is called otherwise.
+    """
+    may_be_one = isinstance(value, str) and value not in ("", *NOT_FOLDERS.get(name, (value,)))
+    return os.path.realpath(value) if may_be_one and os.path.isdir(value) else value
 
 
 def base_path(size: str = "small") -> Path:

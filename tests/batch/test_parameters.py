@@ -67,7 +67,7 @@ def test_whole_numbers_serve_where_a_number_is_asked(notebook: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("\n".join(f"p{i} = {i}  # number {i}" for i in range(7)), "7 parameters"),
+        ("\n".join(f"p{i} = {i}  # number {i}" for i in range(8)), "8 parameters"),
         ("kl_coef = 0.02", "no comment"),
         ("kl_coef = [1, 2]  # a list", "one number"),
         ("kl_coef = 1 / 50  # an expression", "one number"),

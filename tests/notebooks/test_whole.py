@@ -52,7 +52,7 @@ def carry_out(words: list[str], root: Path, *more: str) -> subprocess.CompletedP
     return subprocess.run([program, *here[1:], *more], cwd=root, env=environment, capture_output=True, text=True, timeout=580)
 
 
-SMALL = ("--scale", "smoke", "-p", "model=small")
+SMALL = ("--scale", "smoke", "-p", "model=small", "-p", "epochs=2")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,11 @@ def check_reads_well(run: Run, name: str) -> None:
     assert not [data for data in shown if VIEW in data]
     assert "widgets" not in json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
     assert notebook.stat().st_size < 1_000_000, name
+
+
+def tables_say(run: Run, name: str) -> str:
+    """The plain text of all that an executed notebook shows."""
+    return "\n".join("".join(o["data"].get("text/plain", "")) for o in outputs(run.path / "notebooks" / f"{name}.ipynb") if "data" in o)
 
 
 def test_the_tour_ends_well_with_its_stages_and_numbers(tour):
@@ -130,9 +135,23 @@ def test_a_second_run_has_nothing_to_do(pipeline, root):
     assert len(re.findall(r"skip +done and unchanged", again.stdout)) == len(STEPS)
 
 
+def test_sft_trains_as_many_epochs_as_asked_and_the_choice_goes_over_all(pipeline):
+    """Smoke would train one; the PPO init has its own."""
+    run, _ = pipeline
+    assert [run.stage(name).manifest["settings"]["epochs"] for name in ("sft", "ppo_init")] == [2, 1]
+    chosen = json.loads((run.stage("sft").path / "epochs.json").read_text(encoding="utf-8"))
+    assert [row["epoch"] for row in chosen["epochs"]] == [1, 2] and chosen["chosen"]["by"] == "rm_score"
+    assert tables_say(run, "02_sft").count("your choice") == 1
+
+
 def test_one_notebook_runs_again_with_another_number(pipeline, root):
-    check_done(carry_out(command("labkit run mine --only"), root, "--scale", "smoke"))
-    assert {s.knobs["kl_coef"] for s in pipeline[0].stage("ppo_ptx").steps()} == {0.1}
+    planned = carry_out(command("labkit run mine --only"), root, "--scale", "smoke", "-p", "steps=3", "--dry-run")
+    assert "steps was 0, is 3" in planned.stdout
+    check_done(carry_out(command("labkit run mine --only"), root, "--scale", "smoke", "-p", "steps=3"))
+    for stage in map(pipeline[0].stage, ("ppo_ptx", "ppo")):
+        assert {s.knobs["kl_coef"] for s in stage.steps()} == {0.1}
+        assert len(stage.steps()) == stage.manifest["settings"]["steps"] == 3, "smoke would go two"
+    assert tables_say(pipeline[0], "05_ppo_ptx").count("your choice") == 1
 
 
 def test_a_sweep_starts_from_the_run(pipeline, root):
@@ -153,7 +172,7 @@ def test_plain_papermill_trains_and_replays(pipeline, root):
     assert [s.metrics["score"] for s in replayed] == [s.metrics["score"] for s in trained]
 
 
-def test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo(pipeline, root, monkeypatch):
+def test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo(pipeline, root):
     """Three notebooks of six, which make the stages of the others as they need them."""
     run, _ = pipeline
     shutil.copytree(base_path("small"), root / "path" / "to" / "model")
@@ -163,7 +182,6 @@ def test_a_model_and_data_of_ones_own_go_to_the_board_and_through_ppo(pipeline, 
     own = Run("own", root / "runs")
     assert "Whose answers win" in (own.path / "notebooks" / "03_rank.ipynb").read_text(encoding="utf-8")
     assert all("gold" not in s.metrics for s in own.stage("ppo_ptx").steps()), "nobody knows the truth of one's own data"
-    monkeypatch.chdir(root)  # the run knows its data by the path that the command gave
     lab = Experiment(own, scale="smoke")
     assert simulated_labelers(lab, 3) == [] and len(simulated_labelers(Experiment(run, scale="smoke"), 3)) == 3
     with pytest.raises(DataError, match="no simulated labelers"):
