@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -28,12 +29,30 @@ from labkit.errors import RunError, SettingsError
 from labkit.processes import is_here, lock_file, this_process, writer_is_alive
 from labkit.types import Step
 
-__all__ = ["FACTS", "Run", "StageFolder", "check_name", "stages_in"]
+__all__ = ["FACTS", "Run", "StageFolder", "check_name", "runs_root", "stages_in"]
 
 FACTS = "prompts/experiment.json"  # in a run: what it was prepared with
 KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
 #: What to do about a run.json that tells nothing: weights, snapshots and steps beside it may be whole.
 _KEEP_THE_REST = "Repair that file, or put it aside: what lies beside it stays, and a stage that is run again moves it to a folder of its own."
+
+
+def runs_root() -> Path:
+    """The folder of runs: $LABKIT_RUNS, else ./runs; in a folder called notebooks, where kernels stand, ../runs unless it has runs of its own.
+
+    Where there are both, a line says which it is and how to have the other.
+    """
+    if named := os.environ.get("LABKIT_RUNS"):
+        return Path(named).expanduser().resolve()
+    here = Path.cwd()
+    own, beside = here / "runs", here.parent / "runs"
+    if here.name != "notebooks":
+        return own
+    if not own.is_dir():
+        return beside
+    if beside.is_dir():
+        _say_once(f"Runs are those in {own}, because that folder is here. For those in {beside} set LABKIT_RUNS={beside}, or move {own} away.")
+    return own
 
 
 def check_name(name: str, what: str = "run") -> str:

@@ -20,17 +20,9 @@ from labkit.batch import records
 from labkit.batch.parameters import check_parameters, find_notebook, injected_names, read_parameters
 from labkit.errors import RunError, SettingsError
 from labkit.jobs import from_a_page, headless_asked
-from labkit.runs import Run, StageFolder
+from labkit.runs import Run, StageFolder, runs_root
 
-__all__ = ["Session", "begin", "runs_root"]
-
-
-def runs_root() -> Path:
-    """The folder of runs: $LABKIT_RUNS, else ./runs, else ../runs where the kernel was started in notebooks/."""
-    if named := os.environ.get("LABKIT_RUNS"):
-        return Path(named).expanduser().resolve()
-    here = Path.cwd()
-    return here.parent / "runs" if here.name == "notebooks" and not (here / "runs").is_dir() else here / "runs"
+__all__ = ["Session", "begin"]
 
 
 class Session:

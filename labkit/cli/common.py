@@ -47,7 +47,19 @@ app.add_typer(labels_app, name="labels")
 
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Repeatable.")]
 Scale = Annotated[str | None, typer.Option(help="Short for -p scale=...: how much of everything.")]
-Root = Annotated[Path, typer.Option(help="The folder of runs.", envvar="LABKIT_RUNS", callback=lambda root: root.expanduser())]
+
+
+def _root(context: typer.Context, root: Path) -> Path:
+    """The folder of runs that was named; where none was, that of a notebook opened here, said in short where it is ./runs."""
+    from labkit.runs import runs_root
+
+    if getattr(context.get_parameter_source("root"), "name", "") != "DEFAULT":
+        return root.expanduser()
+    found = runs_root()
+    return root if found == Path.cwd() / root else found
+
+
+Root = Annotated[Path, typer.Option(help="The folder of runs.", envvar="LABKIT_RUNS", callback=_root)]
 Folder = Annotated[Path | None, typer.Option("--notebooks", help="The folder of notebooks; by default the lab's own.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -9,7 +9,6 @@ job always does. The others do the same work in step with it, in a scratch folde
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from labkit.errors import LabError, RunError
 from labkit.experiment.lab import Experiment
 from labkit.jobs import Job
 from labkit.jobs.history import load_newest
-from labkit.runs import FACTS, Run, StageFolder
+from labkit.runs import FACTS, Run, StageFolder, runs_root
 
 __all__ = ["carry_out", "main", "prepared"]
 
@@ -78,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="a knob or a setting; repeatable")
     parser.add_argument("--name", default="", help="folder of the stage; default: STAGE")
     parser.add_argument("--resume", action="store_true", help="go on from the newest snapshot")
-    parser.add_argument("--root", type=Path, default=Path(os.environ.get("LABKIT_RUNS", "runs")).expanduser(), help="the folder of runs")
+    parser.add_argument("--root", type=Path, default=runs_root(), help="the folder of runs")
     return parser
 
 

@@ -87,6 +87,8 @@ class LabelState:
     done: list[dict[str, Any]] = field(default_factory=list)  # actions in force, oldest first
     undone: list[dict[str, Any]] = field(default_factory=list)  # actions taken back, next redo last
     last_time: float | None = None  # of the newest event
+    opener: tuple[str, str] = ("", "")  # user (empty in older logs) and machine of the newest session
+    labeled_at: list[tuple[str, str]] = field(default_factory=list)  # those of all sessions in which somebody labeled, the newest last
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event, as read from the log; unknown kinds (of a newer lab) are passed over."""
@@ -95,6 +97,7 @@ class LabelState:
         if kind == "open":
             self.labeler = event.get("labeler", self.labeler)
             self.seed = event.get("seed", 0) if self.seed is None else self.seed
+            self.opener = event.get("user", ""), event.get("host", "")
         elif kind == "shown":
             self.current, self.shown[event["task"]] = event["task"], tuple(event["order"])
         elif kind == "revisit":
@@ -104,6 +107,7 @@ class LabelState:
         elif kind in ACTIONS:
             self.done.append({**event, "n": self.events})
             self.undone.clear()
+            self.labeled_at = [place for place in self.labeled_at if place != self.opener] + [self.opener]
             self._act(event)
         elif kind == "undo" and self.done:
             self.undone.append(self.done.pop())

@@ -5,7 +5,7 @@
 Every event is on the disk (fsync) before its effect is seen, so a killed kernel loses at most the move being made.
 What a person did is never rewritten: undo is one more event. state.py says what the events amount to.
 
-    open           a session began: labeler, seed, process; `torn` keeps the half line that a killed writer left
+    open           a session began: labeler, seed, process, user of which machine; `torn` keeps the half line that a killed writer left
     shown          a card came up: task, order of its completions, why it was chosen
     draft          groups, ratings and comment of one card, whole (action)
     submit         the ranking, whole, with its prompt, completions and their provenance (action)
@@ -20,10 +20,12 @@ What a person did is never rewritten: undo is one more event. state.py says what
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import json
 import os
 import platform
+import sys
 import time
 import uuid
 import weakref
@@ -52,6 +54,9 @@ __all__ = [
     "read_rankings",
     "said_of_names",
 ]
+
+#: The notebooks' name for whoever gives none: the one name that several people may give without knowing of each other.
+NAMELESS = "me"
 
 
 def labels_path(run_path: str | Path, labeler: str) -> Path:
@@ -113,6 +118,15 @@ def labels_hash(folder: Path) -> str:
     return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
 
 
+def _here() -> tuple[str, str]:
+    """The system's name of this user, empty where it has none, and of this machine."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a number without a name, as in containers
+        user = ""
+    return user, platform.node()
+
+
 class MemoryLog:
     """A log that keeps nothing: for a demonstration, for looking at what another log holds (`state`), and the null object behind `LabelLog`."""
 
@@ -141,7 +155,8 @@ class MemoryLog:
         """Nothing to give up."""
 
     def _begin(self, seed: int, **more: str) -> None:
-        who = {"session": uuid.uuid4().hex[:8], "pid": os.getpid(), "host": platform.node()}
+        user, host = _here()
+        who = {"session": uuid.uuid4().hex[:8], "pid": os.getpid(), "host": host, **({"user": user} if user else {})}
         self.append("open", labeler=self.labeler, seed=seed, **who, **more)
 
     def _write(self, line: bytes) -> None:
@@ -178,6 +193,7 @@ class LabelLog(MemoryLog):
             self.close()
             raise
         self._open[str(self.path.resolve())] = self
+        self._say_whose()
         self._begin(seed, **({"torn": torn} if torn else {}))
 
     def close(self) -> None:
@@ -189,6 +205,15 @@ class LabelLog(MemoryLog):
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
+
+    def _say_whose(self) -> None:
+        """A line where others labeled under the name that stands for none. It may be one person at two machines, who is to go on."""
+        user, host = _here()
+        others = [(u, h) for u, h in self.state.labeled_at if h != host or (u and user and u != user)]
+        if self.labeler == NAMELESS and others:
+            them, you = " and ".join(f"{u or 'somebody'} on {h}" for u, h in others[-3:]), f"{user or 'somebody'} on {host}"
+            remedy = f"If that was another person, put a name of your own in place of labeler = {NAMELESS!r}: else your labels count as theirs."
+            print(f"{self.path} holds labels by {them}; you are {you}. {remedy} If it was you, go on.", file=sys.stderr, flush=True)
 
     def _lock(self) -> int:
         try:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from labkit.batch import begin, check_parameters, read_parameters
 from labkit.batch.parameters import find_notebook, injected_names, parse_assignments
-from labkit.batch.session import runs_root
-from labkit.errors import SettingsError
+from labkit.errors import RunError, SettingsError
 from labkit.knobs import PPOKnobs
+from labkit.runs import runs_root
 from tests.batch.tiny import PARAMETERS, write_notebook
 
 
@@ -135,6 +136,40 @@ def test_the_folder_of_runs_may_be_named_from_home_or_from_here(monkeypatch: pyt
     root = runs_root()
     monkeypatch.chdir("/")
     assert root == tmp_path.resolve() / "mine", "a folder, wherever the kernel goes afterwards"
+
+
+def test_in_notebooks_the_runs_beside_it_are_meant_and_where_there_are_two_a_line_says_which(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LABKIT_RUNS", raising=False)
+    stray, beside = tmp_path / "notebooks" / "runs", tmp_path / "runs"
+    stray.parent.mkdir()
+    monkeypatch.chdir(stray.parent)
+    assert runs_root() == beside
+    stray.mkdir()
+    assert runs_root() == stray and capsys.readouterr().err == "", "there is no other"
+    beside.mkdir()
+    assert (runs_root(), runs_root()) == (stray, stray)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and str(stray) in said and f"LABKIT_RUNS={beside}" in said
+    monkeypatch.chdir(tmp_path)
+    assert runs_root() == beside
+    monkeypatch.setenv("LABKIT_RUNS", str(stray))
+    assert runs_root() == stray and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("given", "meant"), [([], "../runs/none"), (["--root", "runs"], "runs/none")])
+def test_a_command_given_in_notebooks_makes_no_runs_of_its_own_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: list[str], meant: str
+) -> None:
+    """They would be those of every notebook that is opened there from then on."""
+    from labkit.cli import app
+
+    monkeypatch.delenv("LABKIT_RUNS", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    error = CliRunner().invoke(app, ["close", "none", *given]).exception
+    assert isinstance(error, RunError) and Path(str(error).split(" does not exist")[0]).resolve() == Path(meant).resolve()
 
 
 def test_begin_checks_what_stands_in_the_namespace(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
