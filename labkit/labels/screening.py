@@ -129,7 +129,7 @@ def screening(
     knows = sorted(_labelers(read_records(list(reference)))) if reference else []
     records = read_records([*files, *reference])
     candidates = sorted(_labelers(records) - set(knows))
-    _check(candidates, knows)
+    _check(candidates, knows, records.names)
     flags, comparisons = _flags(records), comparison_labels(records.rankings)
     found: dict[str, dict[str, Figure]] = {}
     if records.flags:
@@ -144,7 +144,7 @@ def screening(
     chosen = _bars(found, bars or {})
     applicants = tuple(_applicant(c, {n: own[c] for n, own in found.items()}, chosen, fewest) for c in candidates)
     notes = [*_on_reference(candidates, knows), *_on_flags(flags, knows, chosen), *_on_bars(applicants, chosen), *_on_cover(applicants, topics)]
-    return ScreeningReport(applicants, tuple(knows), chosen, tuple(notes))
+    return ScreeningReport(applicants, tuple(knows), chosen, tuple([records.names, *notes] if records.names else notes))
 
 
 def _cell(figure: Figure) -> str:
@@ -157,11 +157,12 @@ def _labelers(records: Records) -> set[str]:
     return ranked.union(*records.ratings.values(), *records.flags.values())
 
 
-def _check(candidates: Sequence[str], knows: Sequence[str]) -> None:
+def _check(candidates: Sequence[str], knows: Sequence[str], names: str) -> None:
     if not candidates:
-        raise DataError(f"All labels are by the reference ({', '.join(knows)}); name the candidates' files too.")
+        raise DataError(f"All labels are by the reference ({', '.join(knows)}); name the candidates' files too. {names}".rstrip())
     if not knows and len(candidates) == 1:
-        raise DataError(f"All labels are by {candidates[0]}: there is nobody to compare with. Name a reference, or more candidates' files.")
+        otherwise = names or "Name a reference, or more candidates' files."
+        raise DataError(f"All labels are by {candidates[0]}: there is nobody to compare with. {otherwise}")
 
 
 def _bars(found: Mapping[str, object], given: Mapping[str, float | str]) -> dict[str, float]:

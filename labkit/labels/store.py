@@ -27,7 +27,7 @@ import platform
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,19 @@ try:
 except ImportError:  # Windows: the size check in `append` still finds a second writer
     fcntl = None
 
-__all__ = ["Draft", "LabelLog", "LabelState", "MemoryLog", "fold", "labels_hash", "labels_path", "read_log", "read_rankings"]
+__all__ = [
+    "Draft",
+    "LabelLog",
+    "LabelState",
+    "MemoryLog",
+    "fold",
+    "labels_hash",
+    "labels_path",
+    "read_log",
+    "read_logs",
+    "read_rankings",
+    "said_of_names",
+]
 
 
 def labels_path(run_path: str | Path, labeler: str) -> Path:
@@ -56,10 +68,44 @@ def read_log(path: str | Path) -> LabelState:
     return fold(read_jsonl(Path(path)))
 
 
+def read_logs(files: Iterable[str | Path]) -> dict[Path, LabelState]:
+    """The states of several logs. Those of one labeler's name that were begun apart are of whom their files are named by.
+
+    So people who all called themselves "me", each in a run of their own, are told apart once their logs lie in one folder.
+    Copies of one log stay one labeler's.
+    """
+    found = {file: read_log(file) for file in map(Path, files)}
+    shared = {name for name, begun in _begun(found).items() if len(begun) > 1}
+    for file, state in found.items():
+        if state.labeler in shared and file.stem != state.labeler:
+            state.labeler = file.stem
+            state.submitted = {task: replace(ranking, labeler=file.stem) for task, ranking in state.submitted.items()}
+    return found
+
+
+def said_of_names(logs: Mapping[Path, LabelState]) -> str:
+    """A caution where logs that were begun apart count as one labeler's; empty where there is none."""
+    for name, begun in _begun(logs).items():
+        if len(begun) > 1:
+            return (
+                f"{len(begun)} logs that were begun apart are by one name, {name!r}, and count as one labeler's. Where they are several people, "
+                "copy the logs into one folder, each named by whose it is (ann.jsonl)."
+            )
+    return ""
+
+
+def _begun(logs: Mapping[Path, LabelState]) -> dict[str, set[str]]:
+    """Labeler -> how each of the logs by that name begins: copies of one log begin alike."""
+    found: dict[str, set[str]] = {}
+    for file, state in logs.items():
+        found.setdefault(state.labeler, set()).add(as_line(next(read_jsonl(file), {})))
+    return found
+
+
 def read_rankings(*paths: str | Path) -> list[Ranking]:
     """All rankings in force in the given logs (a folder stands for its *.jsonl files); silent repeats are left out."""
     files = [f for p in map(Path, paths) for f in (sorted(p.glob("*.jsonl")) if p.is_dir() else [p])]
-    return [ranking for file in files for ranking in read_log(file).rankings.values()]
+    return [ranking for state in read_logs(files).values() for ranking in state.rankings.values()]
 
 
 def labels_hash(folder: Path) -> str:

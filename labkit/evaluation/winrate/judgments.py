@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import DataError, LabError
-from labkit.labels.agreement.records import PROMPT, Records, add_row, field_of, read_objects
+from labkit.labels.agreement.records import PROMPT, Records, add_row, field_of, is_log, read_objects
 from labkit.labels.exchange import rankings_from_rows
-from labkit.labels.store import read_log
+from labkit.labels.store import read_logs, said_of_names
 from labkit.types import Ranking
 
 __all__ = ["ALIKE", "Judgment", "judgments_of", "read_counted", "read_judgments"]
@@ -79,8 +79,8 @@ def read_judgments(paths: Iterable[str | Path]) -> list[Judgment]:
     return read_counted(paths)[0]
 
 
-def read_counted(paths: Iterable[str | Path]) -> tuple[list[Judgment], int]:
-    """The judgments of the files, and how many were left out because another file had held them.
+def read_counted(paths: Iterable[str | Path]) -> tuple[list[Judgment], list[str]]:
+    """The judgments of the files; and sentences on how many were left out because another file had held them, and on names.
 
     The same verdict of the same judge on the same prompt and models counts once over files; repeated in one file it may
     be a real repeat and stays. Where no judge is named, only files that hold nothing new are left out, because two
@@ -88,17 +88,19 @@ def read_counted(paths: Iterable[str | Path]) -> tuple[list[Judgment], int]:
     """
     paths, found, repeated = [Path(p) for p in paths], [], 0
     held: Counter[Judgment] = Counter()  # the most that any one file so far holds of each
-    for path in paths:
-        for file in _files(path):
-            own = _file_judgments(file)
-            kept = _new(own, held)
-            repeated += len(own) - len(kept)
-            found += kept
-            held |= Counter(map(_either_way, own))
+    files = [file for path in paths for file in _files(path)]
+    logs = read_logs(file for file in files if is_log(file))
+    for file in files:
+        own = judgments_of(logs[file].rankings.values()) if file in logs else _file_judgments(file)
+        kept = _new(own, held)
+        repeated += len(own) - len(kept)
+        found += kept
+        held |= Counter(map(_either_way, own))
     if not found:
         names = ", ".join(map(str, paths))
         raise DataError(f"{names}: no judgment in it; {_where_they_lie(paths)}each line needs prompt_id, model_a, model_b and preference.")
-    return found, repeated
+    said = [f"{repeated} judgments that another of the files holds as well were counted once."] if repeated else []
+    return found, [*said, *filter(None, [said_of_names(logs)])]
 
 
 def _files(path: Path) -> list[Path]:
@@ -138,8 +140,6 @@ def _where_they_lie(paths: Iterable[Path]) -> str:
 def _file_judgments(file: Path) -> list[Judgment]:
     found = []
     for where, row in read_objects(file):
-        if row.get("event") == "open" and not found:
-            return judgments_of(read_log(file).rankings.values())
         if "ranks" in row or {"groups", "completions"} <= set(row):
             found += _from_ranks(row, where)
         else:

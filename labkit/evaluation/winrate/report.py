@@ -104,9 +104,8 @@ def winrate_report(judgments: Iterable[Judgment], *, seed: int = 0, replicates: 
 
 def winrate_of_files(paths: Iterable[str | Path], *, seed: int = 0, replicates: int = REPLICATES) -> WinRates:
     """The report on the judgments in JSONL files."""
-    judgments, repeated = read_counted(paths)
-    said = (f"{repeated} judgments that another of the files holds as well were counted once.",) if repeated else ()
-    return replace(winrate_report(judgments, seed=seed, replicates=replicates), notes=said)
+    judgments, said = read_counted(paths)
+    return replace(winrate_report(judgments, seed=seed, replicates=replicates), notes=tuple(said))
 
 
 def _interval(score: Any) -> str:

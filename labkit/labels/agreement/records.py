@@ -33,10 +33,10 @@ from typing import Any
 
 from labkit.errors import DataError, LabError
 from labkit.labels.remarks import Remark, remarks
-from labkit.labels.store import read_log
+from labkit.labels.store import read_logs, said_of_names
 from labkit.types import Ranking, Rating
 
-__all__ = ["Records", "add_row", "field_of", "number_of", "read_objects", "read_records", "records_of"]
+__all__ = ["Records", "add_row", "field_of", "is_log", "number_of", "read_objects", "read_records", "records_of"]
 
 PROMPT = ("prompt_id", "prompt", "item_id", "item", "question_id", "question", "task", "id")
 LABELER = (
@@ -61,6 +61,7 @@ class Records:
     ratings: dict[tuple[str, str], dict[str, float | str]] = field(default_factory=dict)  # (prompt, completion or "")
     flags: dict[tuple[str, str], dict[str, tuple[str, ...]]] = field(default_factory=dict)  # (prompt, completion): of all rated
     said: list[Remark] = field(default_factory=list)  # of label logs: why cards were put aside, and notes
+    names: str = ""  # a caution where several people's logs count as one labeler's
     replaced: int = 0  # labels that a later line of the same labeler on the same thing replaced
     _texts: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)  # of completions, where they are told
 
@@ -97,13 +98,22 @@ def records_of(rankings: Iterable[Ranking]) -> Records:
 
 def read_records(paths: Iterable[str | Path]) -> Records:
     """Read files; a folder stands for its *.jsonl files. No usable line at all is an error."""
-    records = Records()
+    records, files = Records(), []
     for path in map(Path, paths):
-        files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-        if not files:
+        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        if not inside:
             raise DataError(f"{path} holds no .jsonl file; name the files, or a folder with label logs.")
-        for file in files:
-            _read_file(records, file)
+        files += inside
+    logs = read_logs(file for file in files if is_log(file))
+    records.names = said_of_names(logs)
+    for file in files:
+        if file in logs:
+            for ranking in logs[file].rankings.values():
+                _add_ranking(records, ranking)
+            records.said += remarks(logs[file])
+        else:
+            for where, row in read_objects(file):
+                add_row(records, row, where)
     if not records.rankings and not records.ratings and not records.flags:
         names = ", ".join(str(p) for p in paths)
         raise DataError(
@@ -138,6 +148,11 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path} is not UTF-8 text; save it as UTF-8 JSONL.") from None
 
 
+def is_log(path: Path) -> bool:
+    """Whether a JSONL file is a label log of the lab."""
+    return next((row for _, row in read_objects(path)), {}).get("event") == "open"
+
+
 def field_of(row: Mapping[str, Any], keys: tuple[str, ...], what: str, where: str) -> str:
     """The first of `keys` in `row` as text; missing, null or empty is an error that lists the keys."""
     key = next((k for k in keys if k in row), None)
@@ -148,19 +163,6 @@ def field_of(row: Mapping[str, Any], keys: tuple[str, ...], what: str, where: st
     if value is None or value == "" or isinstance(value, (list, dict)):
         raise DataError(f"{where}: field {key!r} is {row[key]!r}; it must name the {what}, as text or a number.")
     return str(value)
-
-
-def _read_file(records: Records, file: Path) -> None:
-    first = True
-    for where, row in read_objects(file):
-        if first and row.get("event") == "open":
-            state = read_log(file)
-            for ranking in state.rankings.values():
-                _add_ranking(records, ranking)
-            records.said += remarks(state)
-            return
-        first = False
-        add_row(records, row, where)
 
 
 def add_row(records: Records, row: dict[str, Any], where: str) -> None:

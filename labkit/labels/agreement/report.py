@@ -109,6 +109,8 @@ def agreement_of_records(records: Records, *, seed: int = 0, replicates: int = R
         notes.append(
             f"{records.replaced} label(s) were replaced by a later line of the same labeler on the same thing."
         )
+    if records.names:
+        notes.append(records.names)
     if aside := put_aside_sentence(records.said):
         notes.append(aside)
     return Agreement(

@@ -9,12 +9,12 @@ from typing import Any
 
 from labkit.disk import read_jsonl
 from labkit.errors import DataError
-from labkit.labels.agreement.records import read_objects
+from labkit.labels.agreement.records import is_log
 from labkit.labels.cards import Given, cards_path, kept_cards
 from labkit.labels.exchange.export import kwise_rows, pair_rows, write_rows
 from labkit.labels.exchange.importers import read_rankings_from
 from labkit.labels.remarks import remarks
-from labkit.labels.store import read_log
+from labkit.labels.store import LabelState, read_logs
 from labkit.labels.tasks import task_id
 from labkit.types import Completion, Prompt, Ranking
 
@@ -80,17 +80,18 @@ def remark_rows(files: Iterable[str | Path]) -> list[dict[str, Any]]:
 
 def _read(files: Iterable[str | Path]) -> tuple[list[Ranking], list[dict[str, Any]]]:
     """All rankings, and what was said in words, of these files."""
-    rankings, said = [], []
-    for path in [file for given in files for file in _files(Path(given))]:
-        log = _is_log(path)
-        own = list(read_log(path).rankings.values()) if log else read_rankings_from(path)
+    paths, rankings, said = [file for given in files for file in _files(Path(given))], [], []
+    logs = read_logs(path for path in paths if _is_log(path))
+    for path in paths:
+        log = logs.get(path)
+        own = list(log.rankings.values()) if log else read_rankings_from(path)
         rankings += own
-        said += _said_in_log(path) if log else _said_beside(own)
+        said += _said_in_log(path, log) if log else _said_beside(own)
     return rankings, said
 
 
-def _said_in_log(path: Path) -> Iterator[dict[str, Any]]:
-    state, cards = read_log(path), _cards_beside(path)
+def _said_in_log(path: Path, state: LabelState) -> Iterator[dict[str, Any]]:
+    cards = _cards_beside(path)
     for remark in remarks(state):
         prompt, completions = cards.get(remark.task.removesuffix(":again"), (None, []))
         row = _said(remark.labeler, remark.what, remark.text, prompt, completions, ranked=remark.task in state.submitted)
@@ -148,7 +149,7 @@ def _files(path: Path) -> list[Path]:
 
 def _is_log(path: Path) -> bool:
     with contextlib.suppress(DataError):  # whatever else it is, its reader will say
-        return next((row for _, row in read_objects(path)), {}).get("event") == "open"
+        return is_log(path)
     return False
 
 
