@@ -201,15 +201,17 @@ class LabelLog(MemoryLog):
         except OSError as error:
             message = f"Could not open {self.path}: {error.strerror}. Choose a folder that can be written."
             raise RunError(message) from None
-        if fcntl is not None:
-            try:
+        try:
+            if fcntl is not None:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                raise RunError(
-                    f"{self.path} is being written by another process (a second notebook or kernel); "
-                    "shut that one down, or label under another labeler id."
-                ) from None
+        except BlockingIOError:
+            os.close(fd)
+            raise RunError(
+                f"{self.path} is being written by another process (a second notebook or kernel); "
+                "shut that one down, or label under another labeler id."
+            ) from None
+        except OSError:  # a disk that knows no locks, as some of a network: the size check in `append` remains
+            pass
         return fd
 
     def _repair(self) -> str:

@@ -1,5 +1,6 @@
 """The label log: durable at every event, repaired after a kill, one writer."""
 
+import errno
 import json
 import os
 import signal
@@ -105,6 +106,21 @@ def test_a_writer_that_passed_the_lock_is_found_by_size(path):
     with pytest.raises(RunError, match="second writer"):
         session.submit(draft("c0", "c1"))
     assert path.read_bytes() == before
+
+
+def test_on_a_disk_without_locks_the_size_alone_finds_a_second_writer(path, monkeypatch):
+    """A home folder on NFS whose server keeps no locks."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("labkit.labels.store.fcntl.flock", no_locks)
+    session = LabelSession(tasks(3), "ann", path)
+    session.submit(draft("c0", "c1"))
+    with path.open("ab") as other:
+        other.write(b"{}\n")
+    with pytest.raises(RunError, match="second writer"):
+        session.submit(draft("c0", "c1"))
 
 
 def test_a_log_belongs_to_one_labeler(path):
