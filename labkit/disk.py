@@ -75,7 +75,7 @@ def _replacing(path: Path) -> Iterator[Any]:
 def what_to_do(error: BaseException, otherwise: str = "Free some space or choose another folder") -> str:
     """The remedy where something could not be written: `otherwise`, except where this user may not write there."""
     if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "You may not write there: ask its owner, or choose another folder"
+        return "You may not write there: ask its owner, or choose another folder (LABKIT_RUNS names that of the runs)"
     return otherwise
 
 

@@ -59,7 +59,8 @@ def check_name(name: str, what: str = "run") -> str:
     """Return `name` if it is safe as one folder name, else raise: no path may leave runs/."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+=,-]{0,120}", name) or ".." in name:
         raise SettingsError(
-            f"{name!r} cannot name a {what}: use letters, digits and . _ @ + = , - and begin with a letter or digit."
+            f"{name!r:.200} cannot name a {what}: use the letters a to z and A to Z, digits and . _ @ + = , - (no two dots together), "
+            "begin with a letter or digit, and stay at most 121 characters long."
         )
     return name
 

@@ -219,7 +219,16 @@ def test_a_folder_that_may_not_be_written_is_named_with_another_remedy_than_a_fu
     for write in (folder.finish, lambda: folder.append_ledger({}), lambda: folder.begin(settings={})):
         with pytest.raises(RunError, match=rf"{folder.path}.*Permission denied. You may not write there: ask its owner") as caught:
             write()
-        assert "Free some space" not in str(caught.value)
+        assert "Free some space" not in str(caught.value) and "LABKIT_RUNS" in str(caught.value)
+
+
+def test_a_refused_name_says_which_letters_and_how_many():
+    """A student by the name of Jörg was told to use letters."""
+    with pytest.raises(SettingsError, match="'Jörg' cannot name a labeler: use the letters a to z"):
+        check_name("Jörg", "labeler")
+    with pytest.raises(SettingsError, match="at most 121 characters"):
+        check_name("a" * 122)
+    assert check_name("a" * 121)
 
 
 def test_rewritten_steps_supersede_the_later_ones(tmp_path):

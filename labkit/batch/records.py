@@ -123,7 +123,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
     if old.get("code") != new["code"]:
         return "its code changed"
-    was, now = old.get("parameters", {}), new["parameters"]
+    was, now = old.get("parameters", {}), {k: v for k, v in new["parameters"].items() if k != "run"}  # a copy of a run holds by any name
     turned = [f"{k} was {was.get(k)!r}, is {v!r}" for k, v in now.items() if k not in was or own_folder(k, was[k]) != own_folder(k, v)]
     if turned:
         return "; ".join(turned)

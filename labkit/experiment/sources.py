@@ -158,9 +158,11 @@ class FolderSource:
 
     def pretraining(self, count: int, seed: int) -> list[str]:
         """Documents of pretraining.txt."""
-        text = self._file("pretraining.txt", "PPO-ptx mixes it in, with ptx_coef = 0 it is not needed").read_text(
-            encoding="utf-8"
-        )
+        file = self._file("pretraining.txt", "PPO-ptx mixes it in, with ptx_coef = 0 it is not needed")
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise DataError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
         found = [part.strip() for part in text.split("\n\n") if part.strip()]
         if not found:
             raise DataError(

@@ -1,6 +1,7 @@
 """Staleness without any kernel: what makes a finished notebook run again, and what does not."""
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -65,6 +66,14 @@ def test_prose_and_outputs_do_not_count_code_and_parameters_do(steps: list[Path]
     book.cells[2].source += "\nprint(1)"
     nbformat.write(book, steps[0])
     assert why(run, steps[0]) == "its code changed"
+
+
+def test_a_copy_of_a_run_holds_under_another_name(steps: list[Path], run: Run) -> None:
+    """As a class begins: each student with a copy of the teacher's run."""
+    for step in steps:
+        finish(run, step)
+    shutil.copytree(run.path, run.path.with_name("mine"))
+    assert [why(Run("mine", run.path.parent), step) for step in steps] == ["", "", ""]
 
 
 def test_a_changed_default_counts_as_a_changed_parameter(steps: list[Path], run: Run) -> None:

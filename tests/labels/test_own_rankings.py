@@ -9,6 +9,7 @@ from labkit.disk import write_jsonl
 from labkit.errors import DataError, RunError
 from labkit.experiment import Experiment
 from labkit.experiment.own import split_own
+from labkit.experiment.sources import FolderSource
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
 from labkit.runs import Run
@@ -211,3 +212,13 @@ def test_what_is_held_out_prefers_something():
     mixed = [tie(r) if r.prompt.id in chance else r for r in free]
     made = split_own(mixed, seed=0)
     assert all(r.pairs() for r in made["valid"]) and made["valid"] and sum(map(len, made.values())) == 20
+
+
+def test_pretraining_text_may_come_from_windows_and_must_be_utf8(tmp_path):
+    file = tmp_path / "pretraining.txt"
+    file.write_bytes("one\r\ntwo\r\n\r\nthrée".encode("utf-8-sig"))
+    assert FolderSource(tmp_path).pretraining(9, 0) == ["one\ntwo", "thrée"]
+    for other in ("utf-16", "cp1252"):
+        file.write_bytes("one\r\n\r\nthrée".encode(other))
+        with pytest.raises(DataError, match="pretraining.txt is not UTF-8 text; save it as UTF-8"):
+            FolderSource(tmp_path).pretraining(9, 0)
