@@ -19,7 +19,6 @@ from concurrent.futures import Future
 from statistics import fmean
 from typing import Any
 
-import anywidget
 import traitlets
 
 from labkit.alerts import Alert, alerts, failure
@@ -31,6 +30,7 @@ from labkit.runs import check_name
 from widgets import display, twins
 from widgets.answers import LONGEST_TEXT, answer_rows, in_thread, short, span
 from widgets.assets import css, esm
+from widgets.board import Board
 from widgets.desk import Desk, describe
 from widgets.feed import Feed, LedgerTail
 
@@ -41,7 +41,7 @@ _ANSWERS = 5  # newest answers on the board
 _ENDED = ("done", "stopped", "failed")
 
 
-class Cockpit(anywidget.AnyWidget):
+class Cockpit(Board):
     """The live board of one job.
 
     job: a `labkit.jobs.Job` of any stage; without a Dial as its schedule there are no knobs on the board.
@@ -309,24 +309,9 @@ class Cockpit(anywidget.AnyWidget):
         """The mime bundles of the static twin."""
         return twins.cockpit_bundles(self)
 
-    def _ipython_display_(self) -> None:
-        if display.is_headless():
-            self.report()
-        else:
-            twins.show_bundle(self._repr_mimebundle_())
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        if display.is_headless():
-            return self.static()[0]
-        return super()._repr_mimebundle_(**options)
-
-    def open(self) -> None:
-        """Open the channel to the page; a headless run has no page and keeps no widget state."""
-        if not display.is_headless():
-            super().open()
-
-    def set_state(self, sync_data: Mapping[str, Any]) -> None:
-        """Take nothing from the page by way of traits: what a person asks for comes as messages and is checked."""
+    def twin(self) -> dict[str, Any]:
+        """The figure alone."""
+        return self.static()[0]
 
     def close(self) -> None:
         """End the helper thread and the widget; the job goes on."""

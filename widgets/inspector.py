@@ -19,15 +19,15 @@ from queue import SimpleQueue
 from random import Random
 from typing import Any
 
-import anywidget
 import traitlets
 
 from labkit.errors import DataError, LabError
 from labkit.evaluation.probes import run_probes
 from labkit.figures import accuracy_by, by_ranking, calibration, pair_rows, reward_against_length, reward_histogram
 from labkit.figures.png import draw_png
-from widgets import display, inspector_twin, twins
+from widgets import display, inspector_twin
 from widgets.assets import css, esm
+from widgets.board import Board
 from widgets.inspector_rows import Batches, batches_of, rows_of
 
 __all__ = ["RewardInspector", "batches_of", "rows_of"]
@@ -41,7 +41,7 @@ NEWEST_ONLY = ("rescore", "explain")  # requests of which, where they pile up, o
 Scorer = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Sequence[float]]
 
 
-class RewardInspector(anywidget.AnyWidget):
+class RewardInspector(Board):
     """The board over `rows`: mappings with `prompt`, `response`, and as known source, step, score, gold, kl, length.
 
     scorer: (prompts, responses, finished) -> scores, for the edit box, the probes and the reward-model page.
@@ -270,22 +270,9 @@ class RewardInspector(anywidget.AnyWidget):
         """The mime bundles of the static twin: figures, one token view, tables of responses, probes, disagreements."""
         return inspector_twin.bundles(self)
 
-    def _ipython_display_(self) -> None:
-        for made in self.static() if display.is_headless() else [self._repr_mimebundle_()]:
-            twins.show_bundle(made)
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        if display.is_headless():
-            return inspector_twin.tables(self)
-        return super()._repr_mimebundle_(**options)
-
-    def open(self) -> None:
-        """Open the channel to the page; a headless run has no page and keeps no widget state."""
-        if not display.is_headless():
-            super().open()
-
-    def set_state(self, sync_data: Mapping[str, Any]) -> None:
-        """Take nothing from the page by way of traits: what a person asks for comes as messages and is checked."""
+    def twin(self) -> dict[str, Any]:
+        """The tables alone."""
+        return inspector_twin.tables(self)
 
 
 def _serve(work: SimpleQueue) -> None:

@@ -12,22 +12,22 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import anywidget
 import traitlets
 
 from labkit.errors import SettingsError
 from labkit.knobs import Dial
 from widgets import display, twins
 from widgets.assets import css, esm
+from widgets.board import Board
 from widgets.desk import Desk, describe
 
 __all__ = ["KnobPanel"]
 
 
-class KnobPanel(anywidget.AnyWidget):
+class KnobPanel(Board):
     """Sliders of `dial`; names: which knobs, and in which order (default: all)."""
 
     _esm = esm("knobs")
@@ -68,21 +68,9 @@ class KnobPanel(anywidget.AnyWidget):
         except Exception as error:
             self._error = str(error)
 
-    def _ipython_display_(self) -> None:
-        twins.show_bundle(self._repr_mimebundle_())
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        if display.is_headless():
-            return twins.knob_bundle(self.desk)
-        return super()._repr_mimebundle_(**options)
-
-    def open(self) -> None:
-        """Open the channel to the page; a headless run has no page and keeps no widget state."""
-        if not display.is_headless():
-            super().open()
-
-    def set_state(self, sync_data: Mapping[str, Any]) -> None:
-        """Take nothing from the page by way of traits: what a person asks for comes as messages and is checked."""
+    def twin(self) -> dict[str, Any]:
+        """A table of the knobs."""
+        return twins.knob_bundle(self.desk)
 
     def close(self) -> None:
         """End the helper thread and the widget."""

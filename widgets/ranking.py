@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anywidget
 import traitlets
 
 from labkit.errors import DataError, LabError, SettingsError
@@ -26,9 +25,8 @@ from labkit.labels.session import LabelSession, Stored, Task
 from labkit.types import Ranking
 from widgets import ranking_twin
 from widgets.assets import css, esm
-from widgets.display import is_headless
+from widgets.board import Board
 from widgets.ranking_page import clean, draft_to_page, flag_chips, read_draft, row_key, text_of
-from widgets.twins import show_bundle
 
 __all__ = ["RankingBoard"]
 
@@ -41,7 +39,7 @@ Remark = Callable[[Ranking], str]
 Action = Callable[[Callable[[str], None]], Any]
 
 
-class RankingBoard(anywidget.AnyWidget):
+class RankingBoard(Board):
     """A view on `session`; see the module's docstring.
 
     on_submit: called with each stored `Ranking`; an error it raises is shown under the board, the label stays stored.
@@ -116,23 +114,14 @@ class RankingBoard(anywidget.AnyWidget):
         self.session.revisit([tasks[key] for key in wanted if key in tasks])
         self.refresh()
 
-    def open(self) -> None:
-        """Open the channel to the page; a headless run has no page and keeps no widget state."""
-        if not is_headless():
-            super().open()
+    def twin(self) -> dict[str, Any]:
+        """The cards, as text and a table."""
+        return ranking_twin.bundle(self.session, self.modes, blind=self.blind)
 
-    def set_state(self, sync_data: Mapping[str, Any]) -> None:
-        """Take nothing from the page by way of traits: what a labeler does comes as messages and is checked."""
-
-    def _ipython_display_(self) -> None:
-        twin = [ranking_twin.figure(self.session, blind=self.blind)] if is_headless() and self.session.tasks else []
-        for made in [*twin, self._repr_mimebundle_()]:
-            show_bundle(made)
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        if is_headless():
-            return ranking_twin.bundle(self.session, self.modes, blind=self.blind)
-        return super()._repr_mimebundle_(**kwargs)
+    def static(self) -> list[dict[str, Any]]:
+        """A figure of the rankings, where there are cards, and the cards."""
+        figure = [ranking_twin.figure(self.session, blind=self.blind)] if self.session.tasks else []
+        return [*figure, self.twin()]
 
     # -- from the page ---------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.beside import beside_paper
 from labkit.experiment.board_rm import BoardRM, rm_for_board
 from labkit.experiment.by_people import blind_cards, people_path, with_people
-from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
+from labkit.experiment.evaluate import evaluate
+from labkit.experiment.evaluation import Evaluation, load_evaluation
 from labkit.experiment.inspected import explain_samples, inspect_run, text_judge
 from labkit.experiment.lab import Experiment
 from labkit.experiment.live import (
@@ -26,7 +27,7 @@ from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, s
 from labkit.experiment.needs import ppo_stages
 from labkit.experiment.prompted import hold_contest
 from labkit.experiment.replayed import replay_run
-from labkit.experiment.replays import replay_job, replay_of
+from labkit.experiment.replays import replay_job
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.experiment.together import start_together
 
@@ -54,7 +55,6 @@ __all__ = [
     "ppo_stages",
     "ranking_rows",
     "replay_job",
-    "replay_of",
     "replay_run",
     "retrain_on_labels",
     "rm_for_board",

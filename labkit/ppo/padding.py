@@ -1,6 +1,6 @@
 """Padding must not be read: before PPO begins one text is scored alone, among longer ones, and padded on either side.
 
-All of these must be one number. Policy and value model are asked, and of the reward whatever models it is made of.
+All of these must be one number, for the policy, the value model, and whatever models the reward is made of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.models import response_logprobs, score, text_values
+from labkit.models import context_of, response_logprobs, score, text_values
 from labkit.models.packed import is_scalar
 from labkit.models.tolerance import allowed_gap
 from labkit.ppo.checks import check_reading
@@ -34,9 +34,9 @@ PADS = 5
 def check_padding(state: State, asked: Sequence[Sequence[int]], reward: Reward) -> None:
     """Raise InvariantError where a model reads one of the prompts otherwise when it is padded, or beside longer ones.
 
-    asked: the token ids of the prompts. Where the outputs are no numbers nothing is said: the first loss says it better.
+    asked: the token ids of the prompts. Where the outputs are not finite it passes: the first loss says that better.
     """
-    text, others = _texts(asked, getattr(state.plain_policy.config, "max_position_embeddings", None))
+    text, others = _texts(asked, context_of(state.plain_policy))
     judges = [(f"reward model {i}" if i else "reward model", m) for i, m in enumerate(models_of(reward))]
     with state.whole():
         for name, model in (("policy", state.plain_policy), ("value model", state.plain_value), *judges):

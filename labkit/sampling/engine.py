@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from labkit.errors import DataError, SettingsError
-from labkit.models import decode
+from labkit.models import context_of, decode
 from labkit.models.graphs import graphs_pay
 from labkit.models.lean import lean
 from labkit.models.packed import LAB_ATTENTION
@@ -92,10 +92,11 @@ def sample(
 
 
 def _way(model: PreTrainedModel) -> Callable[[PreTrainedModel, SamplingRequest], list[Sampled]]:
+    """The function that samples from this model: `generate`, cached steps, or steps that CUDA replays."""
     if model.config._attn_implementation != LAB_ATTENTION:
         return sample_by_generate
     sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)  # its weights come and go
-    plain = not sharded and all(type(p) is torch.nn.Parameter for p in model.parameters())  # none that knows more than its numbers
+    plain = not sharded and all(type(p) is torch.nn.Parameter for p in model.parameters())  # none is quantised, say
     return sample_replayed if plain and graphs_pay(model.get_input_embeddings().weight.device) else sample_cached
 
 
@@ -110,9 +111,7 @@ def _check(prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> None:
 
 def context_of_model(model: PreTrainedModel | Engine) -> int | None:
     """How many tokens prompt and response may have together; None: no limit is known."""
-    if isinstance(model, Engine):
-        return model.context
-    return getattr(model.config, "max_position_embeddings", None)
+    return model.context if isinstance(model, Engine) else context_of(model)
 
 
 def check_context(
