@@ -117,12 +117,12 @@ def ppo_bfloat16(work: Workload, **options: Any) -> dict[str, Any]:
     return ppo(replace(work, dtype="bfloat16"), **options)
 
 
-def ptx(work: Workload, *, rounds: int, alone: bool = True, **limits: Any) -> dict[str, Any]:
+def ptx(work: Workload, *, rounds: int, tokens: int = 16, alone: bool = True, **limits: Any) -> dict[str, Any]:
     """What pretraining gradients at 8 examples an episode cost, as a share of the rest of the same iterations.
 
-    alone: has no peer in any case. limits: as `duel` takes them.
+    tokens: that count as one example. alone: has no peer in any case. limits: as `duel` takes them.
     """
-    bout = duel({"lab": Peer(f"{PEERS}.lab_ppo", work, "--ptx_coef=27.8")}, rounds, **limits)
+    bout = duel({"lab": Peer(f"{PEERS}.lab_ppo", work, "--ptx_coef=27.8", f"--ptx_tokens={tokens}")}, rounds, **limits)
     shares = [r["phases"]["ptx"] / (r[clock_of(work)] - r["phases"]["ptx"]) for r in bout.rounds["lab"]]
     return {"work": vars(work), "rounds": bout.rounds, "share": spread(shares)}
 

@@ -32,7 +32,7 @@ def scalar_model(policy, work: Workload):
 ppo_loop = importlib.import_module("labkit.ppo.loop")  # the package's name `loop` is the function
 
 
-def build(work: Workload, *, ptx_coef: float = 0.0):
+def build(work: Workload, *, ptx_coef: float = 0.0, ptx_tokens: int = 16):
     """A fresh loop over the workload, of more steps than anyone asks for, its state, and the reward model."""
     policy = fused(make_policy(work, attn_implementation=LAB_ATTENTION)).to(work.device)
     settings = PPOSettings(
@@ -42,6 +42,7 @@ def build(work: Workload, *, ptx_coef: float = 0.0):
         max_new_tokens=work.max_response,
         warmup=0,
         samples=0,
+        ptx_tokens=ptx_tokens,
         score_tokens=2**16 if work.device == "cuda" else PPOSettings().score_tokens,
         seed=work.seed,
     )
@@ -78,11 +79,12 @@ def phases_of(metrics: dict[str, float]) -> dict[str, float]:
 def main() -> None:
     parser = Workload.parser()
     parser.add_argument("--ptx_coef", type=float, default=0.0)
+    parser.add_argument("--ptx_tokens", type=int, default=16)
     arguments = parser.parse_args()
     work = Workload.from_arguments(arguments)
     torch.set_num_threads(work.threads)
     contestant = Contestant()
-    steps, state, reward = build(work, ptx_coef=arguments.ptx_coef)
+    steps, state, reward = build(work, ptx_coef=arguments.ptx_coef, ptx_tokens=arguments.ptx_tokens)
     if work.device == "cpu":
         count_cpu_seconds(contestant)
     contestant.count_steps(getattr(state.policy_optimizer, "optimizer", state.policy_optimizer))
