@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from labkit.reward.settings import RewardSettings
     from labkit.sft.settings import SFTSettings
 
-__all__ = ["SCALES", "STAGES", "Preset", "as_markdown", "as_text", "paper_table", "preset"]
+__all__ = ["SCALES", "STAGES", "Preset", "as_markdown", "paper_table", "preset"]
 
 STAGES = ("sft", "ppo_init", "reward", "ppo")
 SCALES = ("smoke", "tour", "full")
@@ -192,13 +192,6 @@ def as_markdown(rows: Sequence[dict[str, str]]) -> str:
     """Rows of `paper_table` as a Markdown table."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     return "\n".join(lines + ["| " + " | ".join(row[c].replace("|", "\\|") for c in COLUMNS) + " |" for row in rows])
-
-
-def as_text(rows: Sequence[dict[str, str]]) -> str:
-    """Rows of `paper_table` in aligned columns, for terminals and logs."""
-    table = [dict(zip(COLUMNS, COLUMNS, strict=True)), *rows]
-    widths = {c: max(len(row[c]) for row in table) for c in COLUMNS}
-    return "\n".join("  ".join(row[c].ljust(widths[c]) for c in COLUMNS).rstrip() for row in table)
 
 
 def _show(value: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from labkit.disk import read_jsonl, write_json
 from labkit.errors import RunError
-from labkit.experiment import Experiment, replay_job, replay_of, replayed, tasks_by_hand
+from labkit.experiment import Experiment, replay_job, replayed, tasks_by_hand
 from labkit.experiment.replayed import compare_stages, facts_of, replay_run
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
@@ -199,7 +199,7 @@ def test_an_sft_stopped_within_its_last_epoch_keeps_the_weights_of_its_last_step
     to_the_end(ended)
     here, there = (load_policy(j.folder.model).state_dict() for j in (again, ended))
     assert ended.state.chosen["epoch"] == 1 and any(not here[n].equal(there[n]) for n in here)
-    assert replay_of(old.run.path / "ended")[1] == {"lr_scale": 1.0}
+    assert replay_job(old, old.run.path / "ended", name="ended-again")[1] == {"lr_scale": 1.0}
 
 
 @slow

@@ -34,12 +34,12 @@ const NAMES = {
 };
 
 /** "U+202E" for the character. */
-export function codePoint(character) {
+function codePoint(character) {
   return "U+" + character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
 }
 
 /** What a hidden character is called, for a tooltip. */
-export function hiddenName(character) {
+function hiddenName(character) {
   return NAMES[character.codePointAt(0)] ?? "invisible character";
 }
 

@@ -26,7 +26,7 @@ from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, s
 from labkit.experiment.needs import ppo_stages
 from labkit.experiment.prompted import hold_contest
 from labkit.experiment.replayed import replay_run
-from labkit.experiment.replays import replay_job, replay_of
+from labkit.experiment.replays import replay_job
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.experiment.together import start_together
 
@@ -54,7 +54,6 @@ __all__ = [
     "ppo_stages",
     "ranking_rows",
     "replay_job",
-    "replay_of",
     "replay_run",
     "retrain_on_labels",
     "rm_for_board",

@@ -17,7 +17,7 @@ from labkit.types import Step
 if TYPE_CHECKING:
     from labkit.experiment.lab import Experiment
 
-__all__ = ["kind_of", "replay_job", "replay_of"]
+__all__ = ["kind_of", "replay_job"]
 
 #: What a recorded Step calls its stage -> the knobs of that stage. PPO and PPO-ptx are one kind.
 KNOBS: dict[str, type[Knobs]] = {"sft": SFTKnobs, "ppo_init": SFTKnobs, "reward": RewardKnobs, "ppo": PPOKnobs}
@@ -27,12 +27,6 @@ def kind_of(folder: str | Path) -> str:
     """sft, ppo_init, reward or ppo: what a recorded stage is, whatever its folder is called."""
     stage = _stage_at(folder)
     return _kind(stage, stage.steps())
-
-
-def replay_of(folder: str | Path) -> tuple[Schedule, dict[str, float]]:
-    """The schedule that re-applies an earlier stage's ledger, and the knobs that stage started from."""
-    stage = _stage_at(folder)
-    return _schedule(stage, _kind(stage, stage.steps()))
 
 
 def replay_job(lab: Experiment, folder: str | Path, *, name: str = "", only: str = "") -> tuple[Job, dict[str, float]]:
@@ -76,6 +70,7 @@ def _kind(stage: StageFolder, steps: list[Step]) -> str:
 
 
 def _schedule(stage: StageFolder, kind: str) -> tuple[Schedule, dict[str, float]]:
+    """The schedule that re-applies a stage's ledger, and the knobs that the stage started from."""
     knobs = stage.manifest["settings"].get("knobs")
     if not knobs:
         raise RunError(

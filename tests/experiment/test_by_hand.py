@@ -14,7 +14,7 @@ import pytest
 from labkit.batch.parents import bring
 from labkit.batch.records import is_whole
 from labkit.errors import RunError
-from labkit.experiment import Experiment, replay_job, replay_of
+from labkit.experiment import Experiment, replay_job
 from labkit.models import encode_prompt, encode_response, load_policy, load_reward_model, score
 from labkit.runs import Run, StageFolder
 from tests.experiment.stepped import metrics, metrics_of, stepped
@@ -32,9 +32,8 @@ def test_the_same_seed_gives_the_same_run(lab, tmp_path):
 
 
 def test_a_run_replays_from_its_folder(lab, tmp_path):
-    schedule, knobs = replay_of(lab.run.path / "ppo_ptx")
-    job = lab.ppo_job(name="replayed", schedule=schedule, **knobs).start()
-    job.result(block=True)
+    job, _ = replay_job(lab, lab.run.path / "ppo_ptx", name="replayed")
+    job.start().result(block=True)
     assert metrics(lab, "replayed") == metrics(lab, "ppo_ptx")
 
 

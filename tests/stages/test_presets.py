@@ -10,7 +10,7 @@ from labkit import paper
 from labkit.data.use_cases import USE_CASES
 from labkit.errors import SettingsError
 from labkit.ppo import PPOSettings
-from labkit.presets import COLUMNS, SCALES, STAGES, as_markdown, as_text, paper_table, preset
+from labkit.presets import COLUMNS, SCALES, STAGES, as_markdown, paper_table, preset
 
 
 def rows(stage, scale="tour", **options):
@@ -103,12 +103,11 @@ def test_defaults_of_settings_are_the_papers():
                 assert getattr(settings, name) == fact.value, name
 
 
-def test_tables_render_as_markdown_and_text():
+def test_tables_render_as_markdown():
     table = paper_table("reward")
     markdown = as_markdown(table).splitlines()
     assert markdown[0] == "| setting | paper | here | why |" and len(markdown) == len(table) + 2
     assert {line.count("|") for line in markdown} == {5}
-    assert len(as_text(table).splitlines()) == len(table) + 1
 
 
 def test_a_parameter_of_a_notebook_is_shown_as_your_choice():

@@ -55,7 +55,7 @@ def scatter(page: Page, t: Any, axes: Any) -> None:
             zorder=LINES + (t.zorder or 0),
         )
     if "markers" in mode:
-        artist = _markers(page, t, axes, x, y, hue) or artist
+        artist = _markers(t, axes, x, y, hue) or artist
     if "text" in mode:
         for px, py, label in zip(x, y, listed(t.text, len(x)), strict=True):
             axes.annotate(
@@ -83,7 +83,7 @@ def scatter(page: Page, t: Any, axes: Any) -> None:
     page.key(t, artist)
 
 
-def _markers(page: Page, t: Any, axes: Any, x: Any, y: Any, hue: str) -> Any:
+def _markers(t: Any, axes: Any, x: Any, y: Any, hue: str) -> Any:
     size = t.marker.size if np.isscalar(t.marker.size) else 6
     shape = SYMBOL.get(t.marker.symbol if isinstance(t.marker.symbol, str) else "circle", "o")
     fill = t.marker.color if t.marker.color is not None else hue
