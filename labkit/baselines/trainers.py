@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, KTOConfig, KTOTrainer, RLOOConfig, RLOOTrainer
 
-from labkit.models import choose_device, encode_prompt, load_reward_model, score
+from labkit.models import choose_device, context_of, encode_prompt, load_reward_model, score
 from labkit.stepwise.one_gpu import on_one_gpu
 from labkit.types import Step
 
@@ -90,7 +90,7 @@ def offline_trainer(
         learning_rate=settings.lr,
         lr_scheduler_type="cosine",
         beta=settings.beta,
-        max_length=getattr(model.config, "max_position_embeddings", None),
+        max_length=context_of(model),
     )
     data = Dataset.from_list(list(rows))
     return kind(model=model, args=on_one_gpu(config), train_dataset=data, processing_class=tokenizer)

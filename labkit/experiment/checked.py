@@ -9,7 +9,7 @@ from labkit.data.splits import SPLITS
 from labkit.errors import DataError
 from labkit.experiment.own import splits_beside
 from labkit.experiment.sources import FolderSource, Source
-from labkit.models import context_of, encode_prompt
+from labkit.models import CONTEXT, context_of, encode_prompt
 from labkit.reward import encode_rankings
 from labkit.types import Prompt, Ranking
 
@@ -20,7 +20,6 @@ __all__ = ["check_given"]
 
 NEEDED = {"train": "all stages learn from these", "valid": "epochs and knobs are chosen on these", "test": "models are judged on these"}
 WHAT = {"train": "training", "valid": "held-out"}
-NO_LIMIT = 2048  # what the reward model takes where its config sets none
 
 
 def check_given(lab: Experiment, prompts: Sequence[Prompt]) -> None:
@@ -42,7 +41,7 @@ def check_given(lab: Experiment, prompts: Sequence[Prompt]) -> None:
 
 def _check_usable(lab: Experiment, rankings: Mapping[str, Sequence[Ranking]]) -> None:
     """Raise the reward model's own error where all rankings of a part are tied or too long for it."""
-    settings, context = lab.preset.reward, context_of(lab.reward_base) or NO_LIMIT
+    settings, context = lab.preset.reward, context_of(lab.reward_base) or CONTEXT
     longest = settings.max_prompt_tokens or context // 2
     for split, rows in rankings.items():
         if not any(r.pairs() and len(encode_prompt(lab.tokenizer, r.prompt.text)) <= longest for r in rows):

@@ -3,6 +3,7 @@
 from labkit.models.fingerprint import model_hash
 from labkit.models.fusing import fused
 from labkit.models.loading import (
+    CONTEXT,
     choose_device,
     context_of,
     decode,
@@ -26,6 +27,7 @@ from labkit.models.scoring import (
 from labkit.models.shared import completion_scores
 
 __all__ = [
+    "CONTEXT",
     "batches_by_tokens",
     "choose_device",
     "completion_scores",

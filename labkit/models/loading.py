@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
+    "CONTEXT",
     "choose_device",
     "context_of",
     "decode",
@@ -45,6 +46,7 @@ __all__ = [
 
 TOO_LONG = "sequence-length-is-longer-than-the-specified-maximum"  # the library warns once of what the lab drops, counts and says itself
 PAD_TOKEN = "<|pad|>"
+CONTEXT = 2048  # tokens that SFT and the reward model take, as the paper's, where a model's config sets no limit
 
 
 def choose_device() -> tuple[torch.device, torch.dtype]:
@@ -71,13 +73,13 @@ def choose_device() -> tuple[torch.device, torch.dtype]:
     return torch.device(wanted), getattr(torch, dtype)
 
 
-def context_of(path: str | Path) -> int | None:
-    """How many tokens the model of a folder or hub name can read; None where its config sets no limit."""
+def context_of(model: PreTrainedModel | str | Path) -> int | None:
+    """How many tokens a model, or the one of a folder or hub name, can read; None where its config sets no limit."""
     try:
-        config = AutoConfig.from_pretrained(str(path))
+        config = AutoConfig.from_pretrained(str(model)) if isinstance(model, (str, Path)) else model.config
     except UNREADABLE as error:
         raise ModelError(
-            f"No model config could be loaded from {path}: {_first_line(error)} Give a hub name or a folder made by save_pretrained."
+            f"No model config could be loaded from {model}: {_first_line(error)} Give a hub name or a folder made by save_pretrained."
         ) from error
     return getattr(config, "max_position_embeddings", None)
 

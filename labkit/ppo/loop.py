@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from labkit.knobs import PPOKnobs, Schedule
+from labkit.models import context_of
 from labkit.ppo import checks
 from labkit.ppo.measure import metrics_of, of_processes, sample_rows
 from labkit.ppo.minibatches import minibatches
@@ -54,7 +55,7 @@ def loop(
     SettingsError for a minibatch that the processes cannot share.
     """
     checks.check_processes(settings, state.accelerator.num_processes)
-    context = getattr(state.plain_policy.config, "max_position_embeddings", None)
+    context = context_of(state.plain_policy)
     asked = encoded(state.tokenizer, prompts)
     checks.check_prompts(prompts, [len(ids) for ids in asked], context, settings.max_new_tokens)
     checks.check_pretraining(pretraining, context)

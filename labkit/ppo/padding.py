@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.models import response_logprobs, score, text_values
+from labkit.models import context_of, response_logprobs, score, text_values
 from labkit.models.packed import is_scalar
 from labkit.models.tolerance import allowed_gap
 from labkit.ppo.checks import check_reading
@@ -36,7 +36,7 @@ def check_padding(state: State, asked: Sequence[Sequence[int]], reward: Reward) 
 
     asked: the token ids of the prompts. Where the outputs are no numbers nothing is said: the first loss says it better.
     """
-    text, others = _texts(asked, getattr(state.plain_policy.config, "max_position_embeddings", None))
+    text, others = _texts(asked, context_of(state.plain_policy))
     judges = [(f"reward model {i}" if i else "reward model", m) for i, m in enumerate(models_of(reward))]
     with state.whole():
         for name, model in (("policy", state.plain_policy), ("value model", state.plain_value), *judges):

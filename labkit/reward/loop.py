@@ -15,7 +15,9 @@ from labkit.dropout import residual_dropout
 from labkit.errors import DataError
 from labkit.knobs import Schedule
 from labkit.models import (
+    CONTEXT,
     choose_device,
+    context_of,
     encode_prompt,
     encode_response,
     load_reward_model,
@@ -80,7 +82,7 @@ def start(
 
 def total_steps(state: RewardState, rankings: Sequence[Ranking], settings: RewardSettings) -> int:
     """How many Steps `loop` will yield from the beginning."""
-    rows = encode_rankings(state.tokenizer, rankings, settings, _context(state.model)).rows
+    rows = encode_rankings(state.tokenizer, rankings, settings, context_of(state.model) or CONTEXT).rows
     elements, size = elements_and_batch(rows, settings)
     return settings.epochs * math.ceil(len(elements) / size)
 
@@ -100,9 +102,9 @@ def loop(
     valid_accuracy (with `valid`). When the last epoch ends the model is centred on `demonstrations`, if given;
     closing the generator earlier leaves it as it is after the last step.
     """
-    found = encode_rankings(state.tokenizer, rankings, settings, _context(state.model))
-    apart = {"what": "held-out rankings"}
-    held_out = encode_rankings(state.tokenizer, valid, settings, _context(state.model), **apart).rows if valid else []
+    context = context_of(state.model) or CONTEXT
+    found = encode_rankings(state.tokenizer, rankings, settings, context)
+    held_out = encode_rankings(state.tokenizer, valid, settings, context, what="held-out rankings").rows if valid else []
     state.dropped = found.dropped
 
     def measure(*_: int) -> dict[str, float]:
@@ -166,7 +168,7 @@ def _fitting(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]
 ) -> list[tuple[list[int], list[int]]]:
     """(prompt ids, response ids) of the demonstrations that fit the context; DataError where none does."""
-    context = _context(model)
+    context = context_of(model) or CONTEXT
     rows = [(encode_prompt(tokenizer, d.prompt.text), encode_response(tokenizer, d.text)) for d in demonstrations]
     rows = [(p, r) for p, r in rows if len(p) + len(r) <= context]
     if not rows:
@@ -208,7 +210,3 @@ def _train(
         finally:
             steps.close()
             unpatch(trainer)
-
-
-def _context(model: PreTrainedModel) -> int:
-    return getattr(model.config, "max_position_embeddings", None) or 2048

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from labkit.models import completion_scores
+from labkit.models import CONTEXT, completion_scores, context_of
 from labkit.reward.data import Ranked, encode_rankings
 from labkit.reward.loss import kwise_loss
 from labkit.reward.settings import RewardSettings
@@ -59,8 +59,7 @@ def accuracy(
     settings: RewardSettings | None = None,
 ) -> Accuracy:
     """Judge `model` on rankings; ties take no part, equal scores count one half."""
-    context = getattr(model.config, "max_position_embeddings", None) or 2048
-    return accuracy_of(model, encode_rankings(tokenizer, rankings, settings or RewardSettings(), context).rows)
+    return accuracy_of(model, encode_rankings(tokenizer, rankings, settings or RewardSettings(), context_of(model) or CONTEXT).rows)
 
 
 def accuracy_of(model: PreTrainedModel, rows: Sequence[Ranked]) -> Accuracy:

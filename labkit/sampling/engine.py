@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from labkit.errors import DataError, SettingsError
-from labkit.models import decode
+from labkit.models import context_of, decode
 from labkit.models.graphs import graphs_pay
 from labkit.models.lean import lean
 from labkit.models.packed import LAB_ATTENTION
@@ -110,9 +110,7 @@ def _check(prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> None:
 
 def context_of_model(model: PreTrainedModel | Engine) -> int | None:
     """How many tokens prompt and response may have together; None: no limit is known."""
-    if isinstance(model, Engine):
-        return model.context
-    return getattr(model.config, "max_position_embeddings", None)
+    return model.context if isinstance(model, Engine) else context_of(model)
 
 
 def check_context(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from labkit.errors import InvariantError, RunError
-from labkit.models import load_policy, load_tokenizer, response_logprobs, score
+from labkit.models import CONTEXT, context_of, load_policy, load_tokenizer, response_logprobs, score
 from labkit.sampling import sample
 from labkit.seeds import derive_seed
 from labkit.sft.data import Pieces, encode_demonstrations
@@ -101,8 +101,7 @@ def score_epochs(
     rows = []
     for path in sorted(p for p in Path(folder).glob("*") if p.name.isdigit()):
         model, tokenizer = load_policy(path), load_tokenizer(path)
-        context = getattr(model.config, "max_position_embeddings", None) or 2048
-        pieces = encode_demonstrations(tokenizer, valid, context=context)
+        pieces = encode_demonstrations(tokenizer, valid, context=context_of(model) or CONTEXT)
         judged = validation_score(model, tokenizer, reward, pieces, settings)
         loss = validation_loss(model, pieces)
         rows.append({"epoch": int(path.name), "valid_loss": loss, "rm_score": judged, "path": str(path)})

@@ -14,7 +14,7 @@ import torch
 from labkit.dropout import residual_dropout
 from labkit.errors import DataError
 from labkit.knobs import Schedule
-from labkit.models import choose_device, load_policy, load_tokenizer
+from labkit.models import CONTEXT, choose_device, context_of, load_policy, load_tokenizer
 from labkit.sft.data import Pieces, check_pieces, encode_demonstrations, mix, mixed_in
 from labkit.sft.epochs import Reward, keep_epoch, restore_epoch, validation_loss, validation_score
 from labkit.sft.settings import SFTSettings
@@ -143,7 +143,7 @@ def _measure(
 def _limits(model: PreTrainedModel, settings: SFTSettings) -> dict[str, int | None]:
     """Token limits of prompts and responses, with the model's context."""
     return {
-        "context": getattr(model.config, "max_position_embeddings", None) or 2048,
+        "context": context_of(model) or CONTEXT,
         "max_prompt_tokens": settings.max_prompt_tokens,
         "max_response_tokens": settings.max_response_tokens,
     }
@@ -159,7 +159,7 @@ def _check_samples(
         raise DataError(
             "A reward model was given to choose the epoch but no validation data; pass valid too."
         )
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_of(model)
     longest = max(map(len, held_out.prompts))
     if context and longest + settings.valid_response_tokens > context:
         raise DataError(
