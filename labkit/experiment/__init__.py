@@ -12,7 +12,8 @@ from labkit.experiment.amounts import Amounts, amounts
 from labkit.experiment.beside import beside_paper
 from labkit.experiment.board_rm import BoardRM, rm_for_board
 from labkit.experiment.by_people import blind_cards, people_path, with_people
-from labkit.experiment.evaluate import Evaluation, evaluate, load_evaluation
+from labkit.experiment.evaluate import evaluate
+from labkit.experiment.evaluation import Evaluation, load_evaluation
 from labkit.experiment.inspected import explain_samples, inspect_run, text_judge
 from labkit.experiment.lab import Experiment
 from labkit.experiment.live import (

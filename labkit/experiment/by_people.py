@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.disk import read_jsonl, write_json
 from labkit.errors import DataError, RunError
 from labkit.evaluation.winrate import ALIKE, judgments_of, win_rate
+from labkit.experiment.evaluation import PEOPLE, Evaluation, load_evaluation, preference_row
 from labkit.labels.cards import Given
 from labkit.labels.exchange.rows import short_hash
 from labkit.labels.store import read_rankings
@@ -28,14 +29,12 @@ from labkit.runs import check_name
 from labkit.types import Completion, Prompt, Ranking
 
 if TYPE_CHECKING:
-    from labkit.experiment.evaluate import Evaluation
     from labkit.experiment.lab import Experiment
     from labkit.runs import Run
 
-__all__ = ["FOLDER", "PEOPLE", "blind_cards", "join_people", "people_path", "with_people"]
+__all__ = ["FOLDER", "blind_cards", "join_people", "people_path", "with_people"]
 
 FOLDER = "labels-evaluation"
-PEOPLE = "people"  # the group of judges
 TRAINED = ("ppo", "ppo_ptx")  # what people are asked about, beside the baseline
 MOST = 9  # answers on a card, as many as the board shows
 
@@ -81,8 +80,6 @@ def with_people(lab: Experiment, stage: str = "evaluate") -> Evaluation:
 
     Where the run was evaluated anew meanwhile, by another kernel or command, it is that evaluation which is returned.
     """
-    from labkit.experiment.evaluate import load_evaluation
-
     result = load_evaluation(lab.run, stage)
     drawn = {m: {i: c.text for i, c in own.items()} for m, own in _drawn(lab.run, stage).items()}
     found = join_people(lab.run, result, {p.id: p.text for p in lab.prompts("test")}, drawn)
@@ -133,9 +130,7 @@ def _rates(rankings: Sequence[Ranking], result: Evaluation) -> list[dict[str, An
     for model in result.models:
         own = [j for j in judgments if {j.a, j.b} == {model, result.baseline}]
         if own:
-            w = win_rate(own, model, result.baseline)
-            row = {"rate": w.rate, "se": w.se, "low": w.low, "high": w.high, "count": w.n}
-            rows.append({"model": model, "group": PEOPLE, **row})
+            rows.append(preference_row(model, PEOPLE, win_rate(own, model, result.baseline)))
     return rows
 
 

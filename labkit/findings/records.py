@@ -14,7 +14,7 @@ from typing import Any
 from labkit.disk import read_jsonl
 from labkit.errors import DataError, RunError
 from labkit.evaluation.winrate import Judgment, WinRate, judgments_of, win_rate
-from labkit.experiment.evaluate import GROUPS
+from labkit.experiment.evaluation import GROUPS
 from labkit.findings.evidence import BySeed
 from labkit.findings.measure import measured
 from labkit.findings.plan import Plan

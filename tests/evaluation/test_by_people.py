@@ -10,7 +10,8 @@ from labkit.disk import write_jsonl
 from labkit.errors import DataError, RunError
 from labkit.evaluation.preference import REWARD_MODEL
 from labkit.experiment import Evaluation, Experiment, blind_cards, evaluate, load_evaluation, people_path, with_people
-from labkit.experiment.by_people import FOLDER, PEOPLE, join_people
+from labkit.experiment.by_people import FOLDER, join_people
+from labkit.experiment.evaluation import PEOPLE
 from labkit.experiment.own import ranked_by_hand
 from labkit.figures import win_rates
 from labkit.labels.session import LabelSession
