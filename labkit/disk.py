@@ -1,4 +1,4 @@
-"""Files that are whole or not there: JSON and JSONL written atomically or appended to, read back with the line that is wrong, named by content.
+"""Files that are whole or not there: JSON and JSONL, written atomically or appended to, read with errors that name the line; content hashes.
 
 Standard library only. Nothing that was on disk is ever lost: what has to make room gets another name.
 """

@@ -1,4 +1,4 @@
-"""What a run is prepared from, looked at once before anything is written, so that no stage trains towards an error of its data."""
+"""The data of a run, checked before anything is written, so that no stage fails on them after an hour of training."""
 
 from __future__ import annotations
 

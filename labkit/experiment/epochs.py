@@ -1,4 +1,4 @@
-"""The models of SFT's epochs, from which the RM chooses later: in the folder that the job writes now, and only those that still count."""
+"""The model of each SFT epoch, kept so that the RM can choose one later; those that a rollback undid are removed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_epochs_kept(
 
 
 def drop_superseded(folder: StageFolder, state: SFTState) -> None:
-    """Remove the models of epochs that a rollback undid: they are none of this run's, and must not be chosen."""
+    """Remove the models of epochs that a rollback undid: they must not be chosen."""
     counted = {path_of(folder, row["epoch"]) for row in state.epochs}
     for path in (folder.path / "epochs").glob("[0-9]*"):
         if path not in counted:

@@ -177,7 +177,8 @@ class Experiment:
 
         name: the stage's folder, for variants; `changes` change single settings.
         """
-        name, _ = name or ("ppo_init" if init else "sft"), self.tokenizer  # models that cannot go together are refused here
+        name = name or ("ppo_init" if init else "sft")
+        _ = self.tokenizer  # models that cannot go together are refused here, before anything is trained
         settings = (self.preset.ppo_init if init else self.preset.sft).but(seed=self.seed, **changes)
         state, folder = sft.start(self.model), self.run.stage(name)
         train, valid = self.demonstrations("train"), self.demonstrations("valid")
@@ -259,7 +260,7 @@ class Experiment:
         rankings: to learn from in place of the run's training rankings, as where members of an ensemble are to differ.
         """
         settings, folder = self.preset.reward.but(**{"seed": self.seed, **changes}), self.run.stage(name)
-        _ = self.tokenizer  # refused here, before an hour of training, where it is not the policy's
+        _ = self.tokenizer  # as in `sft_job`
         state = reward.start(self.reward_base, seed=settings.seed)
         train = list(rankings) if rankings is not None else self.rankings("train")
         valid, written = self.rankings("valid"), self.demonstrations("train")
@@ -295,10 +296,9 @@ class Experiment:
         and settings (lora_rank=8, gradient_checkpointing=True); no name is both.
         """
         name = name or ("ppo_ptx" if ptx else "ppo")
-        own = {k: v for k, v in changes.items() if k in ppo.PPOSettings.__dataclass_fields__} | (
-            {"steps": steps} if steps else {}
-        )
+        own = {k: v for k, v in changes.items() if k in ppo.PPOSettings.__dataclass_fields__}  # settings; the others are knobs
         knobs = {k: v for k, v in changes.items() if k not in own}
+        own |= {"steps": steps} if steps else {}
         settings = self.preset.ppo.but(**{"max_new_tokens": self.max_new_tokens, "seed": self.seed, **own})
         start = self.preset.ppo_knobs.turned(**({} if ptx else {"ptx_coef": 0.0}) | knobs)
         folder, judged, begun = self.run.stage(name), self._model_of("reward"), self._model_of(init)

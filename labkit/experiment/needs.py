@@ -1,4 +1,4 @@
-"""What each stage of a run needs, what of it is missing, and what is there but was made from something that is there no more.
+"""What each stage of a run needs, which of it is missing, and which is stale: made from something that has changed since.
 
 `ensure` makes what is missing. It trains nothing anew that is there: where its parents have changed it says so, since
 whoever trained a new reward model may still want to look at the old policy.
@@ -103,10 +103,9 @@ def answered_by(models: Sequence[str], prompts: bool = True) -> list[str]:
 
 
 def parents_that_changed(run: Run, stage: str) -> list[str]:
-    """Of what a trained stage says that it was made from, what is something else in the run by now.
+    """Names of what a trained stage was made from, by its run.json, that has another content in the run by now.
 
-    What is gone says nothing, nor do prompts that a sweep brought from a run with another seed, nor names that an older
-    manifest does not have.
+    Left out: what is gone, prompts that a sweep brought from a run with another seed, names that an older run.json lacks.
     """
     recorded = run.stage(stage).manifest.get("parents") or {}
     brought = "data_seed" in run.facts

@@ -1,7 +1,7 @@
-"""What a run is made from beside its own stages, named by content: the models it begins with, pretraining text, labels by hand.
+"""Content hashes of what a run is made from besides its own stages: the models it begins with, pretraining text, labels by hand.
 
-Each is told from the run folder alone, so that whoever asks later, from a manifest, asks the same question. What cannot be
-told, as in a run from before it was recorded, is None.
+Each is computed from the run folder alone, so that it can be compared with the one in a stage's run.json at any time. None
+where an older run does not record what it was made from.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def users_apart(prompts: Mapping[str, Sequence[Prompt]]) -> bool:
 def without_test(
     rankings: Sequence[Ranking], test: Sequence[Prompt], *, by_user: bool
 ) -> tuple[list[Ranking], int]:
-    """The rankings that share no text or (by_user) user with the test prompts, nor are said to be of that split; how many are not.
+    """The rankings that share no text or (by_user) user with the test prompts, nor are said to be of that split; and how many do or are.
 
     Raises DataError where nothing is left.
     """

@@ -1,4 +1,4 @@
-"""A recorded run made again from its record, from the prompts to PPO-ptx, and beside each stage whether it is the same.
+"""Replay of a whole recorded run, from the prompts to PPO-ptx; says of each stage whether its numbers and weights are the same.
 
 What is taken over is what people did and chose: the run's facts (scale, seed, models, data), its labels and cards, each
 stage's settings and ledger, and where a stage was stopped. All else is made anew in a run of its own; the old run is

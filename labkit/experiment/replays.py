@@ -1,4 +1,4 @@
-"""A recorded stage once more: its settings and its ledger from the record, ended where that ended; refused where the numbers could not be the same."""
+"""Replay of a recorded stage: its settings, its ledger, its last step. Refused where seed, data or models are others, so its numbers would be too."""
 
 from __future__ import annotations
 

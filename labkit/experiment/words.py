@@ -1,7 +1,7 @@
 """One vocabulary for the policy and its judge: PPO, best-of-n and every score hand the reward model the policy's token ids.
 
 The reward model learns from texts, which its own tokenizer cuts. Were that another one, it would be asked about ids that
-mean other words to it, and nobody would hear of it: any id is some word.
+mean other words to it, without an error: any id is some word.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Show what text hides: control, zero-width and bidirectional characters get visible names.
 
 A completion may contain characters that reorder or hide its neighbours. Everything the lab draws passes through
-`visible`, so that what a person reads is what the reward model scored; an answer of nothing is said to be one. Standard library only.
+`visible`, so that what a person reads is what the reward model scored; an empty answer is shown as one. Standard library only.
 """
 
 from __future__ import annotations

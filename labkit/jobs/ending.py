@@ -1,6 +1,6 @@
 """The end of a job's thread: the model is saved, a last snapshot is written, and run.json says how it went.
 
-Also what keeps it from ending early: a snapshot on the way that cannot be written, where somebody is there to see to it.
+A snapshot on the way that cannot be written does not end a job by hand: it pauses, until somebody has made room.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The past of a job: back to a snapshot, on from the newest one, off into a branch.
+"""The past of a job: roll back to a snapshot, resume from the newest one, branch off.
 
 After each of these everything stands as it stood after that step: weights, optimisers, knobs, who holds β, and what
 the folder says. So a run that went back, or was killed and resumed, repeats itself and can be replayed.
@@ -77,7 +77,7 @@ def load_newest(job: Job) -> int:
 
 
 def resume_at(job: Job, step: int) -> None:
-    """Stand after `step` of the folder's run; what a killed process did after its last snapshot is superseded."""
+    """Go on after `step` of the folder's run; what a killed process did after its last snapshot is superseded."""
     job.folder.clear_scratch()
     job.steps = job.folder.steps()
     turned = [row["step"] for row in standing(job.folder.ledger()) if row["knob"] != "rollback"]
@@ -139,7 +139,7 @@ def branch_off(job: Job, name: str, step: int | None = None) -> StageFolder:
 
 
 def _check_fork(job: Job, step: int | None) -> None:
-    """A run that has ended holds its state no more as it was at its last step, so its branch begins at a snapshot."""
+    """The end of a run may change its state (the best epoch's weights, a centred head), so a branch of it begins at a snapshot."""
     if step is not None:
         _check_snapshot(job, step)
     elif not job.alive:
@@ -205,7 +205,7 @@ def _put_aside(job: Job, number: int) -> Path | None:
 
 
 def _stand(job: Job, step: int) -> None:
-    """The schedule as it was after `step`."""
+    """Put the schedule back to what it was after `step`: the knobs, who holds β, and the rows of the ledger that hold."""
     if isinstance(job.schedule, Replay):
         job.schedule.rewind(step)
     if isinstance(job.schedule, Dial):

@@ -81,8 +81,10 @@ class Job:
         self._listeners: list[Callable[[Step], None]] = []
         self._asked: list[tuple[Callable[[], Any], Future]] = []
         self._wake = threading.Condition()
-        self._paused, self._stopping, self._credit = False, False, 0
-        self._restart, self._deaf = False, False
+        self._paused, self._stopping = False, False
+        self._credit = 0  # 1: one more Step though it is paused
+        self._restart = False  # the state is another one since a rollback or a branch, so the loop is made anew
+        self._deaf = False  # the thread ends, and answers nothing any more
         self._saved = False  # whether the newest snapshot holds the state as it is
         self._saving = 0.0  # seconds that snapshots took since the last Step
         self.threads: int | None = None  # of the processor, for tensors; None: what torch takes
@@ -225,19 +227,22 @@ class Job:
             ending.give_up(self, error)
         finally:
             self._drain(RunError(f"{self.folder.path.name} has ended."))
-            self._notify(self.steps[-1] if self.steps else None)
+            if self.steps:
+                self._notify(self.steps[-1])
 
     def _drive(self) -> None:
         loop, first = self.make_loop(self.schedule), True
         try:
             while self._boundary():
                 if self._restart:
-                    loop, self._restart, first = self._close(loop) or self.make_loop(self.schedule), False, True
+                    self._close(loop)
+                    loop, first, self._restart = self.make_loop(self.schedule), True, False
                 try:
                     with turn(first or self._draws):
                         step, first = next(loop), False
                 except StopIteration:
-                    return self.folder.check_ours()
+                    self.folder.check_ours()
+                    return
                 self._record(step)
         finally:
             self._close(loop)
@@ -292,10 +297,10 @@ class Job:
         total = step.metrics.get("time_total", 0.0) + seconds
         return replace(step, metrics={**step.metrics, "time_snapshot": seconds, "time_total": total})
 
-    def _notify(self, step: Step | None) -> None:
+    def _notify(self, step: Step) -> None:
         for callback in list(self._listeners):
             try:
-                callback(step) if step is not None else None
+                callback(step)
             except Exception:  # a board's mistake must not end training
                 self._listeners.remove(callback)
 
@@ -313,7 +318,7 @@ class Job:
         return number
 
     def snapshot_at_the_end(self) -> None:
-        """Write the state once more, if no snapshot holds it already: all processes of a run that is sharded write, or none."""
+        """Write the state, unless the newest snapshot holds it already. The processes of a sharded run all do, or none."""
         if self.state is not None and self.snapshot_every and not self._saved:
             self._snapshot(pin=False)
 
@@ -328,7 +333,7 @@ class Job:
         return folder
 
     def _change_past(self, change: Callable[[], Any]) -> Future:
-        """At the next boundary; after the end here and now, as nobody else uses the model then, and the thread starts anew."""
+        """Do `change` at the next boundary. A job that has ended does it here and now, and comes back to life, paused."""
         ended = self._thread is not None and not self.alive
         if not ended:
             return self.ask(change)
@@ -373,7 +378,8 @@ class Job:
         self.begun = self.folder.manifest["started"]
         if self.state is not None:
             self.state.owner = self  # type: ignore[attr-defined]
-        self._failure, self.error, self._value, self._stopping, self._restart, self._deaf = None, None, None, False, False, False
+        self._failure, self.error, self._value = None, None, None
+        self._stopping, self._restart, self._deaf = False, False, False
         self._paused, self._credit, self.status = paused, 0, "paused" if paused else "running"
         self._thread = threading.Thread(target=self._run, name=f"job-{self.folder.path.name}", daemon=True)
         self._thread.start()

@@ -1,4 +1,4 @@
-"""Which job writes which stage folder: in one process never two, as run.json sees to it between processes.
+"""Which job of this process writes which stage folder, so that no two write the same one. Between processes run.json sees to that.
 
 The register holds jobs weakly: a job that has ended and that nobody holds any more is gone from it, with its weights; one
 that trains is kept alive by its own thread.

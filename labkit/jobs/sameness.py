@@ -1,7 +1,7 @@
-"""Whether a job is the run that a manifest tells of: what decides the numbers, name by name, and what a resume may change.
+"""Whether a job would make the numbers that a run.json records: the same seed, settings and parents, name by name.
 
-A replay has to be the same run in all of it. A resumed run may be longer, and may use memory and time otherwise; anything
-else would make one record of two runs, and say that all of it was the second.
+A replay must have all of them. A resumed run may be longer, and may trade memory for time; with anything else changed its
+record would mix two runs.
 """
 
 from __future__ import annotations

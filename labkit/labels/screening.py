@@ -10,8 +10,8 @@ Four criteria, each measured where its data are given:
     demonstrations   mean of the marks, 1 to 7, that others gave the candidate's own answers to prompts that need care
     coverage         how many topics or groups candidates say they can judge sensitive speech of
 
-The reference is what the most of those who know have said (`reference`), or without them the most of the other candidates;
-where these are divided, nothing is asked. The paper's cut is soft: 75 % in the first two, 6 of 7 in the third, and no
+The reference is the majority of those who know (`reference`), or without them of the other candidates; where these are
+evenly divided, nothing is asked. The paper's cut is soft: 75 % in the first two, 6 of 7 in the third, and no
 number in the fourth. How soft, six as the fourth bar, and which flags are sensitive, are ours.
 """
 

@@ -1,4 +1,4 @@
-"""The same functions in fewer kernels: what the library spells out in many steps, where PyTorch has one for it."""
+"""The same functions in fewer kernels: what transformers spells out in many steps and PyTorch has one for."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Work not done: in the last layer only the positions whose outputs are wanted ask in attention and need a feed-forward pass.
+"""The last layer, run for the positions whose outputs are wanted: only they need its feed-forward block, and queries in its attention.
 
-The prompt's positions matter to later ones through attention, and after the last attention no position sees another.
+Other positions matter through their keys and values alone: after the last attention no position sees another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from labkit.models.layout import Layout
 __all__ = ["only_needed"]
 
 _FEED_FORWARD = ("mlp", "feed_forward", "ffn")
-_FOUND: WeakKeyDictionary[nn.Module, list[ref[nn.Module]]] = WeakKeyDictionary()  # sharded parts know their whole: no strong ones
+_FOUND: WeakKeyDictionary[nn.Module, list[ref[nn.Module]]] = WeakKeyDictionary()  # weak: sharded parts hold the model, so strong ones would keep it alive
 
 
 @contextlib.contextmanager

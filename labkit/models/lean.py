@@ -1,4 +1,4 @@
-"""The same functions at less cost, where no gradient is wanted: nothing here changes what a model says beyond rounding.
+"""Cheaper kernels of the same functions, where no gradient is wanted: outputs change by rounding alone.
 
 PyTorch's kernel of GELU's tanh form takes twice as long on a CPU as the same function written with a sigmoid, since
 0.5 (1 + tanh z) = sigmoid(2 z) and the sigmoid's kernel is fast. Training keeps the one kernel: it has a gradient.

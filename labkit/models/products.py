@@ -2,7 +2,7 @@
 
 PyTorch gives fp32 products on a CPU to MKL. oneDNN, which it brings along for what it compiles, multiplies the same
 numbers in less time on some processors, and applies GPT-2's GELU on the way out. It plans each new number of rows anew,
-so few rows (a step of sampling) stay where they are, and so do passes with gradients, where the plans cost the gain.
+so few rows (a step of sampling) stay where they are, and so do passes with gradients, where planning costs what it gains.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 transformers lets every model name a registered attention function: also one that never asks it (CodeGen), that carries a
 state from token to token beside attention (LFM2, Mamba), or whose own table of functions lacks it (GPT-J). Laid end to end,
-the rows of such a model would see each other, and nobody would hear of it. It keeps the library's attention instead:
+the rows of such a model would see each other, without an error. It keeps the library's attention instead:
 padded rows, and `generate` to sample.
 """
 

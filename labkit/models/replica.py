@@ -1,7 +1,7 @@
-"""A model once more, for passes that CUDA replays: the same weights at the same addresses, and halves that stay.
+"""A copy of a model for CUDA graphs: it shares the weights, and keeps its half-precision copies of them at fixed addresses.
 
-Autocast makes half-precision copies of the matrices and throws them away when it ends, which a graph that outlives it
-would not notice. A replica keeps such copies, and brings them up to date when told that the weights may have changed.
+Autocast makes such copies of the matrices and frees them when it ends; a graph that outlives it would go on reading freed
+memory. A replica keeps its own, and brings them up to date when told that the weights may have changed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["Replica"]
 class Replica:
     """`module` computes what `model` computes under the autocast that is open now. It has no gradients.
 
-    All weights and buffers are shared with the model, so what an optimiser does is seen at once, except by the halves of
-    matrices: they see it after `refresh`. Good as long as `still_of` says so. A model that is moved to another device
+    All weights and buffers are shared with the model, so what an optimiser does is seen at once; the half-precision copies
+    of matrices follow after `refresh`. Good as long as `still_of` says so. A model that is moved to another device
     keeps its old memory as long as a replica of it lives.
     """
 

@@ -1,7 +1,7 @@
 """Attention of rows sorted by length, on a CPU: run after run of rows of one length, each read where it lies in the packed row.
 
-Only where no gradient is wanted: results are written where they belong, and each run asks only from the first place on
-at which one is.
+Only without gradients, since results are written in place. Of each run only the queries from the first wanted position on
+are computed.
 """
 
 from __future__ import annotations

@@ -61,36 +61,41 @@ def loop(
     checks.check_pretraining(pretraining, context)
     use_device(state.accelerator)
     check_padding(state, asked, reward)
-    ahead = Pretraining(pretraining, settings, state.accelerator)
+    texts = Pretraining(pretraining, settings, state.accelerator)
     for number in range(state.step + 1, settings.steps + 1):
-        knobs = agreed(state.accelerator, schedule(number))
+        knobs = agreed(state.accelerator, schedule(number))  # those of the first process, in all of them
         clock = Clock(state.accelerator.device)
         _set_learning_rates(state, knobs, settings.warmup_factor(number))
 
+        # A batch of episodes: one response of the policy to each prompt.
         with clock("generation"):
             rollout = generate(state, prompts, asked, knobs, settings, number)
+        # The reward's score of each; log π_ref and the value of each token.
         with clock("scoring"):
             score_episodes(state, rollout, reward, knobs, settings, gold)
         if number == 1:
             checks.check_start(rollout, state.dtype)
+        # Each token's reward: -β log(π/π_ref), and at the last one the score. Advantages and returns by GAE.
         with clock("advantage"):
             reward_episodes(state, rollout, knobs, settings)
-        checks.check_kl(of_processes(state, (rollout.kl * rollout.mask).sum(dim=1))[0], number)
+        (episode_kl,) = of_processes(state, (rollout.kl * rollout.mask).sum(dim=1))  # (episodes of all processes,)
+        checks.check_kl(episode_kl, number)
 
+        # For each minibatch two backward passes, PPO's and γ times that of pretraining text, and one step on their sum.
         tally, gradients = Tally(), GradientWatch()
         for inner in range(settings.inner_epochs):
             batches = minibatches(state, rollout, settings)
             for place in range(settings.batch // settings.minibatch):
-                first = number if inner == 0 and place == 0 else None
+                first = number if inner == 0 and place == 0 else None  # nothing is updated yet: the ratio must be 1
                 with clock("update"):
                     ppo_gradients(state, next(batches), knobs, tally, first=first)
                 with clock("ptx"):
-                    examples = ahead.rows_of(number, inner, place, knobs, watch=first is not None)
+                    examples = texts.rows_of(number, inner, place, knobs, watch=first is not None)
                     if knobs.ptx_coef > 0:
                         gradients.before_ptx(state)
                         gradients.ptx_losses.append(ptx_gradients(state, examples, knobs, settings))
                         gradients.after_ptx(state)
-                    elif examples is not None:  # no gradient: watch what PPO does to the language model
+                    elif examples is not None:  # γ = 0: only watch what PPO does to the language model
                         gradients.ptx_losses.append(ptx_gradients(state, examples, knobs, settings, backward=False))
                 with clock("update"):
                     losses = tally.so_far("policy_loss", "value_loss")

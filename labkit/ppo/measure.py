@@ -63,7 +63,7 @@ def metrics_of(
 def exact_kl(state: State, rollout: Rollout, temperature: float, rows: int = 32) -> float:
     """KL(π ‖ π_ref) summed over the whole vocabulary at each sampled state, per episode, on the batch's first `rows`; after the update.
 
-    Several processes share these episodes as they share the batch: each has every so manyth.
+    Several processes share these episodes as they share the batch: of n processes each has every n-th.
     """
     accelerator = state.accelerator
     mine = max(1, len(range(accelerator.process_index, rows, accelerator.num_processes)))
@@ -105,7 +105,7 @@ def batch_rows(state: State) -> list[dict[str, Any]] | None:
     ]
     if accelerator.num_processes == 1:
         return rows
-    every = gather_object(rows)  # process after process, of which each took every so manyth episode
+    every = gather_object(rows)  # process after process; of n each took every n-th episode
     share = len(every) // accelerator.num_processes
     return [every[i] for k in range(share) for i in range(k, len(every), share)] if accelerator.is_main_process else None
 

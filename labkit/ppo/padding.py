@@ -1,6 +1,6 @@
 """Padding must not be read: before PPO begins one text is scored alone, among longer ones, and padded on either side.
 
-All of these must be one number. Policy and value model are asked, and of the reward whatever models it is made of.
+All of these must be one number, for the policy, the value model, and whatever models the reward is made of.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PADS = 5
 def check_padding(state: State, asked: Sequence[Sequence[int]], reward: Reward) -> None:
     """Raise InvariantError where a model reads one of the prompts otherwise when it is padded, or beside longer ones.
 
-    asked: the token ids of the prompts. Where the outputs are no numbers nothing is said: the first loss says it better.
+    asked: the token ids of the prompts. Where the outputs are not finite it passes: the first loss says that better.
     """
     text, others = _texts(asked, context_of(state.plain_policy))
     judges = [(f"reward model {i}" if i else "reward model", m) for i, m in enumerate(models_of(reward))]

@@ -1,6 +1,6 @@
 """What one backward pass reads and does: of episodes (policy and value model), and of pretraining rows (policy).
 
-Both ask the device for nothing, so that CUDA can record and replay them (`graphed.py`).
+Neither reads anything back from the device, so that CUDA can record and replay them (`graphed.py`).
 """
 
 from __future__ import annotations

@@ -63,8 +63,9 @@ class State:
         if settings.lora_rank and not hasattr(policy, "disable_adapter"):
             policy = _adapted(policy, settings)
         self.uses_adapters = hasattr(policy, "disable_adapter")
-        frozen = reference if reference is not None else None if self.uses_adapters else copy.deepcopy(policy)
-        self.reference = frozen and frozen.to(self.accelerator.device).eval().requires_grad_(False)
+        if reference is None and not self.uses_adapters:
+            reference = copy.deepcopy(policy)
+        self.reference = None if reference is None else reference.to(self.accelerator.device).eval().requires_grad_(False)
         if settings.gradient_checkpointing:  # after the copy: the reference has no backward pass
             policy, value = checkpoint_layers(policy), checkpoint_layers(value)
         adam: dict[str, Any] = {

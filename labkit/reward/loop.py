@@ -180,12 +180,12 @@ def _fitting(
 
 
 def _some(rows: Sequence[Any]) -> list[Any]:
-    """At most FEW of them, from all over."""
+    """At most FEW of them, evenly spread."""
     return list(rows[:: math.ceil(len(rows) / FEW)])
 
 
 def _scores(model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
-    """(B,) fp32 scores on the CPU, as they are asked for later."""
+    """(B,) fp32 scores on the CPU, computed as for all who use the model."""
     return score(model, [p for p, _ in rows], [r for _, r in rows]).cpu()
 
 

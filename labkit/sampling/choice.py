@@ -42,7 +42,7 @@ def choose(
 
 
 def cut(ids: Sequence[Sequence[int]], logprobs: Sequence[Sequence[float]], stops: Stops) -> list[Sampled]:
-    """Each row to where it ended: what came after, before anyone looked, never was."""
+    """Each row up to where it ended; tokens drawn after that, before the host looked, are dropped."""
     found = []
     for row, row_logprobs in zip(ids, logprobs, strict=True):
         n = stops.length(row)

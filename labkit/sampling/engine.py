@@ -92,10 +92,11 @@ def sample(
 
 
 def _way(model: PreTrainedModel) -> Callable[[PreTrainedModel, SamplingRequest], list[Sampled]]:
+    """The function that samples from this model: `generate`, cached steps, or steps that CUDA replays."""
     if model.config._attn_implementation != LAB_ATTENTION:
         return sample_by_generate
     sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)  # its weights come and go
-    plain = not sharded and all(type(p) is torch.nn.Parameter for p in model.parameters())  # none that knows more than its numbers
+    plain = not sharded and all(type(p) is torch.nn.Parameter for p in model.parameters())  # none is quantised, say
     return sample_replayed if plain and graphs_pay(model.get_input_embeddings().weight.device) else sample_cached
 
 

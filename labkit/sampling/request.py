@@ -1,4 +1,4 @@
-"""What an engine is asked for: one response to each prompt, how long at most, where to stop, how far from the likeliest."""
+"""What an engine is asked for: one response to each prompt, how long at most, where to stop, at which temperature."""
 
 from __future__ import annotations
 

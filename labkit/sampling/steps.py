@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Rows", "ask_every", "read_prompts", "sample_cached"]
 
-ASK_EVERY = {"cpu": 1}  # tokens between two looks at who has ended: a CPU is asked for nothing,
-SELDOM = 8  # an accelerator must have done all queued work first
+ASK_EVERY = {"cpu": 1}  # tokens between two looks at who has ended; on a CPU a look costs nothing,
+SELDOM = 8  # on an accelerator it waits for all queued work
 PROMPT_TOKENS = 4096  # of prompts, in one pass: more is slower on a CPU, whose caches it outgrows
 MANY_TOKENS = 2**16  # the same on CUDA
 

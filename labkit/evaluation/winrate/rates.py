@@ -1,4 +1,4 @@
-"""The win rate of one model over another, with an interval that knows that judgments of one prompt hang together."""
+"""The win rate of one model over another, with an interval clustered by prompt, since judgments of one prompt hang together."""
 
 from __future__ import annotations
 
