@@ -10,7 +10,7 @@ pieces.py       how each of them is made; measure.py, curve.py, across.py, cost.
 execute.py      several at once, resumable
 records.py      reading what was recorded
 preference.py, training.py, stages.py, beyond.py      the findings themselves; table.py: all of them
-report.py, figures.py, tax_figure.py                  the table, the page, a figure per finding
+report.py, figures.py, tax_figure.py, drawing.py      the table, the page, a figure per finding
 
 Importing this package loads no torch; measuring from records needs none either.
 """
