@@ -39,7 +39,7 @@ from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
-from labkit.world.pretrain import SHIPPED, base_path, usual_judge
+from labkit.world.pretrain import model_path, usual_judge
 
 if TYPE_CHECKING:
     import torch
@@ -386,8 +386,3 @@ class Experiment:
         for split, rows in made.items():
             write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in rows))
         return made
-
-
-def model_path(model: str) -> str:
-    """A base of the world -> its folder; anything else is a folder or hub name already."""
-    return str(base_path(model)) if model in SHIPPED else model
