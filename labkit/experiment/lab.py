@@ -23,7 +23,7 @@ from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
-from labkit.experiment.words import shared_tokenizer
+from labkit.experiment.vocabulary import shared_tokenizer
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
 from labkit.models import (
