@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,13 @@ def test_words_need_the_standard_library_only(path: Path) -> None:
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert text and len(text.split()) >= 4, f"{name_of(path)} needs a docstring"
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if p.name == "__init__.py"], ids=name_of)
+def test_a_package_that_lists_its_files_lists_them_all(path: Path) -> None:
+    told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    listed, there = set(re.findall(r"\b(\w+\.py)\b", told)), {p.name for p in path.parent.glob("[!_]*.py")}
+    assert not listed or listed == there, f"{name_of(path)} forgets {there - listed}, or names {listed - there}"
 
 
 def test_files_stay_readable() -> None:

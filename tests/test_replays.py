@@ -10,8 +10,8 @@ import pytest
 
 from labkit.disk import read_jsonl, write_json
 from labkit.errors import RunError
-from labkit.experiment import Experiment, replay_job, replay_of, replayed, tasks_by_hand
-from labkit.experiment.replayed import compare_stages, facts_of, replay_run
+from labkit.experiment import Experiment, replay_job, replay_whole, tasks_by_hand
+from labkit.experiment.replay_whole import compare_stages, facts_of, replay_run
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path, read_rankings
@@ -161,10 +161,10 @@ def test_rankings_are_drawn_again_from_the_epoch_that_drew_them(old, tmp_path):
     (other,) = {1, 2} - {state.chosen["epoch"]}
     shutil.copytree(lab.run.path, made.run.path)
     lab.rank({"base": load_policy(lab.model), "sft": load_policy(lab.run.path / "sft" / "epochs" / f"{other:02d}")})
-    assert replayed.redrawn(lab.run, made).same
+    assert replay_whole.redrawn(lab.run, made).same
     lab.rank({"base": load_policy(lab.model), "sft": load_policy(lab.model)})  # as if SFT had been trained again since
     with pytest.raises(RunError, match="drawn from an SFT model that is none of the epochs"):
-        replayed.redrawn(lab.run, made)
+        replay_whole.redrawn(lab.run, made)
 
 
 @slow
@@ -199,7 +199,7 @@ def test_an_sft_stopped_within_its_last_epoch_keeps_the_weights_of_its_last_step
     to_the_end(ended)
     here, there = (load_policy(j.folder.model).state_dict() for j in (again, ended))
     assert ended.state.chosen["epoch"] == 1 and any(not here[n].equal(there[n]) for n in here)
-    assert replay_of(old.run.path / "ended")[1] == {"lr_scale": 1.0}
+    assert replay_job(old, old.run.path / "ended", name="ended-again")[1] == {"lr_scale": 1.0}
 
 
 @slow

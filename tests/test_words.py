@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from labkit.errors import ModelError
 from labkit.experiment import Experiment
-from labkit.experiment.words import shared_tokenizer
+from labkit.experiment.vocabulary import shared_tokenizer
 from labkit.models import load_tokenizer
 from labkit.runs import Run
 from labkit.world.pretrain import base_path

@@ -184,7 +184,7 @@ def replay(
     """Make a recorded run again from its labels, settings and ledgers, and say of each part whether it is the same."""
     from tabulate import tabulate
 
-    from labkit.experiment.replayed import facts_of, replay_run
+    from labkit.experiment.replay_whole import facts_of, replay_run
     from labkit.findings.scales import lab_at
     from labkit.runs import Run
 

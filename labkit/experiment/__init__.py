@@ -6,6 +6,16 @@
     ...
 
 The notebooks, the demo and the findings all go through here, so that a stage means the same thing in each of them.
+
+lab.py          the Experiment: data, settings and the job of each stage; amounts.py: how much of everything
+sources.py      the world's data or a folder of your own; own.py: rankings from outside; checked.py: refused early
+needs.py        what a stage needs, what is missing or stale; origins.py: content hashes of what a run begins with
+shown.py        completions to rank; prompted.py: the few-shot base; vocabulary.py: one for policy and reward model
+epochs.py       SFT's epochs kept to choose from; batches.py: all that each PPO step sampled, kept
+evaluate.py     models judged; evaluation.py: the sheet; by_people.py: blind judgments; groups.py: folds by labeler
+live.py         what the boards ask while a job trains; board_rm.py: the reward model at the ranking board
+look.py         answers, rankings and accuracy of a run; inspected.py: for the inspector; beside.py: beside the paper
+replay_stage.py one recorded stage again; replay_whole.py: a whole run; together.py: two jobs; launch.py: several GPUs
 """
 
 from labkit.experiment.amounts import Amounts, amounts
@@ -26,8 +36,8 @@ from labkit.experiment.live import (
 from labkit.experiment.look import answers, ask, judge_rankings, ranking_rows, screened, worst_disagreements
 from labkit.experiment.needs import ppo_stages
 from labkit.experiment.prompted import hold_contest
-from labkit.experiment.replayed import replay_run
-from labkit.experiment.replays import replay_job
+from labkit.experiment.replay_stage import replay_job
+from labkit.experiment.replay_whole import replay_run
 from labkit.experiment.sources import FolderSource, Source, WorldSource
 from labkit.experiment.together import start_together
 

@@ -23,7 +23,7 @@ from labkit.experiment.epochs import drop_superseded, with_epochs_kept
 from labkit.experiment.own import join_by_hand, own_splits, prepared, ranked_by_hand
 from labkit.experiment.shown import completions_to_rank
 from labkit.experiment.sources import FolderSource, Source, WorldSource
-from labkit.experiment.words import shared_tokenizer
+from labkit.experiment.vocabulary import shared_tokenizer
 from labkit.jobs import Job, by_hand_every
 from labkit.knobs import Dial, RewardKnobs, Schedule, SFTKnobs
 from labkit.models import (
@@ -39,7 +39,7 @@ from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
 from labkit.seeds import derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
-from labkit.world.pretrain import SHIPPED, base_path, own_folder, usual_judge
+from labkit.world.pretrain import model_path, own_folder, usual_judge
 
 if TYPE_CHECKING:
     import torch
@@ -389,8 +389,3 @@ class Experiment:
         for split, rows in made.items():
             write_jsonl(self.run.path / "rankings" / f"{split}.jsonl", (r.to_json() for r in rows))
         return made
-
-
-def model_path(model: str) -> str:
-    """A base of the world -> its folder; anything else is a folder or hub name already."""
-    return str(base_path(model)) if model in SHIPPED else model

@@ -16,6 +16,7 @@ from typing import Any
 from labkit.disk import file_hash
 from labkit.labels.store import labels_hash
 from labkit.runs import Run
+from labkit.world.pretrain import model_path
 
 __all__ = ["ORIGINS", "origin_hash"]
 
@@ -31,8 +32,6 @@ def origin_hash(run: Run, name: str) -> str | None:
 
 def _model(run: Run, name: str) -> str | None:
     """Of the model that the run was prepared with: its config, weights and tokenizer, whatever else lies beside them."""
-    from labkit.experiment.lab import model_path
-
     given = run.facts.get(name)
     folder = given and _folder(model_path(given))
     return _short([[f.name, _file(f)] for f in sorted(folder.iterdir()) if f.suffix in PARTS and f.is_file()]) if folder else None

@@ -5,6 +5,11 @@
     bundle(fig)        # plotly JSON + PNG + text, shows in JupyterLab, on GitHub and in HTML
 
 Each name is loaded when first asked for.
+
+training.py     curves of runs and branches, and where time goes; panels.py: what is drawn of each stage
+reward.py       a reward model; ranking.py, prompts.py: labels and prompts; evaluation.py: judged models; tokens.py: one response
+records.py      what is drawn, as one shape; theme.py: how it looks; text.py: hidden characters made visible
+mime.py         a figure that shows everywhere; png/: its PNG twin
 """
 
 from importlib import import_module

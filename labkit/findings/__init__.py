@@ -3,14 +3,14 @@
     labkit findings report --sizes small,medium,large --seeds 12,13,14,15,16
     labkit findings --plan
 
-evidence.py     claims over seeds and their verdicts
+finding.py      one finding; evidence.py: claims over seeds and their verdicts
 scales.py       how much of everything: the lab's scales and one of our own (scaled.py)
 plan.py         which runs are needed, in which order; price.py: what they cost
 pieces.py       how each of them is made; measure.py, curve.py, across.py, cost.py, judges.py, bestof.py: what is measured
 execute.py      several at once, resumable
-records.py      reading what was recorded
+records.py      reading what was recorded; merge.py: seeds measured elsewhere; by_size.py: sweeps, size by size
 preference.py, training.py, stages.py, beyond.py      the findings themselves; table.py: all of them
-report.py, figures.py, tax_figure.py                  the table, the page, a figure per finding
+report.py, figures.py, tax_figure.py, drawing.py      the table, the page, a figure per finding; docs.py: docs/findings.md
 
 Importing this package loads no torch; measuring from records needs none either.
 """

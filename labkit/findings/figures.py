@@ -6,12 +6,13 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.errors import DataError
+from labkit.findings.drawing import HEAD, NAMES, bars, checked, dots, level, mean_line, new_figure, upright
 from labkit.findings.evidence import interval
 from labkit.findings.plan import MODELS
-from labkit.findings.records import HELD_OUT, TRAINING, Missing, Record, Records
+from labkit.findings.records import CLOSED_DOMAIN, HELD_OUT, TRAINING, Missing, Record, Records
 from labkit.world.benchmarks import TAX_BENCHMARKS
 
 if TYPE_CHECKING:
@@ -19,36 +20,16 @@ if TYPE_CHECKING:
 
     from labkit.findings.finding import Outcome
 
-__all__ = ["HEAD", "NAMES", "checked", "claims_figure", "cost_rows", "figure_of", "half", "in_words"]
+__all__ = ["claims_figure", "cost_rows", "figure_of"]
 
-NAMES = {
-    "base": "GPT",
-    "few-shot": "GPT prompted",
-    "sft": "SFT",
-    "ppo_init": "PPO init",
-    "ppo": "PPO",
-    "ppo_ptx": "PPO-ptx",
-}
-SWEPT = {"beta": "β = ", "gamma": "γ of the preset times ", "lr": "learning rate of the preset times "}
-VARIANTS = {"longer": "trained twice as long", "nomix": "from the unmixed init", "ensemble": "with three judges"}
 LINES = {"ppo_init": "dash", "base": "dot", "ppo_ptx": "dashdot"}  # what a sweep is seen against
 DRAWN = {"dash": "dashed", "dot": "dotted", "dashdot": "dash-dotted"}
-HEAD = 12  # letters of a panel's heading: smaller than the figure's title, and no wider than the panel
 LABELS = {
     "tax": "benchmarks, mean of four",
     "lm_loss": "language loss, nats per token",
     "score": "validation reward (RM)",
     "gold": "gold utility",
 }
-
-
-def in_words(stage: str) -> str:
-    """A model or a variant of the plan by the paper's name: "ppo-beta=0.5" is "PPO at β = 0.5"."""
-    kind, _, variant = stage.partition("-") if stage not in NAMES else (stage, "", "")
-    name, _, number = variant.partition("=")
-    if name in SWEPT:
-        return f"{NAMES[kind]} at {SWEPT[name]}{number.removeprefix('x')}"
-    return f"{NAMES[kind]} {VARIANTS[name]}" if name in VARIANTS else NAMES.get(stage, stage)
 
 
 def figure_of(outcome: Outcome, records: Records) -> go.Figure:
@@ -65,7 +46,7 @@ def claims_figure(outcome: Outcome) -> go.Figure:
     """One row per claim: the mean over seeds with its interval, a dot per seed, a line at the border of its region."""
     from labkit.figures.theme import QUIET, colour, plain
 
-    fig = _figure(outcome.finding.title, height=150 + 46 * len(outcome.claims), left=400)
+    fig = new_figure(outcome.finding.title, height=150 + 46 * len(outcome.claims), left=400)
     for place, claim in enumerate(outcome.claims):
         found = claim.measured
         values = list(claim.by_seed.values())
@@ -74,7 +55,7 @@ def claims_figure(outcome: Outcome) -> go.Figure:
         )
         if found.seeds:
             hue = colour(("holds", "does not hold", "not decided").index(claim.verdict)) if claim.deciding else QUIET
-            _dots(fig, [found], [place], hue, claim.verdict if claim.deciding else "shown beside")
+            dots(fig, [found], [place], hue, claim.verdict if claim.deciding else "shown beside")
         for border in (claim.above, claim.below) if claim.deciding else ():
             if math.isfinite(border):
                 line = {"color": QUIET, "dash": "dash", "width": 1.2}
@@ -104,14 +85,14 @@ def win_rates_by_size(records: Records) -> go.Figure:
     """Preferred to SFT, by size: each model in the eyes of held-out and training labelers (figures 1 and 3)."""
     from labkit.figures.theme import headed
 
-    fig = _figure("Preferred to SFT", height=430)
+    fig = new_figure("Preferred to SFT", height=430)
     for place, model in enumerate(m for m in MODELS if m != "sft"):
         for group, dash in ((HELD_OUT, "solid"), (TRAINING, "dot")):
             points = {
                 size: records.over_seeds(lambda r, m=model, g=group: r.rate(m, "sft", g).rate, (size,))
                 for size in records.plan.sizes
             }
-            _line(fig, f"{NAMES[model]}, {group}", points, place, dash)
+            mean_line(fig, f"{NAMES[model]}, {group}", points, place, dash)
     fig.update_layout(
         xaxis={"type": "category", "title": {"text": "size of the policy"}},
         yaxis={"title": {"text": "preferred to SFT of the same size"}, "range": [0, 1], "tickformat": ".0%"},
@@ -122,21 +103,19 @@ def win_rates_by_size(records: Records) -> go.Figure:
 
 def flags_by_model(records: Records) -> go.Figure:
     """Share of answers with each flag, by model, over sizes and seeds (figure 4)."""
-    from labkit.findings.preference import CLOSED_DOMAIN
-
     kinds: dict[str, Callable[[Record, str], float]] = {
         "hallucination (closed domain)": lambda r, m: r.flag(m, "hallucination", CLOSED_DOMAIN),
         "constraint kept": lambda r, m: r.flag(m, "satisfies_constraint", constrained=True),
         "wrong task": lambda r, m: r.flag(m, "fails_instruction"),
         "inappropriate": lambda r, m: r.flag(m, "inappropriate"),
     }
-    return _bars("How often labelers raised a flag", kinds, records, MODELS, "share of answers")
+    return bars("How often labelers raised a flag", kinds, records, MODELS, "share of answers")
 
 
 def benchmark_bars(records: Records, names: Sequence[str], title: str) -> go.Figure:
     """Benchmarks of base, SFT, PPO and PPO-ptx, over sizes and seeds."""
     kinds = {n.replace("_", " "): lambda r, m, n=n: r.benchmark(m, n) for n in names}
-    return _bars(title, kinds, records, ("base", "sft", "ppo", "ppo_ptx"), "share")
+    return bars(title, kinds, records, ("base", "sft", "ppo", "ppo_ptx"), "share")
 
 
 def sweep_figure(
@@ -164,9 +143,9 @@ def sweep_figure(
         seen = {number: interval(list(_swept(records, stage, name).values())) for number, stage in chosen.items()}
         seen = {n: i for n, i in seen.items() if i.seeds}
         ticks = [f"{n:g}" for n in seen]
-        _upright(fig, ticks, list(seen.values()), colour(place - 1), place)
+        upright(fig, ticks, list(seen.values()), colour(place - 1), place)
         for model in ("ppo_init", *beside, *(("base",) if name in ("tax", "lm_loss") else ())):
-            _level(fig, interval(list(_swept(records, model, name).values())), LINES[model], place)
+            level(fig, interval(list(_swept(records, model, name).values())), LINES[model], place)
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(type="category", title={"text": axis})
     title = f"{title} ({', '.join(f'{DRAWN[LINES[m]]}: {NAMES[m]}' for m in ('ppo_init', 'base', *beside))})"
     fig.update_layout(
@@ -176,16 +155,6 @@ def sweep_figure(
     return checked(fig)
 
 
-def _level(fig: go.Figure, found: Any, dash: str, place: int) -> None:
-    """A level line through one panel, at the mean of a model."""
-    from labkit.figures.theme import QUIET
-
-    if found.seeds:
-        axes = {"xref": f"x{place if place > 1 else ''} domain", "yref": f"y{place if place > 1 else ''}"}
-        line = {"color": QUIET, "dash": dash, "width": 1.2}
-        fig.add_shape(type="line", x0=0, x1=1, y0=found.value, y1=found.value, line=line, **axes)
-
-
 def folds_figure(records: Records) -> go.Figure:
     """Accuracy of each fold's reward model on its own and on the held-out group."""
 
@@ -193,7 +162,7 @@ def folds_figure(records: Records) -> go.Figure:
         return sum(row[kind] for row in r.results("folds")["folds"]) / len(r.results("folds")["folds"])
 
     kinds = {"own group": lambda r, _: mean(r, "own"), "held-out group": lambda r, _: mean(r, "held_out")}
-    return _bars(
+    return bars(
         "Reward model by labeler group", kinds, records, ("accuracy",), "share of pairs", (records.plan.judge,)
     )
 
@@ -214,7 +183,7 @@ def _cost(r: Record, key: str) -> float:
 def cost_bars(records: Records) -> go.Figure:
     """Floating-point operations of each stage."""
     kinds = {name: lambda r, _, key=key: _cost(r, key) for name, key in COST_STAGES.items()}
-    return _bars("Cost of each stage", kinds, records, ("operations",), "floating-point operations")
+    return bars("Cost of each stage", kinds, records, ("operations",), "floating-point operations")
 
 
 def cost_rows(records: Records) -> list[dict[str, str]]:
@@ -252,7 +221,7 @@ def epochs_figure(records: Records) -> go.Figure:
         for seed in records.plan.seeds:
             for epoch, values in _epochs_of(records, seed, kind).items():
                 by_epoch.setdefault(epoch, []).append(sum(values) / len(values))  # sizes of a seed are no repetitions
-        _upright(fig, list(by_epoch), [interval(v) for v in by_epoch.values()], colour(place - 1), place)
+        upright(fig, list(by_epoch), [interval(v) for v in by_epoch.values()], colour(place - 1), place)
         fig.layout[f"xaxis{place if place > 1 else ''}"].update(title={"text": "epoch"})
     title = plain("A long SFT, epoch by epoch")
     fig.update_layout(template=template(), title=title, width=980, height=360, margin={"t": 84}, showlegend=False)
@@ -277,105 +246,3 @@ def _swept(records: Records, stage: str, name: str) -> dict[int, float]:
         return r.value(stage, name)
 
     return records.swept(value)
-
-
-def _bars(
-    title: str,
-    kinds: Mapping[str, Callable[[Record, str], float]],
-    records: Records,
-    models: Sequence[str],
-    axis: str,
-    sizes: Sequence[str] = (),
-) -> go.Figure:
-    """Groups of bars, one group per kind, one bar per model, with intervals over seeds."""
-    from labkit.figures.theme import INK, colour
-
-    fig = _figure(title, height=400)
-    for place, model in enumerate(models):
-        found = [
-            interval(list(records.over_seeds(lambda r, v=v, m=model: v(r, m), sizes).values())) for v in kinds.values()
-        ]
-        shown = [(k, i) for k, i in zip(kinds, found, strict=True) if i.seeds]
-        fig.add_bar(
-            x=[k for k, _ in shown],
-            y=[i.value for _, i in shown],
-            name=NAMES.get(model, model),
-            marker={"color": colour(place)},
-            error_y={"type": "data", "array": [half(i) for _, i in shown], "color": INK},
-        )
-    fig.update_layout(barmode="group", yaxis={"title": {"text": axis}}, xaxis={"type": "category"})
-    return checked(fig)
-
-
-def _line(
-    fig: go.Figure,
-    name: str,
-    points: Mapping[Any, Mapping[int, float]],
-    place: int,
-    dash: str,
-) -> None:
-    """A line through means over seeds, with intervals."""
-    from labkit.figures.theme import colour
-
-    found = {x: interval(list(values.values())) for x, values in points.items()}
-    found = {x: i for x, i in sorted(found.items(), key=lambda item: list(points).index(item[0])) if i.seeds}
-    hue = colour(place)
-    error = {"type": "data", "array": [half(i) for i in found.values()], "color": hue, "thickness": 1}
-    fig.add_scatter(
-        x=list(found),
-        y=[i.value for i in found.values()],
-        name=name,
-        mode="lines+markers",
-        line={"color": hue, "dash": dash, "width": 1.8},
-        marker={"size": 7, "color": hue},
-        error_y=error,
-    )
-
-
-def _upright(fig: go.Figure, x: Sequence[Any], found: Sequence[Any], hue: str, column: int) -> None:
-    fig.add_scatter(
-        x=list(x),
-        y=[i.value for i in found],
-        mode="lines+markers",
-        line={"color": hue, "width": 1.8},
-        marker={"size": 7, "color": hue},
-        error_y={"type": "data", "array": [half(i) for i in found], "color": hue, "thickness": 1},
-        row=1,
-        col=column,
-    )
-
-
-def _dots(fig: go.Figure, found: Sequence[Any], places: Sequence[float], hue: str, name: str) -> None:
-    fig.add_scatter(
-        x=[i.value for i in found],
-        y=list(places),
-        mode="markers",
-        name=name,
-        marker={"size": 10, "color": hue},
-        line={"color": hue},
-        error_x={"type": "data", "array": [half(i) for i in found], "color": hue},
-    )
-
-
-def half(found: Any) -> float:
-    """Half the width of an interval; 0 where there is none."""
-    return 0.0 if found.high is None else found.high - found.value
-
-
-def _figure(title: str, *, height: int, left: int = 70) -> go.Figure:
-    import plotly.graph_objects as go
-
-    from labkit.figures.theme import plain, template
-
-    fig = go.Figure()
-    fig.update_layout(
-        template=template(), title=plain(title), width=900, height=height, margin={"t": 90, "l": left}, showlegend=True
-    )
-    return fig
-
-
-def checked(fig: go.Figure) -> go.Figure:
-    """The figure, if anything is drawn in it."""
-    if not any(t.x is not None and len(t.x) for t in fig.data):
-        raise DataError("Nothing was recorded for this figure yet; run labkit findings first.")
-    return fig

@@ -5,11 +5,10 @@ from __future__ import annotations
 from labkit.findings.evidence import Claim
 from labkit.findings.figures import benchmark_bars, flags_by_model, win_rates_by_size
 from labkit.findings.finding import Finding
-from labkit.findings.records import HELD_OUT, TRAINING, Record, Records
+from labkit.findings.records import CLOSED_DOMAIN, HELD_OUT, TRAINING, Record, Records
 
 __all__ = ["PREFERENCE"]
 
-CLOSED_DOMAIN = ("closed_qa", "summarization", "extract", "rewrite")  # the answer lies in the prompt
 ALIKE = 0.1  # win rates from 40 to 60 % count as about equal
 SAME = 0.05  # shares closer than this count as the same
 

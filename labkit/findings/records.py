@@ -22,10 +22,11 @@ from labkit.runs import Run
 from labkit.types import Ranking, Step
 from labkit.world.labelers import hire_labelers
 
-__all__ = ["EVALUATION", "HELD_OUT", "TRAINING", "Missing", "Record", "Records"]
+__all__ = ["CLOSED_DOMAIN", "EVALUATION", "HELD_OUT", "TRAINING", "Missing", "Record", "Records"]
 
 HELD_OUT, TRAINING = GROUPS[:2]
 EVALUATION = "evaluate"  # a stage with rankings
+CLOSED_DOMAIN = ("closed_qa", "summarization", "extract", "rewrite")  # use cases whose answer lies in the prompt
 
 GOLD_OF_A_DIVERGED_RUN = 0.0  # gold utility: a model that training destroyed answers nothing
 

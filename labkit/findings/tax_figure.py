@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from labkit.findings.drawing import HEAD, checked, half, in_words
 from labkit.findings.evidence import BySeed, Interval, interval
-from labkit.findings.figures import HEAD, checked, half, in_words
 from labkit.findings.records import Missing, Record, Records
 from labkit.world.benchmarks import TAX_BENCHMARKS
 

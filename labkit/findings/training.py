@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from labkit.findings.drawing import in_words
 from labkit.findings.evidence import BySeed, Claim
-from labkit.findings.figures import in_words, sweep_figure
+from labkit.findings.figures import sweep_figure
 from labkit.findings.finding import Finding
 from labkit.findings.plan import BETAS, GAMMA_FACTORS, LR_FACTORS
 from labkit.findings.records import Record, Records

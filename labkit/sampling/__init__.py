@@ -1,4 +1,11 @@
-"""The one sampling engine of the lab: labeling, evaluation, best-of-n and PPO all draw from here."""
+"""The one sampling engine of the lab: labeling, evaluation, best-of-n and PPO all draw from here.
+
+engine.py       `sample`, the one door; request.py: what is asked; choice.py: how a token is drawn; stops.py: where it ends
+steps.py        cached steps; cache.py: their keys and values
+replayed.py     steps that CUDA replays; fixed.py: their keys and values
+plain.py        the library's `generate`, for other models; remote.py: vLLM
+completions.py  from prompts to completions with provenance; best of n
+"""
 
 from labkit.sampling.choice import Sampled
 from labkit.sampling.completions import best_of_n, complete

@@ -3,7 +3,7 @@
     for step in steps_of(trainer, state, "sft", schedule): ...
 
 `trainer.py` has the mixin (schedule with a live factor, finite losses, resuming), `meeting.py` the rendezvous of the
-trainer's thread with its consumer, `state.py` what a stage changes and how it is snapshot and restored.
+trainer's thread with its consumer, `state.py` what a stage changes and how it is snapshot and restored, `one_gpu.py` how it keeps to one GPU.
 """
 
 from labkit.stepwise.meeting import steps_of

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CONTEXT", "RECIPES", "SHIPPED", "Recipe", "base_path", "corpus_loss", "new_model", "own_folder", "pretrain", "usual_judge"]
+__all__ = ["CONTEXT", "RECIPES", "SHIPPED", "Recipe", "base_path", "corpus_loss", "model_path", "new_model", "own_folder", "pretrain", "usual_judge"]
 
 CONTEXT = 256
 BASES = Path(__file__).with_name("bases")
@@ -92,6 +92,11 @@ def base_path(size: str = "small") -> Path:
     if size not in SHIPPED:
         raise SettingsError(f"There is no base {size!r}; the world's bases are {', '.join(SHIPPED)}.")
     return BASES / size
+
+
+def model_path(model: str) -> str:
+    """The folder of a shipped base; anything else is a folder or hub name already."""
+    return str(base_path(model)) if model in SHIPPED else model
 
 
 def new_model(recipe: Recipe, vocabulary: int, eos_id: int, pad_id: int) -> PreTrainedModel:

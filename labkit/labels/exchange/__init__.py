@@ -14,7 +14,7 @@ files.py         from logs and other files to one file: `labkit labels export`
 splits.py        splits that never cut a prompt (or a user) apart
 rows.py          where rows come from: JSONL, JSON, gzip, saved or hub data sets
 dialogues.py     HH dialogues and message lists as prompt and response
-importers.py     which format a row is in; HH, TRL, K-wise, scored completions, the lab's own
+importers.py     which format a row is in; HH, TRL, K-wise, scored completions, the lab's own; building.py: from values to a Ranking
 annotators.py    Argilla (versions 1 and 2) and Label Studio exports
 """
 

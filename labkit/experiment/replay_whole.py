@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.disk import file_hash, read_jsonl, write_json, write_jsonl
 from labkit.errors import LabError, RunError
 from labkit.experiment.needs import is_there, parents_that_changed
-from labkit.experiment.replays import KNOBS, kind_of, replay_job
+from labkit.experiment.replay_stage import KNOBS, kind_of, replay_job
 from labkit.experiment.sources import FolderSource
 from labkit.jobs.threads import sharing
 from labkit.models import load_policy, model_hash
