@@ -87,6 +87,9 @@ def bring(source: Path, target: Path) -> None:
             shutil.copy2(source, scratch)
         else:
             _copy_folder(source, scratch)
+        for path in [scratch, *scratch.rglob("*")]:  # a base that nobody may write is not what the point has to be
+            if path.is_dir() or path.stat().st_nlink == 1:
+                path.chmod(path.stat().st_mode | 0o200)
         if target.exists():
             put_aside(target)
         scratch.rename(target)

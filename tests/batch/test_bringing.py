@@ -153,6 +153,28 @@ def test_what_the_base_appends_later_does_not_come_into_the_point(tmp_path: Path
         assert os.path.samefile(source.path / name / "weights", target.path / name / "weights"), "weights are never written into"
 
 
+def test_what_is_brought_from_a_run_that_nobody_may_write_is_the_points_own_to_write(tmp_path: Path) -> None:
+    """A teacher's run, made safe by chmod -R a-w; weights that are linked stay as they are there."""
+    source = StageFolder(tmp_path / "base" / "sft")
+    source.begin(settings={})
+    source.append_step(Step("sft", 1, {}, {}))
+    source.finish()
+    source.model.mkdir()
+    (source.model / "weights").write_text("w")
+    write_jsonl(tmp_path / "base" / "labels" / "ada.jsonl", [{"rank": 1}])
+    theirs = [tmp_path / "base", *(tmp_path / "base").rglob("*")]
+    try:
+        for path in theirs:
+            path.chmod(path.stat().st_mode & ~0o222)
+        for name in ("sft", "labels"):
+            bring(tmp_path / "base" / name, tmp_path / "mine" / name)
+        shut = {p.relative_to(tmp_path / "mine") for p in (tmp_path / "mine").rglob("*") if not p.stat().st_mode & 0o200}
+        assert shut <= {Path("sft/model/weights")} and not any(p.stat().st_mode & 0o222 for p in theirs)
+    finally:
+        for path in theirs:
+            path.chmod(path.stat().st_mode | 0o200)
+
+
 def test_what_cannot_be_brought_is_one_sentence_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = StageFolder(tmp_path / "theirs" / "reward")
     stage.begin(settings={})
