@@ -38,9 +38,9 @@ _KEEP_THE_REST = "Repair that file, or put it aside: what lies beside it stays, 
 
 def check_name(name: str, what: str = "run") -> str:
     """Return `name` if it is safe as one folder name, else raise: no path may leave runs/."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+=,-]{0,120}", name) or ".." in name:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+=,-]{0,120}", name) or ".." in name:
         raise SettingsError(
-            f"{name!r} cannot name a {what}: use letters, digits and . _ @ + = , - and begin with a letter or digit."
+            f"{name!r} cannot name a {what}: give a text of letters, digits and . _ @ + = , - that begins with a letter or digit."
         )
     return name
 
