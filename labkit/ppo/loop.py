@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from labkit.knobs import PPOKnobs, Schedule
+from labkit.knobs import PPOKnobs, Schedule, knobs_at
 from labkit.ppo import checks
 from labkit.ppo.measure import metrics_of, of_processes, sample_rows
 from labkit.ppo.minibatches import minibatches
@@ -24,7 +24,7 @@ from labkit.ppo.pretraining import Pretraining
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.sharding import agreed, dot, total_norm, use_device
 from labkit.ppo.update import Tally, apply_gradients, policy_gradient, ppo_gradients, ptx_gradients
-from labkit.types import Prompt, Step
+from labkit.types import Prompt, Step, listed
 
 if TYPE_CHECKING:
     from labkit.ppo.rewards import Reward
@@ -53,16 +53,18 @@ def loop(
     Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts or rewards,
     SettingsError for a minibatch that the processes cannot share.
     """
+    checks.check_told(state, settings, reward)
+    prompts = listed(prompts, Prompt, "prompts")
     checks.check_processes(settings, state.accelerator.num_processes)
     context = getattr(state.plain_policy.config, "max_position_embeddings", None)
     asked = encoded(state.tokenizer, prompts)
     checks.check_prompts(prompts, [len(ids) for ids in asked], context, settings.max_new_tokens)
-    checks.check_pretraining(pretraining, context)
+    checks.check_pretraining(pretraining, settings, context, len(state.plain_policy.get_input_embeddings().weight))
     use_device(state.accelerator)
     check_padding(state, asked, reward)
     ahead = Pretraining(pretraining, settings, state.accelerator)
     for number in range(state.step + 1, settings.steps + 1):
-        knobs = agreed(state.accelerator, schedule(number))
+        knobs = agreed(state.accelerator, knobs_at(schedule, number, PPOKnobs))
         clock = Clock(state.accelerator.device)
         _set_learning_rates(state, knobs, settings.warmup_factor(number))
 
