@@ -333,9 +333,10 @@ class Cockpit(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the helper thread and the widget; the job goes on."""
-        self._closed = True
-        self._wake.set()
-        self._unlisten()
+        if hasattr(self, "_unlisten"):  # else it was refused when it was built, and nothing runs
+            self._closed = True
+            self._wake.set()
+            self._unlisten()
         super().close()
 
 
