@@ -79,6 +79,10 @@ def check_pretraining(rows: torch.Tensor | None, settings: PPOSettings, context:
             f"The pretraining rows are {found}; give a tensor (M, {settings.ptx_row}) of token ids (int64), as "
             "torch.tensor(sft.pretraining_pieces(tokenizer, texts, settings.ptx_row, M))."
         )
+    if context is not None and rows.dim() == 2 and rows.shape[1] > context:
+        raise DataError(
+            f"Pretraining rows of {rows.shape[1]} tokens do not fit the model's context of {context}; pack them into shorter ones (ptx_row)."
+        )
     if rows.dim() != 2 or rows.shape[1] != settings.ptx_row or not len(rows):
         raise DataError(
             f"The pretraining rows have shape {tuple(rows.shape)}; give (M, {settings.ptx_row}) token ids, as ptx_row = {settings.ptx_row} says."
@@ -87,10 +91,6 @@ def check_pretraining(rows: torch.Tensor | None, settings: PPOSettings, context:
         raise DataError(
             f"The pretraining rows hold the ids {int(rows.min())} to {int(rows.max())}, beyond the vocabulary of {vocabulary}; encode them with "
             "the policy's tokenizer."
-        )
-    if context is not None and rows.shape[1] > context:
-        raise DataError(
-            f"Pretraining rows of {rows.shape[1]} tokens do not fit the model's context of {context}; pack them into shorter ones (ptx_row)."
         )
 
 

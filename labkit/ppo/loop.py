@@ -48,10 +48,11 @@ def loop(
     """Train `state` from the step it is at to `settings.steps`; yield one Step per iteration.
 
     prompts: the PPO prompts. reward: (prompt ids, response ids) -> (B,) scores, e.g. `from_model(rm)`.
-    schedule: step -> PPOKnobs. pretraining: (M, ptx_row) packed token rows; needed when γ > 0, else only their loss is watched.
+    schedule: step -> PPOKnobs. settings: those that the State was made with. pretraining: (M, ptx_row) packed token rows
+    (int64); needed when γ > 0, else only their loss is watched.
     gold: (prompts, texts, finished) -> utilities, logged beside the score and never trained on.
-    Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts or rewards,
-    SettingsError for a minibatch that the processes cannot share.
+    Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts, rewards or rows,
+    SettingsError for other settings than the State's, or a minibatch that the processes cannot share.
     """
     checks.check_told(state, settings, reward)
     prompts = listed(prompts, Prompt, "prompts")
