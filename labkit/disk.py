@@ -30,6 +30,7 @@ __all__ = [
     "file_hash",
     "locked",
     "numbered",
+    "paths_of",
     "process_is_there",
     "put_aside",
     "read_all",
@@ -144,6 +145,11 @@ def _mend_end(out: Any) -> int:
         return start
     out.write(b"\n")
     return size + 1
+
+
+def paths_of(given: str | Path | Iterable[str | Path]) -> list[Path]:
+    """The paths of files: one that stands alone is a list of one, and is not read letter by letter."""
+    return [Path(p) for p in ([given] if isinstance(given, (str, Path)) else given)]
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from numbers import Real
 from typing import Any
 
 from labkit.errors import RunError, SettingsError
+from labkit.settings import plain, tell_fields
 from labkit.types import Step
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Schedule",
     "constant",
     "knob",
+    "knobs_at",
     "ramp",
     "replay",
     "standing",
@@ -47,9 +49,13 @@ def knob(default: float, low: float, high: float, doc: str, bounds: str, *, log:
 class Knobs:
     """Base of the knobs of a stage; bounds are checked whenever one is built."""
 
+    def __init_subclass__(cls) -> None:
+        tell_fields(cls)
+
     def __post_init__(self) -> None:
         for f in fields(self):
-            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            value, low, high = plain(getattr(self, f.name)), f.metadata["low"], f.metadata["high"]
+            object.__setattr__(self, f.name, value)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise SettingsError(
                     f"{f.name} is {value!r}; it must lie between {low:g} and {high:g} ({f.metadata['bounds']}). {f.metadata['doc']}"
@@ -98,13 +104,8 @@ class PPOKnobs(Knobs):
         "0 leaves the policy free; from 2 on it hardly leaves its init (paper, figure 34)", log=True, symbol="β",
     )
     ptx_coef: float = knob(
-        0.0,
-        0.0,
-        1000.0,
-        "Weight of the pretraining gradient; 0 is PPO, more is PPO-ptx (paper: 27.8).",
-        "0 is plain PPO; there is room for the paper's 27.8 under any of the reductions that it may have meant",
-        log=True,
-        symbol="γ",
+        0.0, 0.0, 1000.0, "Weight of the pretraining gradient; 0 is PPO, more is PPO-ptx (paper: 27.8).",
+        "0 is plain PPO; there is room for the paper's 27.8 under any of the reductions that it may have meant", log=True, symbol="γ",
     )
     clip: float = knob(
         0.2,
@@ -138,9 +139,24 @@ class PPOKnobs(Knobs):
 Schedule = Callable[[int], Knobs]
 
 
+def knobs_at(schedule: Schedule, step: int, kind: type[Knobs]) -> Knobs:
+    """What the schedule says of this step; raises SettingsError where it is no schedule, or one of other knobs than `kind`."""
+    knobs = schedule(step) if callable(schedule) and not isinstance(schedule, type) else None
+    if knobs is None or not all(hasattr(knobs, f.name) for f in fields(kind)):
+        found = f"gives {knobs!r:.60} at step {step}" if knobs is not None else f"is {schedule!r:.60}"
+        raise SettingsError(f"The schedule {found}; give constant({kind.__name__}(...)), a Dial of them, or a function from step to {kind.__name__}.")
+    return knobs
+
+
 def constant(knobs: Knobs) -> Schedule:
     """The schedule that never bends."""
+    _check_knobs(knobs, "A constant schedule")
     return lambda step: knobs
+
+
+def _check_knobs(knobs: Any, what: str) -> None:
+    if not isinstance(knobs, Knobs):
+        raise SettingsError(f"{what} needs knobs, not {knobs!r:.60}; give for instance PPOKnobs(kl_coef=0.05).")
 
 
 def ramp(knobs: Knobs, steps: int, **ends: float) -> Schedule:
@@ -200,6 +216,7 @@ class Dial:
         locked: Mapping[str, str] | None = None,
     ) -> None:
         """locked: knobs that cannot bend here, each with the reason that whoever asks is given."""
+        _check_knobs(knobs, "A Dial")
         self.knobs = knobs
         self.locked = dict(locked or {})
         self.record = record

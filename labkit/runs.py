@@ -57,7 +57,7 @@ def runs_root() -> Path:
 
 def check_name(name: str, what: str = "run") -> str:
     """Return `name` if it is safe as one folder name, else raise: no path may leave runs/."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+=,-]{0,120}", name) or ".." in name:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+=,-]{0,120}", name) or ".." in name:
         raise SettingsError(
             f"{name!r:.200} cannot name a {what}: use the letters a to z and A to Z, digits and . _ @ + = , - (no two dots together), "
             "begin with a letter or digit, and stay at most 121 characters long."

@@ -8,12 +8,13 @@ a bad papermill parameter and a bad keyword fail with the same sentence. What ma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any, Self
 
 from labkit.errors import SettingsError
 
-__all__ = ["Settings", "setting"]
+__all__ = ["Settings", "plain", "setting", "tell_fields"]
 
 
 def setting(
@@ -23,13 +24,30 @@ def setting(
     return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
+def tell_fields(cls: type) -> None:
+    """Add to the docstring what each field says of itself, so that `help` shows it."""
+    own = [f"    {name}: {f.metadata['doc']}" for name, f in vars(cls).items() if isinstance(f, Field)]
+    cls.__doc__ = "\n".join([f"{cls.__doc__ or ''}\n", *own])
+
+
+def plain(value: Any) -> Any:
+    """A number of another library, as NumPy's, as Python's own, which JSON can hold; all else as it is."""
+    if type(value) in (int, float, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
+
+
 @dataclass(frozen=True)
 class Settings:
     """Base of the settings of a stage; values are checked whenever one is built."""
 
+    def __init_subclass__(cls) -> None:
+        tell_fields(cls)
+
     def __post_init__(self) -> None:
         for f in fields(self):
-            value, meta = getattr(self, f.name), f.metadata
+            value, meta = plain(getattr(self, f.name)), f.metadata
+            object.__setattr__(self, f.name, value)
             if value is None and "None" in str(f.type):
                 continue
             if str(f.type) == "bool" and not isinstance(value, bool):

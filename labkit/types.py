@@ -7,14 +7,15 @@ Comparisons are never stored: a `Ranking` keeps the whole ranking and derives it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
 from labkit.errors import DataError
+from labkit.settings import plain
 
-__all__ = ["FLAGS", "Completion", "Demonstration", "Prompt", "Ranking", "Rating", "Step"]
+__all__ = ["FLAGS", "Completion", "Demonstration", "Prompt", "Ranking", "Rating", "Step", "listed"]
 
 #: The paper's binary metadata (Table 3), by short name.
 FLAGS: dict[str, str] = {
@@ -85,8 +86,12 @@ class Rating:
     flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.likert is not None and not 1 <= self.likert <= 7:
-            raise DataError(f"likert is {self.likert}; overall quality goes from 1 to 7.")
+        likert = plain(self.likert)
+        if likert is not None and (type(likert) not in (int, float) or not 1 <= likert <= 7):
+            raise DataError(f"likert is {likert!r}; overall quality goes from 1 to 7.")
+        object.__setattr__(self, "likert", likert)
+        if isinstance(self.flags, str):
+            raise DataError(f"flags is {self.flags!r}; give a tuple of names, as ({self.flags!r},).")
         unknown = sorted(set(self.flags) - set(FLAGS))
         if unknown:
             raise DataError(f"Unknown flag {unknown[0]!r}; the flags are {', '.join(FLAGS)}.")
@@ -128,7 +133,11 @@ class Ranking:
     comment: str = ""  # the labeler's note on the card; nothing here trains on it
 
     def __post_init__(self) -> None:
+        if not isinstance(self.prompt, Prompt):
+            raise DataError(f"The ranking of {self.prompt!r:.60} has no prompt; give a labkit.types.Prompt.")
         where = f"The ranking of prompt {self.prompt.id!r} by labeler {self.labeler!r}"
+        object.__setattr__(self, "completions", tuple(listed(self.completions, Completion, "completions of a ranking")))
+        object.__setattr__(self, "groups", tuple(_group(g, where) for g in self.groups or ()))
         known = [c.id for c in self.completions]
         if len(known) < 2:
             raise DataError(f"{where} has {len(known)} completion(s); a ranking needs K >= 2. Drop it or add one.")
@@ -143,6 +152,9 @@ class Ranking:
                 )
         if len(set(ranked)) < len(ranked):
             raise DataError(f"{where} ranks a completion twice; put each id into one group.")
+        for i, rating in self.ratings.items():
+            if not isinstance(rating, Rating):
+                raise DataError(f"{where}: the rating of {i!r} is {rating!r:.60}; give a Rating, as Rating(likert=6).")
         if self.margin is not None:
             self._check_margin(where)
 
@@ -207,6 +219,23 @@ class Step:
     def from_json(cls, row: Mapping[str, Any]) -> Step:
         _check_object(cls, row, "stage", "number")
         return _build(cls, {**row, "samples": tuple(row.get("samples") or ())})
+
+
+def listed(things: Iterable[Any] | None, kind: type, what: str) -> list[Any]:
+    """The things, from a list or whatever gives them once, as a list; raises DataError where one is no `kind`, naming `what`."""
+    many = isinstance(things, Iterable) and not isinstance(things, (str, Mapping))
+    rows = list(things) if many else [] if things is None else [things]
+    for row in rows:
+        if not (many and isinstance(row, kind)):
+            raise DataError(f"The {what} hold {row!r:.60}, which is no {kind.__name__}; give a list of labkit.types.{kind.__name__}.")
+    return rows
+
+
+def _group(group: Any, where: str) -> tuple[str, ...]:
+    """The ids that share a rank; of a text, which would be read letter by letter, an error."""
+    if isinstance(group, str):
+        raise DataError(f"{where} has the group {group!r}; a group is a tuple of ids, as in groups=(('c0',), ('c1',)).")
+    return tuple(group)
 
 
 def _check_object(cls: type, row: Any, *needed: str) -> None:

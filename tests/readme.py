@@ -22,3 +22,8 @@ def command(start: str) -> list[str]:
     found = [line for line in commands() if line == start] or [line for line in commands() if line.startswith(start)]
     assert len(found) == 1, f"{len(found)} commands of the README begin with {start!r}"
     return shlex.split(found[0], comments=True)
+
+
+def programs() -> list[str]:
+    """The README's Python blocks."""
+    return re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)

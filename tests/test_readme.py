@@ -11,9 +11,10 @@ import pytest
 from labkit.disk import read_jsonl, write_jsonl
 from labkit.labels.session import LabelSession
 from labkit.labels.store import labels_path
+from labkit.world.pretrain import base_path
 from tests.conftest import REPOSITORY
 from tests.labels.helpers import draft, tasks
-from tests.readme import command, commands
+from tests.readme import command, commands, programs
 
 CHEAP = (
     "labkit agreement labels.jsonl",
@@ -102,3 +103,14 @@ def test_cheap_command_runs(line: str, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert len(ended.stdout) > 100
     assert "--out" not in arguments or len(list(read_jsonl(tmp_path / arguments[-1]))) == 2
+
+
+@pytest.mark.parametrize("program", programs())
+def test_a_program_runs_as_it_stands(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a base of the world in the place of one's own model."""
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.chdir(tmp_path)
+    own: dict[str, object] = {}
+    exec(program.replace("path/to/model", str(base_path("small"))), own)
+    assert own["step"].number == own["settings"].steps and AutoModelForCausalLM.from_pretrained(tmp_path / "mine")

@@ -25,6 +25,7 @@ from labkit.alerts import Alert, alerts, failure
 from labkit.errors import LabError, SettingsError
 from labkit.figures.panels import panels_for
 from labkit.figures.records import Record, interventions, records
+from labkit.jobs import Job
 from labkit.jobs.evaluations import keep_evaluation, of_this_start
 from labkit.runs import check_name
 from widgets import display, twins
@@ -73,6 +74,8 @@ class Cockpit(Board):
         samples: int = 8,
         rate: float = 4.0,
     ) -> None:
+        if not isinstance(job, Job):
+            raise SettingsError(f"A Cockpit shows a Job, not a {type(job).__name__}; give labkit.jobs.Job(...), as lab.ppo_job() makes one.")
         if rate <= 0 or samples < 0:
             raise SettingsError("A Cockpit needs rate > 0 updates per second and samples >= 0.")
         self.job, self.sample, self.evaluate = job, sample, evaluate
@@ -315,9 +318,10 @@ class Cockpit(Board):
 
     def close(self) -> None:
         """End the helper thread and the widget; the job goes on."""
-        self._closed = True
-        self._wake.set()
-        self._unlisten()
+        if hasattr(self, "_unlisten"):  # else it was refused when it was built, and nothing runs
+            self._closed = True
+            self._wake.set()
+            self._unlisten()
         super().close()
 
 

@@ -70,12 +70,14 @@ class RewardInspector(Board):
         batches: Batches | None = None,
         title: str = "Reward inspector",
     ) -> None:
-        shown = [_clean(row, place) for place, row in enumerate(rows)]
-        for row in shown:
-            if not isinstance(row.get("prompt"), str) or not isinstance(row.get("response"), str):
+        rows = list(rows) if isinstance(rows, Iterable) else [rows]
+        for place, row in enumerate(rows):
+            if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str) or not isinstance(row.get("response"), str):
                 raise DataError(
-                    f"Row {row['row']} has no prompt and response as text; the inspector shows responses to prompts."
+                    f"Row {place} has no prompt and response as text; the inspector shows responses to prompts, each a dict with these two "
+                    "(of a DataFrame, its to_dict('records'))."
                 )
+        shown = [_clean(row, place) for place, row in enumerate(rows)]
         self.scorer, self.explain, self.rankings, self.batches = scorer, explain, list(rankings), batches
         self._all, self._work = shown, SimpleQueue()
         self._unseen = {place: unseen for place, row in enumerate(rows) if (unseen := _unseen(row))}
@@ -203,6 +205,7 @@ class RewardInspector(Board):
 
     def probe(self, rows: Sequence[Mapping[str, Any]], most: int | None = None) -> dict[str, Any]:
         """Findings of all probes on `rows`, as plain values; of more than `most` on that many, drawn at random."""
+        rows = [{"row": place, **row} for place, row in enumerate(rows)]
         drawn = _drawn(rows, most or MAX_PROBED)
         found = run_probes(drawn, self.scorer) if self.scorer else []
         plain = [{**f.to_json(), "low": _number(f.low), "high": _number(f.high)} for f in found]
@@ -326,6 +329,7 @@ def _drawn(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, An
 
 
 def _plain(value: Any) -> Any:
+    value = value.item() if getattr(value, "ndim", None) == 0 else value  # a number of NumPy or torch
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):

@@ -324,6 +324,9 @@ def _progress(session: LabelSession) -> dict[str, Any]:
 
 
 def _check(session: LabelSession, rate: bool, rank: bool) -> None:
+    if not isinstance(session, LabelSession):
+        kind = type(session).__name__
+        raise SettingsError(f"A RankingBoard shows a LabelSession, not a {kind}; give LabelSession(tasks, labeler, labels_path(run, labeler)).")
     needed = {"rate": rate, "rank": rank}
     if not any(needed.values()):
         raise SettingsError("rate=False and rank=False leave nothing to do; switch on at least one of them.")

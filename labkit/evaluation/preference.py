@@ -10,6 +10,7 @@ whether the customers' prompts were in training; their intervals are clustered b
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,13 +127,24 @@ def compare_by_score(
 
     scores[model][i] is that of `completions[model][i]`; equal ones tie. There are no Likert scores, flags or utilities.
     """
-    rankings = tuple(
-        _by_score(prompt, own, [scores[c.model][i] for c in own], judge_name)
-        for i, (prompt, own) in enumerate(_line_up(prompts, completions, baseline))
-    )
+    lined_up = _line_up(prompts, completions, baseline)
+    numbers = {model: _numbers(model, scores, len(prompts)) for model in completions}
+    rankings = tuple(_by_score(prompt, own, [numbers[c.model][i] for c in own], judge_name) for i, (prompt, own) in enumerate(lined_up))
     judgments = judgments_of(rankings)
     rates = {(m, judge_name): win_rate(judgments, m, baseline) for m in completions if m != baseline}
     return Preference(baseline, rates, {}, {m: {} for m in completions}, {m: {} for m in completions}, {}, rankings)
+
+
+def _numbers(model: str, scores: Mapping[str, Sequence[float]], count: int) -> list[float]:
+    """The scores of one model as plain numbers, from lists, arrays and tensors alike."""
+    if model not in scores:
+        raise DataError(f"Model {model!r} has no scores; give one for each of its completions.")
+    found = [float(score) for score in scores[model]]
+    if len(found) != count:
+        raise DataError(f"Model {model!r} has {len(found)} scores for {count} prompts; give one for each.")
+    if not all(map(math.isfinite, found)):
+        raise DataError(f"Model {model!r} has scores that are no finite numbers, which prefer nothing; repair or leave out their prompts.")
+    return found
 
 
 def _by_score(prompt: Prompt, completions: Sequence[Completion], scores: Sequence[float], judge_name: str) -> Ranking:

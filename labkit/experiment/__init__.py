@@ -1,9 +1,14 @@
 """One run of the whole method: prompts, demonstrations, rankings and the jobs of each stage, wired from a preset.
 
-    lab = Experiment(run, scale="tour", seed=0)
+    lab = Experiment(Run("mine"), scale="tour", seed=0)      # labkit.runs; model=, data= for one's own
     lab.prepare()
-    lab.sft_job().start().result()
-    ...
+    lab.sft_job().start().result(block=True)                 # block: wait for it, also in a notebook
+    lab.sft_job(init=True).start().result(block=True)        # the PPO init
+    lab.rank()                                               # the labelers', or the comparisons of one's own data
+    lab.reward_job().start().result(block=True)
+    lab.ppo_job(kl_coef=0.1).start().result(block=True)      # PPO-ptx; ptx=False: PPO
+    evaluate(lab, ["sft", "ppo_ptx"]).table()
+    lab.ensure("ppo_ptx")                                    # or all that is missing of it, at once
 
 The notebooks, the demo and the findings all go through here, so that a stage means the same thing in each of them.
 

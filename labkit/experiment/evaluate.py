@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.disk import write_json, write_jsonl
-from labkit.errors import DataError, LabError, RunError
+from labkit.errors import DataError, LabError, RunError, SettingsError
 from labkit.evaluation.preference import REWARD_MODEL, Preference, compare, compare_by_score
 from labkit.evaluation.winrate import Judgment, WinRate, judgments_of
 from labkit.experiment import needs
@@ -49,6 +49,8 @@ def evaluate(
     training_prompts: in the world, on so many prompts that PPO was trained on preferences are counted as well: does what was
     learnt hold for customers who took no part?
     """
+    if isinstance(models, str):
+        raise SettingsError(f"models is the one name {models!r}; give a list of names, as [{models!r}].")
     own = prompts is None
     prompts = lab.prompts("test")[: lab.amounts.test_prompts] if own else list(prompts)
     if not prompts:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from labkit import ppo, reward, sft
 from labkit.data.prepare import drop_long
 from labkit.disk import read_all, write_json, write_jsonl
-from labkit.errors import DataError, RunError
+from labkit.errors import DataError, RunError, SettingsError
 from labkit.experiment import needs
 from labkit.experiment.amounts import amounts
 from labkit.experiment.batches import with_batches_kept
@@ -37,7 +37,7 @@ from labkit.models import (
 )  # fmt: skip
 from labkit.presets import preset
 from labkit.runs import FACTS, Run, StageFolder
-from labkit.seeds import derive_seed
+from labkit.seeds import checked_seed, derive_seed
 from labkit.types import Demonstration, Prompt, Ranking, Step
 from labkit.world.pretrain import model_path, own_folder, usual_judge
 
@@ -56,26 +56,31 @@ class Experiment:
     run: where everything lies. scale: smoke, tour or full. model: what the policy starts from, a size of the world's base
     (small, medium, large), a folder or a hub name. reward_base: the same for the reward and value model, or "reader",
     the world's base that has learnt to answer and to mark; as in the paper one kind of RM serves policies of every size.
-    data: "world" or a folder of your own files. What is not given is what the run was prepared with; else "medium", the
-    reader for the world's bases and the model itself for others, and "world".
+    data: "world" or a folder of your own files. What is not given is what the run was prepared with; else "tour", 0,
+    "medium", the reader for the world's bases and the model itself for others, and "world".
     """
 
     def __init__(
         self,
         run: Run,
         *,
-        scale: str = "tour",
-        seed: int = 0,
-        model: str | None = None,
-        reward_base: str | None = None,
-        data: str | None = None,
+        scale: str | None = None,
+        seed: int | None = None,
+        model: str | Path | None = None,
+        reward_base: str | Path | None = None,
+        data: str | Path | None = None,
     ) -> None:
+        if not isinstance(run, Run):
+            raise SettingsError(f"An experiment lies in a run, not in {run!r:.60}; give Run({str(run)!r:.60}) of labkit.runs.")
+        recorded = run.facts
+        scale = recorded.get("scale", "tour") if scale is None else scale
+        seed = recorded.get("seed", 0) if seed is None else checked_seed(seed)
         self.run, self.scale, self.seed = run, scale, seed
         self.preset, self.amounts = preset(scale), amounts(scale)
-        recorded = self.run.facts
-        model = model or recorded.get("model", "medium")
-        reward_base = reward_base or recorded.get("reward_base", usual_judge(model))
-        given = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": data or recorded.get("data", "world")}
+        model = str(model or recorded.get("model", "medium"))
+        reward_base = str(reward_base or recorded.get("reward_base", usual_judge(model)))
+        data = str(data or recorded.get("data", "world"))
+        given = {"scale": scale, "seed": seed, "model": model, "reward_base": reward_base, "data": data}
         self.facts = {name: own_folder(name, value) for name, value in given.items()}
         self._check_same(recorded)
         self.data, self.model, self.reward_base = self.facts["data"], *(model_path(self.facts[name]) for name in ("model", "reward_base"))
@@ -124,6 +129,8 @@ class Experiment:
 
     def prompts(self, split: str = "train", use: str | None = None) -> list[Prompt]:
         """Prepared prompts of a split; with `use` (sft, reward, ppo) that stage's share of the world's, as in the paper's Table 6."""
+        if use is not None and use not in USES:
+            raise SettingsError(f"There is no use {use!r} of prompts; the uses are {', '.join(USES)}.")
         rows = read_all(Prompt, self._prepared("prompts", split))
         if use is None or split != "train" or isinstance(self.source, FolderSource):
             return rows
@@ -142,7 +149,7 @@ class Experiment:
         home = self.run.path / "rankings"
         file = home / f"{split}.jsonl"
         if not file.exists():
-            raise RunError(f"{file} does not exist: no completions were ranked in this run. Run 03_rank first.")
+            raise RunError(f"{file} does not exist: no completions were ranked in this run. Run 03_rank first (in code: lab.rank()).")
         made, by_hand = read_all(Ranking, file), ranked_by_hand(self) if split == "train" else []
         if not by_hand:
             return made
@@ -153,11 +160,11 @@ class Experiment:
             self._say_once(f"{left_out} of the {len(by_hand)} rankings by hand {held_out}")
         return joined
 
-    def pretraining_rows(self) -> torch.Tensor:
-        """(M, ptx_row) packed token ids of pretraining text for PPO-ptx."""
+    def pretraining_rows(self, ptx_row: int | None = None) -> torch.Tensor:
+        """(M, ptx_row) packed token ids of pretraining text for PPO-ptx; ptx_row: by default the preset's."""
         import torch
 
-        length, wanted = self.preset.ppo.ptx_row, self.amounts.pretraining_rows
+        length, wanted = ptx_row or self.preset.ppo.ptx_row, self.amounts.pretraining_rows
         ids: list[int] = []
         for text in self.source.pretraining(wanted * 4, derive_seed(self.seed, "pretraining")):
             ids += encode_response(self.tokenizer, text)
@@ -309,7 +316,7 @@ class Experiment:
         policy = load_policy(begun)
         weights, state = model_hash(policy), ppo.State(policy, value, self.tokenizer, settings)
         score = score or ppo.from_model(judge.requires_grad_(False), max_tokens=settings.score_tokens)
-        pretraining = self.pretraining_rows() if self._has_pretraining(start.ptx_coef > 0) else None
+        pretraining = self.pretraining_rows(settings.ptx_row) if self._has_pretraining(start.ptx_coef > 0) else None
         locked = {} if pretraining is not None else {"ptx_coef": f"{self.data} has no pretraining.txt to take gradients from"}
         prompts = self.prompts("train", "ppo")
 
@@ -363,7 +370,7 @@ class Experiment:
     def _prepared(self, folder: str, split: str) -> Path:
         file = self.run.path / folder / f"{split}.jsonl"
         if not file.exists():
-            raise RunError(f"{file} does not exist: the prompts of this run were not prepared. Run 01_prompts first.")
+            raise RunError(f"{file} does not exist: the prompts of this run were not prepared. Run 01_prompts first (in code: lab.prepare()).")
         return file
 
     def _model_of(self, stage: str) -> Path:

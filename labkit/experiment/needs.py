@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.disk import file_hash
+from labkit.errors import SettingsError
 from labkit.experiment.origins import ORIGINS, origin_hash
 from labkit.runs import Run
 
@@ -53,6 +54,8 @@ def ensure(lab: Experiment, *wanted: str, say: Callable[[str], None] = print, lo
         "ppo_ptx": lambda: lab.ppo_job().start().result(block=True),
     }
     for name in wanted:
+        if name not in make:
+            raise SettingsError(f"There is nothing called {name!r} to be made; there are {', '.join(make)}.")
         if not is_there(lab.run, name):
             ensure(lab, *NEEDS.get(name, ()), say=say, looked_at=looked_at)
             say(f"{lab.run.path / name} is not there yet: making it first, at scale {lab.scale}.")

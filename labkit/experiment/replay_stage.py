@@ -23,13 +23,13 @@ __all__ = ["kind_of", "replay_job"]
 KNOBS: dict[str, type[Knobs]] = {"sft": SFTKnobs, "ppo_init": SFTKnobs, "reward": RewardKnobs, "ppo": PPOKnobs}
 
 
-def kind_of(folder: str | Path) -> str:
+def kind_of(folder: str | Path | StageFolder) -> str:
     """sft, ppo_init, reward or ppo: what a recorded stage is, whatever its folder is called."""
     stage = _stage_at(folder)
     return _kind(stage, stage.steps())
 
 
-def replay_job(lab: Experiment, folder: str | Path, *, name: str = "", only: str = "") -> tuple[Job, dict[str, float]]:
+def replay_job(lab: Experiment, folder: str | Path | StageFolder, *, name: str = "", only: str = "") -> tuple[Job, dict[str, float]]:
     """A job that re-applies an earlier stage's ledger from its start to its last recorded step; and its first knobs.
 
     Settings and the number of threads are those of the record. A stage that was stopped is stopped after the same step,
@@ -113,9 +113,9 @@ def _stop_after(job: Job, last: int) -> None:
     job.make_loop, job.total = steps, last
 
 
-def _stage_at(folder: str | Path) -> StageFolder:
+def _stage_at(folder: str | Path | StageFolder) -> StageFolder:
     """The stage's folder, also where it is named from the repository root while the kernel runs in notebooks/."""
-    stage = StageFolder(Path(folder))
+    stage = folder if isinstance(folder, StageFolder) else StageFolder(Path(folder))
     if not stage.path.is_dir() and not stage.path.is_absolute():
         stage = StageFolder(Path("..") / stage.path)
     return stage

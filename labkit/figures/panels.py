@@ -1,7 +1,8 @@
 """What is drawn of a stage: one `Panel` per chart, shared by the live board and the static figures.
 
 A panel lists series keys. A key is a metric of the Step, `knob:<name>` for a knob in force, or one of the derived
-quantities in `DERIVED`. Panels without any data are left out by those who draw.
+quantities in `DERIVED`. Panels without any data are left out by those who draw. A loop of one's own gets panels by its
+stage's name: `PANELS["bandit"] = (Panel("regret", "Regret", (("regret", "regret"),), "What the best arm would have paid."),)`.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def training_curves(
         raise DataError("There are no steps to draw yet; run the stage first.")
     chosen = with_data(_chosen(panels_for(found[0].steps[0].stage), panels), [r.steps for r in found])
     if not chosen:
-        raise DataError(f"None of the panels {', '.join(panels)} has data; leave `panels` empty to draw all that have.")
+        raise DataError(_nothing_drawn(found, panels))
     fig = _grid(chosen, min(columns, len(chosen)), width, title, legend=len(found) > 1)
     few = max(r.steps[-1].number for r in found) - min(r.steps[0].number for r in found) <= FEW_STEPS
     for place, panel in enumerate(chosen, 1):
@@ -64,6 +64,17 @@ def training_curves(
         if place > len(chosen) - min(columns, len(chosen)):
             fig.layout["xaxis" if place == 1 else f"xaxis{place}"].title = {"text": "step", "standoff": 2}
     return fig
+
+
+def _nothing_drawn(found: Sequence[Record], panels: Sequence[str]) -> str:
+    """Why no panel has data, and how a loop of one's own gets some."""
+    if panels:
+        return f"None of the panels {', '.join(panels)} has data; leave `panels` empty to draw all that have."
+    stage, measured = found[0].steps[0].stage, ", ".join(sorted({name for r in found for s in r.steps for name in s.metrics}))
+    return (
+        f"No panel draws what {stage} measures ({measured or 'nothing'}); give it panels: PANELS[{stage!r}] = (Panel(key, title, ((metric, name),), "
+        "reading),), from labkit.figures."
+    )
 
 
 def _chosen(panels: Sequence[Panel], wanted: Sequence[str]) -> list[Panel]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from labkit.errors import RunError
 from labkit.jobs import ending, history
+from labkit.jobs.given import check_given, made, told
 from labkit.jobs.owners import claimed
 from labkit.jobs.threads import sharing
 from labkit.jobs.turns import turn
@@ -42,9 +43,11 @@ class Saveable(Protocol):
 class Job:
     """One stage of one run, under way in a thread of its own.
 
-    make_loop: schedule -> iterator of Steps, called anew after a rollback. folder: where the stage is written.
-    schedule: a `Dial` for live control, or any step -> Knobs function. total: number of Steps, for progress.
-    state: the object that holds everything the loop changes; without one there are no snapshots.
+    make_loop: schedule -> generator of Steps from `state.step + 1` on, called anew after a rollback. folder: where the
+    stage is written, as Run("mine").stage("ppo"). schedule: a `Dial` for live control, or any step -> Knobs function.
+    total: number of Steps, for progress. settings, seed, parents: what run.json records of them; nothing is done with them.
+    state: the object that holds everything the loop changes, with `step`, `knobs` (as `Knobs.to_json` gives them),
+    `save(folder)` and `load(folder)`, as `ppo.State`; without one there are no snapshots.
     finish: called in the thread when the loop ends or is stopped, with the folder that is being written (a branch has its
     own), e.g. to save the model there; its value is `result()`.
     snapshot_every: Steps between snapshots. The newest `keep_snapshots` stay, `spread_snapshots` over the run before them
@@ -67,6 +70,7 @@ class Job:
         keep_snapshots: int = 3,
         spread_snapshots: int | None = None,
     ) -> None:
+        check_given(make_loop, folder, settings)
         self.make_loop, self.folder, self.schedule, self.total = make_loop, folder, schedule, total
         self.settings, self.seed, self.parents = dict(settings or {}), seed, dict(parents or {})
         self.state, self.finish = state, finish
@@ -184,6 +188,7 @@ class Job:
 
     @property
     def alive(self) -> bool:
+        """Whether it is under way or paused."""
         return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
@@ -205,7 +210,7 @@ class Job:
                 stands = "The last step is done and the model is being written."
             further = "When the board says done, click this cell and choose Run > Run Selected Cell and All Below: Run All would train again."
             raise StillRunning(f"{stands} {further}")
-        wait_for(self._thread, self.folder.path.name, self.steps, self.total)
+        wait_for(self._thread, self.folder.path.name, self.steps, self.total, lambda: self.status == "paused")
         if self._failure is not None:
             raise self._failure
         return self._value
@@ -231,15 +236,15 @@ class Job:
                 self._notify(self.steps[-1])
 
     def _drive(self) -> None:
-        loop, first = self.make_loop(self.schedule), True
+        loop, first = made(self.make_loop, self.schedule), True
         try:
             while self._boundary():
                 if self._restart:
                     self._close(loop)
-                    loop, first, self._restart = self.make_loop(self.schedule), True, False
+                    loop, first, self._restart = made(self.make_loop, self.schedule), True, False
                 try:
                     with turn(first or self._draws):
-                        step, first = next(loop), False
+                        step, first = told(next(loop)), False
                 except StopIteration:
                     self.folder.check_ours()
                     return

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from labkit.errors import LabError
@@ -63,14 +63,17 @@ def by_hand_every(total: int, parts: int = 8) -> int:
     return by_hand(max(1, total // parts))
 
 
-def wait_for(thread: threading.Thread | None, name: str, steps: Sequence[Step], total: int) -> None:
+def wait_for(
+    thread: threading.Thread | None, name: str, steps: Sequence[Step], total: int, paused: Callable[[], bool] = lambda: False
+) -> None:
     """Wait until `thread` has ended, with a line of progress now and then; name: whose progress it is."""
     printed = time.monotonic()
     while thread is not None and thread.is_alive():
         thread.join(0.2)
-        if time.monotonic() - printed > PRINT_EVERY and steps:
+        if time.monotonic() - printed > PRINT_EVERY and (steps or paused()):
             printed = time.monotonic()
-            print(_line(name, steps[-1], total), flush=True)
+            at = f"{name} is paused at step {steps[-1].number if steps else 0} of {total}; job.resume() goes on."
+            print(at if paused() else _line(name, steps[-1], total), flush=True)
 
 
 def _line(name: str, step: Step, total: int) -> str:

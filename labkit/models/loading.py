@@ -26,6 +26,7 @@ from labkit.models.files import UNREADABLE, new_folder, torn_weights
 from labkit.models.fusing import fused
 from labkit.models.memory import keep_freed_memory
 from labkit.models.proof import packed_where_right
+from labkit.seeds import checked_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -121,6 +122,9 @@ def load_policy(
 
     With `tokenizer`, the embeddings grow where it knows more tokens than the model (an added pad token).
     """
+    found = _architecture(path) if Path(path).is_dir() else ""
+    if found.endswith("ForTokenClassification"):
+        raise ModelError(f"{path} holds a {found}, not a language model: its head would be random. Give a policy, or load_reward_model() for this one.")
     try:
         with _quiet():
             model = packed_where_right(partial(AutoModelForCausalLM.from_pretrained, str(path), dtype=dtype))
@@ -144,7 +148,7 @@ def new_reward_model(
     """
     model = _grown(_scalar_model(policy_path, dtype), tokenizer)
     head = scalar_head(model)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checked_seed(seed))
     with torch.no_grad():
         weight = torch.randn(head.weight.shape, generator=generator) / math.sqrt(head.in_features + 1)
         head.weight.copy_(weight.to(head.weight.dtype))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from labkit.errors import ModelError
 from labkit.models.packed import end_to_end, packed_logits
 from labkit.models.precision import chosen_precision
 
@@ -74,7 +75,7 @@ def response_values(model: PreTrainedModel, prompts: Rows, responses: Rows, *, m
 
     def values(p: Rows, r: Rows) -> torch.Tensor:
         rows = [[*a, *b] for a, b in zip(p, r, strict=True)]
-        return packed_logits(model, rows, keep=response_positions(p, r, _device(model))).float()
+        return one_each(model, packed_logits(model, rows, keep=response_positions(p, r, _device(model)))).float()
 
     return _in_batches(model, values, (prompts, responses), [len(r) for r in responses], max_tokens)
 
@@ -85,7 +86,7 @@ def score(model: PreTrainedModel, prompts: Rows, responses: Rows, *, max_tokens:
     def last_values(p: Rows, r: Rows) -> torch.Tensor:
         rows = [[*a, *b] for a, b in zip(p, r, strict=True)]
         ends = torch.tensor([len(row) for row in rows]).cumsum(0) - 1
-        return packed_logits(model, rows, keep=ends.to(_device(model))).float()
+        return one_each(model, packed_logits(model, rows, keep=ends.to(_device(model)))).float()
 
     return _in_batches(model, last_values, (prompts, responses), [1] * len(prompts), max_tokens)
 
@@ -95,8 +96,18 @@ def text_values(model: PreTrainedModel, rows: Rows, *, max_tokens: int = 16384) 
     if not rows:
         return []
     lengths = [len(row) for row in rows]
-    flat = _in_batches(model, lambda r: packed_logits(model, r).float(), (rows,), lengths, max_tokens)
+    flat = _in_batches(model, lambda r: one_each(model, packed_logits(model, r)).float(), (rows,), lengths, max_tokens)
     return list(flat.split(lengths))
+
+
+def one_each(model: PreTrainedModel, found: torch.Tensor) -> torch.Tensor:
+    """(N,) values of a reward or value model, as it gave them; raises ModelError where the model has a whole vocabulary to say."""
+    if found.dim() != 1:
+        raise ModelError(
+            f"{type(model).__name__} gives {found.shape[-1]} numbers for a token, where a reward or value model gives one; "
+            "give one made by load_reward_model or new_reward_model."
+        )
+    return found
 
 
 def _in_batches(
@@ -117,6 +128,8 @@ def _in_batches(
         for batch in batches_by_tokens(lengths, max_tokens):
             parts.append(compute(*([column[i] for i in batch] for column in columns)))
             order += batch
+    if not parts:
+        return torch.empty(0)
     return torch.cat(parts).index_select(0, _places(order, counts).to(_device(model)))
 
 

@@ -18,6 +18,7 @@ import torch
 from labkit.models.last_layer import only_needed
 from labkit.models.layout import Layout
 from labkit.models.packed import LAB_ATTENTION, packed_logits
+from labkit.models.scoring import one_each
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,10 +91,10 @@ def completion_scores(model: PreTrainedModel, prompts: Rows, responses: Sequence
     prompts: token ids of each prompt. responses: for each prompt, the token ids of its responses.
     """
     if model.config._attn_implementation == LAB_ATTENTION:
-        return _shared_pass(model, prompts, responses)
+        return one_each(model, _shared_pass(model, prompts, responses))
     rows = [[*p, *r] for p, rs in zip(prompts, responses, strict=True) for r in rs]
     device = model.get_input_embeddings().weight.device
-    return packed_logits(model, rows, keep=(torch.tensor([len(row) for row in rows]).cumsum(0) - 1).to(device))
+    return one_each(model, packed_logits(model, rows, keep=(torch.tensor([len(row) for row in rows]).cumsum(0) - 1).to(device)))
 
 
 def completion_states(model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows]) -> torch.Tensor:
@@ -106,7 +107,7 @@ def _shared_pass(model: PreTrainedModel, prompts: Rows, responses: Sequence[Rows
     passed, keep = _shared_inputs(model, prompts, responses)
     with only_needed(model, keep):
         values = model(**passed).logits
-    return values[0, keep, 0]
+    return values[0, keep].squeeze(-1)
 
 
 def _shared_inputs(

@@ -7,6 +7,18 @@ minibatches.py  the batch in minibatches; pretraining.py: the rows that go with 
 update.py       gradients of a minibatch; passes.py: one backward pass; graphed.py: one that CUDA replays
 measure.py      the numbers of a Step; checks.py, padding.py: promises that are checked while it runs
 sharding.py     weights spread over processes
+
+    tokenizer = load_tokenizer(path)                                                              # labkit.models
+    value = load_reward_model(rm, tokenizer=tokenizer)    # trained as the value model: a copy of its own, not the reward's
+    reward = from_model(load_reward_model(rm, tokenizer=tokenizer))                               # or from_texts, weighted
+    state = State(load_policy(path, tokenizer=tokenizer), value, tokenizer, settings)
+    for step in loop(state, prompts, reward, Dial(PPOKnobs(kl_coef=0.05)), settings): ...         # labkit.knobs
+    state.save("snapshot"); State(...).load("snapshot")   # goes on number for number
+    save_model(state.averaged_policy(), tokenizer, "mine")
+
+The rows for `loop(pretraining=...)` from texts of one's own, for γ (ptx_coef) above 0:
+
+    torch.tensor(labkit.sft.pretraining_pieces(tokenizer, texts, settings.ptx_row, count))
 """
 
 from labkit.ppo.loop import loop

@@ -9,14 +9,31 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit.errors import DataError, InvariantError, SettingsError
+from labkit.ppo.rewards import models_of
+from labkit.ppo.settings import PPOSettings
 
 if TYPE_CHECKING:
+    from labkit.ppo.rewards import Reward
     from labkit.ppo.rollout import Rollout
-    from labkit.ppo.settings import PPOSettings
+    from labkit.ppo.state import State
     from labkit.types import Prompt
 
-__all__ = ["check_finite", "check_first_minibatch", "check_kl", "check_pretraining", "check_processes", "check_prompts", "check_reading", "check_start"]
+__all__ = [
+    "check_finite",
+    "check_first_minibatch",
+    "check_kl",
+    "check_pretraining",
+    "check_processes",
+    "check_prompts",
+    "check_reading",
+    "check_start",
+    "check_told",
+]
 
+#: What a State makes its models and optimisers from; the loop reads the rest of the settings anew.
+OF_THE_STATE = (
+    "lora_rank", "lora_alpha", "lora_targets", "gradient_checkpointing", "adam_beta1", "adam_beta2", "adam_eps", "weight_decay",
+)  # fmt: skip
 FURTHEST_BY_CHANCE = 20.0  # nats: once in e^20 steps, or two in a thousand million
 RATIO_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
@@ -37,11 +54,43 @@ def check_prompts(prompts: Sequence[Prompt], lengths: Sequence[int], context: in
             )
 
 
-def check_pretraining(rows: torch.Tensor | None, context: int | None) -> None:
-    """A packed row of pretraining text is read as one text."""
-    if rows is not None and context is not None and rows.shape[1] > context:
+def check_told(state: State, settings: PPOSettings, reward: Reward) -> None:
+    """The loop is told what its State was made with, and is not paid by the value model that it trains."""
+    if not isinstance(settings, PPOSettings):
+        raise SettingsError(f"The settings are {settings!r:.60}; the loop takes PPOSettings(...), those that its State was made with.")
+    for name in OF_THE_STATE:
+        told, made = getattr(settings, name), getattr(state.settings, name)
+        if told != made:
+            raise SettingsError(f"{name} is {told!r}, but the State was made with {made!r}; give both the same settings.")
+    if any(model is state.plain_value for model in models_of(reward)):
+        raise InvariantError(
+            "The reward model is the very model that is trained as the value model, so the reward would drift with it; load it twice, "
+            "once for the State and once for from_model."
+        )
+
+
+def check_pretraining(rows: torch.Tensor | None, settings: PPOSettings, context: int | None, vocabulary: int) -> None:
+    """A packed row of pretraining text is read as one text, and as many of its tokens count as the settings say."""
+    if rows is None:
+        return
+    if not isinstance(rows, torch.Tensor) or rows.dtype != torch.int64:
+        found = f"{rows.dtype}" if isinstance(rows, torch.Tensor) else f"a {type(rows).__name__}"
+        raise DataError(
+            f"The pretraining rows are {found}; give a tensor (M, {settings.ptx_row}) of token ids (int64), as "
+            "torch.tensor(sft.pretraining_pieces(tokenizer, texts, settings.ptx_row, M))."
+        )
+    if context is not None and rows.dim() == 2 and rows.shape[1] > context:
         raise DataError(
             f"Pretraining rows of {rows.shape[1]} tokens do not fit the model's context of {context}; pack them into shorter ones (ptx_row)."
+        )
+    if rows.dim() != 2 or rows.shape[1] != settings.ptx_row or not len(rows):
+        raise DataError(
+            f"The pretraining rows have shape {tuple(rows.shape)}; give (M, {settings.ptx_row}) token ids, as ptx_row = {settings.ptx_row} says."
+        )
+    if not 0 <= int(rows.min()) <= int(rows.max()) < vocabulary:
+        raise DataError(
+            f"The pretraining rows hold the ids {int(rows.min())} to {int(rows.max())}, beyond the vocabulary of {vocabulary}; encode them with "
+            "the policy's tokenizer."
         )
 
 

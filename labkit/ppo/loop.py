@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from labkit.knobs import PPOKnobs, Schedule
+from labkit.knobs import PPOKnobs, Schedule, knobs_at
 from labkit.models import context_of
 from labkit.ppo import checks
 from labkit.ppo.measure import metrics_of, of_processes, sample_rows
@@ -25,7 +25,7 @@ from labkit.ppo.pretraining import Pretraining
 from labkit.ppo.rollout import encoded, generate, reward_episodes, score_episodes
 from labkit.ppo.sharding import agreed, dot, total_norm, use_device
 from labkit.ppo.update import Tally, apply_gradients, policy_gradient, ppo_gradients, ptx_gradients
-from labkit.types import Prompt, Step
+from labkit.types import Prompt, Step, listed
 
 if TYPE_CHECKING:
     from labkit.ppo.rewards import Reward
@@ -49,21 +49,24 @@ def loop(
     """Train `state` from the step it is at to `settings.steps`; yield one Step per iteration.
 
     prompts: the PPO prompts. reward: (prompt ids, response ids) -> (B,) scores, e.g. `from_model(rm)`.
-    schedule: step -> PPOKnobs. pretraining: (M, ptx_row) packed token rows; needed when γ > 0, else only their loss is watched.
+    schedule: step -> PPOKnobs. settings: those that the State was made with. pretraining: (M, ptx_row) packed token rows
+    (int64); needed when γ > 0, else only their loss is watched.
     gold: (prompts, texts, finished) -> utilities, logged beside the score and never trained on.
-    Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts or rewards,
-    SettingsError for a minibatch that the processes cannot share.
+    Raises InvariantError when training breaks a promise of the method, DataError for unusable prompts, rewards or rows,
+    SettingsError for other settings than the State's, or a minibatch that the processes cannot share.
     """
+    checks.check_told(state, settings, reward)
+    prompts = listed(prompts, Prompt, "prompts")
     checks.check_processes(settings, state.accelerator.num_processes)
     context = context_of(state.plain_policy)
     asked = encoded(state.tokenizer, prompts)
     checks.check_prompts(prompts, [len(ids) for ids in asked], context, settings.max_new_tokens)
-    checks.check_pretraining(pretraining, context)
+    checks.check_pretraining(pretraining, settings, context, len(state.plain_policy.get_input_embeddings().weight))
     use_device(state.accelerator)
     check_padding(state, asked, reward)
     texts = Pretraining(pretraining, settings, state.accelerator)
     for number in range(state.step + 1, settings.steps + 1):
-        knobs = agreed(state.accelerator, schedule(number))  # those of the first process, in all of them
+        knobs = agreed(state.accelerator, knobs_at(schedule, number, PPOKnobs))  # those of the first process, in all of them
         clock = Clock(state.accelerator.device)
         _set_learning_rates(state, knobs, settings.warmup_factor(number))
 

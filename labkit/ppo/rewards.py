@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,21 +32,29 @@ def from_model(reward_model: PreTrainedModel, *, max_tokens: int = 16384) -> Rew
 def from_texts(
     function: Callable[[list[str], list[str]], Sequence[float]], tokenizer: PreTrainedTokenizerBase
 ) -> Reward:
-    """Score by any Python function of (prompt texts, response texts)."""
+    """Score by any Python function of (prompt texts, response texts), which returns one number for each response."""
+    if not callable(function) or callable(getattr(function, "decode", None)):
+        raise DataError(f"{function!r:.60} is no function of texts; give from_texts(function, tokenizer).")
 
     def reward(prompts: Rows, responses: Rows) -> torch.Tensor:
         texts = ([decode(tokenizer, list(ids)) for ids in rows] for rows in (prompts, responses))
-        scores = _asked(function, *texts)
-        return torch.as_tensor(scores, dtype=torch.float32)
+        return answer_of(function, *texts)
 
     return reward
 
 
 def weighted(parts: Sequence[tuple[float, Reward]]) -> Reward:
     """The weighted sum of several rewards, given as (weight, reward) pairs."""
+    parts = list(parts)
+    if not parts:
+        raise DataError("There is no reward to weigh; give (weight, reward) pairs, as [(1.0, reward), (0.5, another)].")
+    for part in parts:
+        if not (isinstance(part, Sequence) and len(part) == 2 and isinstance(part[0], Real)):
+            raise DataError(f"{part!r:.60} is no (weight, reward) pair; give pairs, as [(1.0, reward), (0.5, another)].")
+        check_reward(part[1])
 
     def total(prompts: Rows, responses: Rows) -> torch.Tensor:
-        return torch.stack([w * reward(prompts, responses).float().cpu() for w, reward in parts]).sum(0)
+        return torch.stack([w * scores_of(reward, prompts, responses) for w, reward in parts]).sum(0)
 
     return _made_of(total, [model for _, part in parts for model in models_of(part)])
 
@@ -60,25 +69,36 @@ def _made_of(reward: Reward, models: Sequence[PreTrainedModel]) -> Reward:
     return reward
 
 
-def _asked(function: Callable[..., Any], first: Sequence[Any], second: Sequence[Any]) -> Any:
-    """What somebody's own function returns; an error in it is a sentence that names it."""
+def check_reward(reward: Any) -> None:
+    """Raises DataError where this is no function that could be asked for scores."""
+    if isinstance(reward, torch.nn.Module):
+        raise DataError(f"The reward is a model ({type(reward).__name__}); from_model(model) makes a reward of it.")
+    if not callable(reward):
+        kind = type(reward).__name__
+        raise DataError(f"The reward is {reward!r:.60}, a {kind}; give from_model(model), from_texts(function, tokenizer) or a function of ids.")
+
+
+def answer_of(function: Callable[..., Any], *given: Sequence[Any], what: str = "reward") -> torch.Tensor:
+    """The numbers that somebody's own function returns, fp32 on the CPU; an error in it is a sentence that names it."""
     try:
-        return function(first, second)
+        found = function(*given)
+        found = list(found) if isinstance(found, Iterator) else found
+        return torch.as_tensor(found, dtype=torch.float32).detach().cpu()
     except LabError:
         raise
     except Exception as error:
         name = getattr(function, "__qualname__", type(function).__name__)
         raise DataError(
-            f"The reward function {name} failed on a batch of {len(second)} episodes ({type(error).__name__}: {error}); repair it. "
+            f"The {what} function {name} failed on a batch of {len(given[1])} episodes ({type(error).__name__}: {error}); repair it. "
             "An episode may be empty, cut off, or nothing that people would write."
         ) from error
 
 
 def scores_of(reward: Reward, prompts: Rows, responses: Rows) -> torch.Tensor:
     """(B,) fp32 scores on the CPU, or a DataError that says what the reward did or returned instead."""
+    check_reward(reward)
     models, episodes = models_of(reward), len(responses)
-    scores = reward(prompts, responses) if models else _asked(reward, prompts, responses)
-    scores = torch.as_tensor(scores, dtype=torch.float32).detach().cpu()
+    scores = reward(prompts, responses).float().detach().cpu() if models else answer_of(reward, prompts, responses)
     if scores.shape != (episodes,):
         raise DataError(
             f"The reward returned shape {tuple(scores.shape)} for {episodes} episodes; it must return one score each."

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from labkit import rl
+from labkit.errors import DataError
 from labkit.models import decode, encode_prompt, response_logprobs, response_values
-from labkit.ppo.rewards import Reward, scores_of
+from labkit.ppo.rewards import Reward, answer_of, scores_of
 from labkit.ppo.sharding import summed
 from labkit.sampling import sample
 from labkit.seeds import derive_seed
@@ -144,9 +145,10 @@ def score_episodes(
     rollout.ref_logprobs, rollout.values = rollout.grid(ref_logprobs), rollout.grid(values)
     rollout.scores = scores - settings.missing_end_penalty * (~rollout.finished)
     if gold is not None:
-        rollout.gold = torch.as_tensor(
-            gold(rollout.prompts, rollout.texts(), rollout.finished.tolist()), dtype=torch.float32
-        )
+        rollout.gold = answer_of(gold, rollout.prompts, rollout.texts(), rollout.finished.tolist(), what="gold")
+        if rollout.gold.shape != (len(rollout),):
+            name, shape = getattr(gold, "__qualname__", type(gold).__name__), tuple(rollout.gold.shape)
+            raise DataError(f"The gold function {name} returned shape {shape} for {len(rollout)} episodes; it must return one utility each.")
 
 
 def reward_episodes(state: State, rollout: Rollout, knobs: PPOKnobs, settings: PPOSettings) -> None:

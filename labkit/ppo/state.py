@@ -57,7 +57,10 @@ class State:
         *,
         reference: PreTrainedModel | None = None,
     ) -> None:
+        if reference is not None and reference is policy:
+            raise SettingsError("The reference is the policy itself, which would be frozen with it; leave it out, and the State makes a copy.")
         device, self.dtype = choose_device()
+        self.settings = settings  # models and optimisers are made from these
         self.accelerator = accelerator_on(device)
         self.tokenizer = tokenizer
         if settings.lora_rank and not hasattr(policy, "disable_adapter"):

@@ -1,7 +1,12 @@
 """The reward model (section 3.5): learn a scalar score from whole rankings of K completions.
 
-    state = start(base_path("medium"), seed=0)
-    for step in loop(state, rankings, Dial(RewardKnobs()), RewardSettings(), valid=..., demonstrations=...): ...
+    prompt, answers = Prompt(id="p0", text="What is a fox?"), (" An animal.", " A plant.")         # labkit.types
+    completions = tuple(Completion(f"c{i}", prompt.id, text) for i, text in enumerate(answers))
+    rankings = [Ranking(prompt, completions, groups=(("c0",), ("c1",)))]                          # ids, best first
+    state = start("path/to/model", seed=0)    # or labkit.world.pretrain.base_path("small"), a base of the world
+    for step in loop(state, rankings, constant(RewardKnobs()), RewardSettings(), valid=..., demonstrations=...): ...
+    state.save_model("mine")                  # labkit.models.load_reward_model("mine") loads it again
+    text_scorer(state.model, state.tokenizer)(["What is a fox?"], [" An animal."], [True])         # ended by itself: True
 
 All pairs of a prompt form one batch element and each completion is read once. Afterwards a bias centres the
 demonstrations; it is part of the saved model, which plain `AutoModelForTokenClassification` reloads.
@@ -13,6 +18,7 @@ from labkit.reward.folds import Fold, labeler_folds
 from labkit.reward.loop import RewardState, centre, loop, retrain, start, total_steps
 from labkit.reward.loss import kwise_loss
 from labkit.reward.report import Accuracy, Share, accuracy, share
+from labkit.reward.scorer import text_scorer
 from labkit.reward.settings import RewardSettings
 
 __all__ = [
@@ -33,5 +39,6 @@ __all__ = [
     "retrain",
     "share",
     "start",
+    "text_scorer",
     "total_steps",
 ]

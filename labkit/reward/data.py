@@ -14,7 +14,7 @@ import torch
 
 from labkit.errors import DataError
 from labkit.models import decode, encode_prompt, encode_response
-from labkit.types import Completion, Ranking
+from labkit.types import Completion, Ranking, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,6 +63,7 @@ def encode_rankings(
 
     Raises DataError, calling them `what`, when there are none, or none is left.
     """
+    rankings = listed(rankings, Ranking, "rankings")
     if not rankings:
         raise DataError("There are no rankings to learn from; rank some completions first (labels/*.jsonl is empty?).")
     longest = settings.max_prompt_tokens or context // 2

@@ -6,7 +6,7 @@ case and the uncertainty-weighted mean make such responses unattractive, which d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,9 @@ class Ensemble:
     def __post_init__(self) -> None:
         if self.how not in ("mean", "worst", "uncertainty"):
             raise SettingsError(f"how is {self.how!r}; an ensemble combines by mean, worst or uncertainty.")
+        if not isinstance(self.rewards, Iterable):
+            raise SettingsError(f"rewards is {self.rewards!r:.60}; give a list of reward models and functions, as Ensemble([rm, another]).")
+        object.__setattr__(self, "rewards", tuple(self.rewards))
         if not self.rewards:
             raise SettingsError("The ensemble has no members; give at least one reward model or function.")
 

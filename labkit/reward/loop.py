@@ -32,7 +32,7 @@ from labkit.reward.head import settle_head
 from labkit.reward.report import accuracy_of
 from labkit.reward.settings import RewardSettings
 from labkit.stepwise import TrainState, steps_of, unpatch
-from labkit.types import Demonstration, Ranking, Step
+from labkit.types import Demonstration, Ranking, Step, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -169,6 +169,7 @@ def _fitting(
 ) -> list[tuple[list[int], list[int]]]:
     """(prompt ids, response ids) of the demonstrations that fit the context; DataError where none does."""
     context = context_of(model) or CONTEXT
+    demonstrations = listed(demonstrations, Demonstration, "demonstrations")
     rows = [(encode_prompt(tokenizer, d.prompt.text), encode_response(tokenizer, d.text)) for d in demonstrations]
     rows = [(p, r) for p, r in rows if len(p) + len(r) <= context]
     if not rows:

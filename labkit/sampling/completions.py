@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
+from labkit.errors import DataError
 from labkit.models import decode, encode_prompt, model_hash
-from labkit.sampling.engine import Engine, check_context, context_of_model, sample
+from labkit.sampling.engine import Engine, check_context, check_model, context_of_model, sample
 from labkit.sampling.stops import Stops
 from labkit.seeds import derive_seed
-from labkit.types import Completion, Prompt
+from labkit.types import Completion, Prompt, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,6 +40,8 @@ def complete(
     stop: strings or lists of token ids that end a response besides the end token. The ids go on to the token that
     completes the stop; the text ends right before a stop string.
     """
+    check_model(model)
+    prompts = listed(prompts, Prompt, "prompts")
     # a name says which stage, the hash which weights: a stage may be trained again
     weights = model.name if isinstance(model, Engine) else model_hash(model)
     name = name or weights
@@ -79,7 +83,13 @@ def best_of_n(
 ) -> list[Completion]:
     """For each prompt's completions the one with the highest score; `score` maps a flat list to (N,) scores."""
     flat = [c for group in completions for c in group]
-    scores = score(flat).tolist()
+    for i, group in enumerate(completions):
+        if not group:
+            raise DataError(f"Group {i} has no completion, so it has no best one; sample at least one for each prompt.")
+    found = score(flat)
+    scores = found.tolist() if hasattr(found, "tolist") else found
+    if not isinstance(scores, list) or len(scores) != len(flat) or not all(isinstance(s, (int, float)) and math.isfinite(s) for s in scores):
+        raise DataError(f"The best of n needs one finite score for each of {len(flat)} completions; the score function gave {found!r:.60}.")
     best, start = [], 0
     for group in completions:
         ranked = scores[start : start + len(group)]

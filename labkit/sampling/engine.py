@@ -9,13 +9,14 @@ servers by `remote.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
-from labkit.errors import DataError, SettingsError
+from labkit.errors import DataError, ModelError, SettingsError
 from labkit.models import context_of, decode
 from labkit.models.graphs import graphs_pay
 from labkit.models.lean import lean
@@ -27,6 +28,7 @@ from labkit.sampling.replayed import rows_at_most, sample_replayed
 from labkit.sampling.request import SamplingRequest
 from labkit.sampling.steps import sample_cached
 from labkit.sampling.stops import Stops
+from labkit.seeds import checked_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,12 +41,17 @@ SHOWN = 8  # ids of a prompt that an error names
 
 @runtime_checkable
 class Engine(Protocol):
-    """What samples in place of a model: a server, or another library. It keeps the stop rules; its noise is its own."""
+    """What samples in place of a model: a server, or another library. It keeps the stop rules; its noise is its own.
+
+    Any object with these three parts is one. name: stands as the completions' model. context: the most tokens of prompt and
+    response together, None where it is unknown. draw: one `Sampled` for each of `asked.prompts`, in order.
+    """
 
     name: str
     context: int | None  # the most tokens of prompt and response together; None: unknown
 
-    def draw(self, asked: SamplingRequest) -> list[Sampled]: ...
+    def draw(self, asked: SamplingRequest) -> list[Sampled]:
+        """One response to each prompt, in order, of at most `asked.max_new_tokens` tokens, cut where `asked.stops` says."""
 
 
 @torch.no_grad()
@@ -69,15 +76,17 @@ def sample(
     Log-probabilities are of the distribution sampled from (logits / temperature, fp32), or at temperature 0 of the model's own.
     """
     stops = Stops.of(eos_id, stop, partial(decode, tokenizer) if tokenizer is not None else None)
+    check_model(model)
+    prompts, seeds = _rows(model, prompts), _seeds(seeds)
     _check(prompts, seeds)
-    if max_new_tokens < 1:
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, Integral) or max_new_tokens < 1:
         raise SettingsError(f"max_new_tokens is {max_new_tokens}; a response has at least one token, so give 1 or more.")
-    if not 0 <= temperature < math.inf:
+    if not isinstance(temperature, Real) or not 0 <= temperature < math.inf:
         raise SettingsError(f"temperature is {temperature}; give 0 (always the likeliest token) or a number above it (1 samples as the model says).")
     check_context(context_of_model(model), prompts, max_new_tokens)
     asked = SamplingRequest(prompts, seeds, max_new_tokens, stops, temperature)
     if isinstance(model, Engine):
-        return model.draw(asked)
+        return _drawn(model, asked)
     engine = _way(model)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), tuple(prompts[i])))
     out: list[Sampled | None] = [None] * len(prompts)
@@ -98,6 +107,52 @@ def _way(model: PreTrainedModel) -> Callable[[PreTrainedModel, SamplingRequest],
     sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)  # its weights come and go
     plain = not sharded and all(type(p) is torch.nn.Parameter for p in model.parameters())  # none is quantised, say
     return sample_replayed if plain and graphs_pay(model.get_input_embeddings().weight.device) else sample_cached
+
+
+def check_model(model: PreTrainedModel | Engine) -> None:
+    """Raises ModelError where this can be sampled from neither as a language model nor as an engine."""
+    if isinstance(model, Engine):
+        return
+    if not hasattr(model, "get_output_embeddings"):
+        raise ModelError(f"{model!r:.60} cannot be sampled from; give a model (load_policy), or an engine: an object with name, context and draw(asked).")
+    if model.get_output_embeddings() is None:
+        raise ModelError(f"{type(model).__name__} is no language model: it has no head over the vocabulary. Give a policy, as load_policy(path) loads it.")
+
+
+def _rows(model: PreTrainedModel | Engine, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The prompts as lists of ids, also from tensors and arrays; raises DataError where one is no ids of this model."""
+    rows = [row.tolist() if hasattr(row, "tolist") else row for row in prompts]
+    most = math.inf if isinstance(model, Engine) else len(model.get_input_embeddings().weight)
+    for i, row in enumerate(rows):
+        if isinstance(row, str) or not isinstance(row, Sequence) or not all(isinstance(t, Integral) for t in row):
+            raise DataError(f"Prompt {i} is {row!r:.60}; give each prompt's token ids, as labkit.models.encode_prompt(tokenizer, text) makes them.")
+        if row and not 0 <= min(row) <= max(row) < most:
+            wrong = max(row) if min(row) >= 0 else min(row)
+            raise DataError(f"Prompt {i} holds the id {wrong}, beyond the model's vocabulary of {most}; use the model's own tokenizer.")
+    return rows
+
+
+def _seeds(seeds: Sequence[int]) -> list[int]:
+    seeds = seeds.tolist() if hasattr(seeds, "tolist") else seeds
+    if not isinstance(seeds, Iterable):
+        raise SettingsError(f"seeds is {seeds!r:.60}; give a list of whole numbers, one per prompt.")
+    return [checked_seed(seed, f"seeds[{i}]") for i, seed in enumerate(seeds)]
+
+
+def _drawn(engine: Engine, asked: SamplingRequest) -> list[Sampled]:
+    """What the engine answers; raises ModelError where that is not one whole response to each prompt."""
+    found = engine.draw(asked)
+    found = list(found) if isinstance(found, Iterable) else found
+    if not isinstance(found, list) or len(found) != len(asked) or not all(isinstance(s, Sampled) for s in found):
+        shown = f"{len(found)} answers" if isinstance(found, list) else repr(found)
+        raise ModelError(f"The engine {engine.name} gave {shown} to {len(asked)} prompts; draw must return one Sampled(ids, logprobs, finished) for each.")
+    for i, s in enumerate(found):
+        if not 1 <= len(s.ids) <= asked.max_new_tokens or len(s.logprobs) != len(s.ids):
+            raise ModelError(
+                f"The engine {engine.name} answered prompt {i} with {len(s.ids)} tokens and {len(s.logprobs)} log-probabilities; a response has "
+                f"1 to max_new_tokens ({asked.max_new_tokens}) tokens and a log-probability of each."
+            )
+    return found
 
 
 def _check(prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> None:

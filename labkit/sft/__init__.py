@@ -1,7 +1,9 @@
 """Supervised fine-tuning on demonstrations (section 3.5), and the model that PPO starts from (appendix C.3).
 
-    state = start(base_path("small"))
-    for step in loop(state, demonstrations, Dial(SFTKnobs()), SFTSettings(), valid=..., reward=rm): ...
+    demonstrations = [Demonstration(Prompt(id="p0", text="What is a fox?"), " An animal.")]       # labkit.types
+    state = start("path/to/model")            # or labkit.world.pretrain.base_path("small"), a base of the world
+    for step in loop(state, demonstrations, constant(SFTKnobs()), SFTSettings(), valid=..., reward=rm): ...
+    state.save_model("mine")                  # constant, Dial and SFTKnobs are those of labkit.knobs
 
 `loop` is `trl.SFTTrainer` as a generator of Steps. The PPO init is the same loop with `init_settings()`: 2 epochs,
 10 % pretraining examples mixed in.

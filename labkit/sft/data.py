@@ -15,7 +15,7 @@ import torch
 from labkit.errors import DataError
 from labkit.models import encode_prompt, encode_response
 from labkit.models.packed import Layout, PackedRows
-from labkit.types import Demonstration
+from labkit.types import Demonstration, listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,6 +55,7 @@ def encode_demonstrations(
 
     Raises DataError when there is nothing, or when every prompt is too long or has no token.
     """
+    demonstrations = listed(demonstrations, Demonstration, "demonstrations")
     if not demonstrations:
         raise DataError("There are no demonstrations to train on; give at least one (demonstrations.jsonl is empty?).")
     longest, cut = max_prompt_tokens or context // 2, max_response_tokens or context // 2
@@ -94,6 +95,8 @@ def pretraining_pieces(
 
     Raises DataError when the texts hold fewer.
     """
+    if isinstance(texts, str):
+        raise DataError(f"The pretraining text is one text of {len(texts)} letters; give a list of texts, as [text].")
     stream: list[int] = []
     for text in texts:
         stream += encode_response(tokenizer, text)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from labkit.errors import InvariantError, RunError
+from labkit.errors import DataError, InvariantError, RunError
 from labkit.models import CONTEXT, context_of, load_policy, load_tokenizer, response_logprobs, score
 from labkit.sampling import sample
 from labkit.seeds import derive_seed
@@ -53,7 +53,10 @@ def validation_score(
     )
     responses = [d.ids for d in drawn]
     scores = score(reward, prompts, responses) if isinstance(reward, torch.nn.Module) else reward(prompts, responses)
-    value = torch.as_tensor(scores).float().mean().item()
+    scores = torch.as_tensor(scores).float()
+    if scores.shape != (len(prompts),):
+        raise DataError(f"The reward returned shape {tuple(scores.shape)} for {len(prompts)} validation samples; it must return one score each.")
+    value = scores.mean().item()
     if not math.isfinite(value):
         raise InvariantError("The RM score of the validation samples is not finite; check the reward model's weights.")
     return value

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from labkit.knobs import Knobs, Schedule
+from labkit.knobs import Knobs, RewardKnobs, Schedule, SFTKnobs, knobs_at
 from labkit.models.stepping import unhindered
 from labkit.seeds import derive_seed
 from labkit.stepwise.state import TrainState
@@ -118,7 +118,7 @@ class _Meeting(TrainerCallback):
             raise _Stopped
         self.began = time.perf_counter()
         number = state.global_step + 1
-        self.knobs = self.schedule(number)
+        self.knobs = knobs_at(self.schedule, number, RewardKnobs if self.stage == "reward" else SFTKnobs)
         self.trainer.bend(self.knobs.lr_scale)
         torch.manual_seed(derive_seed(self.seed, number, self.stage, "dropout"))
 

@@ -30,14 +30,14 @@ TRAINER_FILE = "trainer_state.json"  # the Trainer reads its own step count from
 class TrainState:
     """Model, tokenizer, how far training is; subclasses add what their stage measures (`facts`) and keeps (`kept`)."""
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel = field(repr=False)  # no page of weights where a notebook shows a result
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
     step: int = 0
     knobs: dict[str, float] = field(default_factory=dict)  # in force at the last step
-    trainer: Any = None  # the live Trainer, set by the loop
+    trainer: Any = field(default=None, repr=False)  # the live Trainer, set by the loop
     snapshot: Path | None = None  # the folder this state was loaded from, until training goes on
-    kept: dict[str, torch.Tensor] | None = None  # weights put aside, e.g. those of the best epoch so far
-    _moments: dict[str, torch.Tensor] = field(default_factory=dict)
+    kept: dict[str, torch.Tensor] | None = field(default=None, repr=False)  # weights put aside, e.g. those of the best epoch so far
+    _moments: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def facts(self) -> dict[str, Any]:
         """What else a snapshot records, as JSON; `set_facts` takes it back."""

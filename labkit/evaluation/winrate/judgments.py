@@ -21,10 +21,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from labkit.disk import paths_of
 from labkit.errors import DataError, LabError
 from labkit.labels.agreement.records import PROMPT, Records, add_row, field_of, is_log, read_objects
 from labkit.labels.exchange import rankings_from_rows
 from labkit.labels.store import read_logs, said_of_names
+from labkit.settings import plain
 from labkit.types import Ranking
 
 __all__ = ["ALIKE", "Judgment", "judgments_of", "read_counted", "read_judgments"]
@@ -48,7 +50,8 @@ class Judgment:
     judge: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.preference <= 1:
+        object.__setattr__(self, "preference", plain(self.preference))
+        if not isinstance(self.preference, (int, float)) or not 0 <= self.preference <= 1:
             raise DataError(f"The preference is {self.preference!r}; it goes from 0 (b is better) to 1 (a is better).")
         if self.a == self.b:
             raise DataError(f"Model {self.a!r} is compared with itself; a and b must differ.")
@@ -86,7 +89,7 @@ def read_counted(paths: Iterable[str | Path]) -> tuple[list[Judgment], list[str]
     be a real repeat and stays. Where no judge is named, only files that hold nothing new are left out, because two
     nameless people may well agree.
     """
-    paths, found, repeated = [Path(p) for p in paths], [], 0
+    paths, found, repeated = paths_of(paths), [], 0
     held: Counter[Judgment] = Counter()  # the most that any one file so far holds of each
     files = [file for path in paths for file in _files(path)]
     logs = read_logs(file for file in files if is_log(file))

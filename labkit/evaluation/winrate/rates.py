@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
 
-from labkit.errors import DataError
+from labkit.errors import DataError, SettingsError
 from labkit.evaluation.winrate.judgments import Judgment
 from labkit.labels.intervals import FEW, LEVEL
 
@@ -45,6 +45,8 @@ def win_rate(judgments: Iterable[Judgment], a: str, b: str, *, level: float = LE
     but a few prompts agree, their spread is known badly and would be taken too small (most by ties, which lie half way):
     there the effective number is at most C.
     """
+    if not 0 < level < 1:
+        raise SettingsError(f"level is {level}; give the share that an interval is to cover, between 0 and 1, as 0.95.")
     by_prompt: dict[str, list[float]] = {}
     for judgment in judgments:
         if (judgment.a, judgment.b) == (a, b):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.disk import paths_of
 from labkit.errors import DataError
 from labkit.labels.agreement import shown
 from labkit.labels.agreement import statistics as stats
@@ -95,7 +96,7 @@ def agreement(rankings: Iterable[Ranking], *, seed: int = 0, replicates: int = R
 
 def agreement_of_files(paths: Iterable[str | Path], *, seed: int = 0, replicates: int = REPLICATES) -> Agreement:
     """Agreement in any files that `records.read_records` can read."""
-    records = read_records(list(paths))
+    records = read_records(paths_of(paths))
     if not records.rankings and not records.ratings:
         raise DataError("There is no ranking and no rating to compare, only flags; labkit screening measures those.")
     return agreement_of_records(records, seed=seed, replicates=replicates)
