@@ -1,6 +1,7 @@
 """Probes find what a flawed scorer pays for and acquit a sound one."""
 
 import math
+import random
 
 import pytest
 
@@ -73,3 +74,11 @@ def test_no_edit_leaves_a_response_as_it_was(probe) -> None:
     for row in ROWS:
         edited = probe.edit(row["response"], True)
         assert edited is None or edited != (row["response"], True)
+        if probe.name == "length: first half only":
+            assert row["response"].startswith(edited[0]) and edited[1]
+
+
+def test_the_interval_of_a_scorer_that_only_rolls_dice_holds_zero_as_often_as_it_says() -> None:
+    dice = random.Random(0)
+    drawn = [f for _ in range(40) for f in run_probes(ROWS * 6, lambda prompts, *_: [dice.gauss(0, 1) for _ in prompts])]
+    assert 0.9 < sum(f.low <= 0 <= f.high for f in drawn) / len(drawn) < 0.99

@@ -40,6 +40,15 @@ def test_columns_obey_their_definitions(models) -> None:
     torch.testing.assert_close(c["advantage"], togo - c["value"], atol=1e-5, rtol=1e-4)
     ours = response_logprobs(models["policy"], [[3, 4, 5]], [[6, 7, 8, 9, END]])
     torch.testing.assert_close(c["log π"].float(), ours, atol=1e-5, rtol=1e-5)
+    without = score(models["reward"], [[3, 4, 5]], [[6, 7, 8, 9]])[0].item()
+    assert c["occlusion"][-1].item() == pytest.approx(view.score - without, abs=1e-5)
+    whole = gradient_x_input(models["reward"], [3, 4, 5], [6, 7, 8, 9, END])
+    assert c["gradient × input"].tolist() == pytest.approx(whole[3:], abs=1e-5)
+
+
+def test_a_policy_that_is_its_own_reference_has_no_kl_at_any_temperature(models) -> None:
+    view = token_view(TOKENIZER, "3 4 5", "6 7 8", policy=models["policy"], reference=models["policy"], temperature=0.3)
+    assert view.columns["KL (k1)"] == (0.0,) * 4 and view.columns["ratio"] == (1.0,) * 4
 
 
 def test_a_view_has_the_columns_of_the_models_it_was_given(models) -> None:

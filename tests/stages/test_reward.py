@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -15,12 +16,12 @@ from transformers import AutoModelForTokenClassification
 from labkit import reward
 from labkit.errors import DataError, InvariantError, SettingsError
 from labkit.knobs import RewardKnobs, constant
-from labkit.models import encode_prompt, encode_response, load_policy, new_reward_model, score
+from labkit.models import encode_prompt, encode_response, load_policy, new_reward_model, response_logprobs, score
 from labkit.models.loading import scalar_head
 from labkit.models.packed import LAB_ATTENTION
 from labkit.models.shared import completion_scores
 from labkit.reward import Ensemble, RewardSettings, accuracy, encode_rankings, kwise_loss, labeler_folds
-from labkit.reward.data import collate, response_ids
+from labkit.reward.data import as_pairs, collate, response_ids
 from labkit.reward.report import share
 from labkit.types import Completion, Prompt, Ranking
 from tests.stages.animals import CONTEXT, MODELS, demonstrations, numbers, rankings, tokenizer
@@ -148,6 +149,7 @@ def test_a_last_batch_that_is_not_full_is_averaged_over_its_own_prompts(bases):
     rows = rankings(14)
     state, steps = run(bases["gpt2"], QUICK.but(epochs=1, lr=0.0, micro_batch=5), rows)
     overall = accuracy(state.model, state.tokenizer, rows).loss
+    assert reward.total_steps(state, rows, QUICK.but(epochs=3)) == 3 * len(steps) == 6
     assert (10 * losses(steps)[0] + 4 * losses(steps)[1]) / 14 == pytest.approx(overall, rel=1e-4)
 
 
@@ -184,6 +186,20 @@ def test_pairs_shuffled_apart_take_as_many_steps_and_as_many_pairs(bases):
     assert len(steps) == counts["pairs"] and losses(steps)[-1] < losses(steps)[0]
 
 
+def test_pairs_apart_count_alike_whatever_the_k_of_their_prompt():
+    apart = as_pairs(encoded([ranking((("a",), ("b",))), ranking((("a",), ("b",), ("c",), ("d",)), 1)]))
+    assert sorted(gap for row in apart for gap in row.gaps) == [1, 1, 1, 1, 2, 2, 3]
+    assert loss_of(apart, torch.zeros(2 * len(apart))).item() == pytest.approx(math.log(2))
+
+
+def test_accuracy_and_loss_of_a_step_are_those_of_its_own_batch(bases):
+    """lr 0: what a step says of the rankings that it trains on is what the validation says of them."""
+    rows = rankings(12)
+    told = run(bases["gpt2"], QUICK.but(epochs=1, batch_size=12, lr=0.0), rows, valid=rows)[1][0].metrics
+    assert told["accuracy"] == pytest.approx(told["valid_accuracy"]) != 0.5
+    assert told["loss"] == pytest.approx(told["valid_loss"], rel=1e-5)
+
+
 def test_sampled_ids_are_used_as_they_are_and_foreign_ones_are_not():
     words = tokenizer()
     text = "it is red"
@@ -192,6 +208,17 @@ def test_sampled_ids_are_used_as_they_are_and_foreign_ones_are_not():
     assert response_ids(words, Completion("c", "p", text)) == own
     assert response_ids(words, Completion("c", "p", text, token_ids=(900, 901), finished=True)) == own
     assert response_ids(words, Completion("c", "p", text, token_ids=(3, 4), finished=True)) == own
+    assert response_ids(words, Completion("c", "p", text, finished=False)) == own[:-1]  # cut short: no end token
+
+
+def test_a_prompt_of_just_the_limit_stays_and_responses_are_cut_to_theirs():
+    rows = [ranking((("a",), ("b", "c")))]
+    whole = encoded(rows)[0]
+    longest, limits = len(whole.prompt), {"max_prompt_tokens": len(whole.prompt), "max_response_tokens": 3}
+    cut = encoded(rows, **limits)[0]
+    assert [len(r) for r in whole.responses] == [4, 5, 6] and cut.responses == [r[:3] for r in whole.responses]
+    with pytest.raises(DataError, match="1 with a prompt over the limit"):
+        encoded(rows, max_prompt_tokens=longest - 1)
 
 
 # Training
@@ -249,6 +276,19 @@ def test_demonstrations_score_zero_on_average_also_after_a_plain_reload(bases, t
     with torch.no_grad():
         plain = [again(input_ids=torch.tensor([row])).logits[0, -1, 0].item() for row in rows]
     assert sum(plain) / len(plain) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_centred_model_is_left_alone_until_it_has_been_trained_again(bases):
+    state, _ = run(bases["gpt2"], QUICK.but(epochs=1), demonstrations=demonstrations(8))
+    bias, shift = scalar_head(state.model).bias, state.shift
+    centred = bias.item()
+    with torch.no_grad():
+        bias += 1.0
+    state.centre_on(demonstrations(8))
+    assert bias.item() == pytest.approx(centred + 1.0) and state.shift == shift
+    state.step += 1  # as if it had been trained, which moved the scores
+    state.centre_on(demonstrations(8))
+    assert bias.item() == pytest.approx(centred, abs=1e-5) and state.shift == pytest.approx(shift - 1.0, abs=1e-5)
 
 
 def test_centring_shifts_every_score_alike(bases):
@@ -337,6 +377,8 @@ def test_intervals_cover_and_grow_when_pairs_of_a_prompt_go_together():
         covered["apart"] += apart.low <= 0.7 <= apart.high
         covered["together"] += together.low <= 0.7 <= together.high
     assert all(count >= 180 for count in covered.values()), covered  # 95 % of 200, with room for chance
+    alike = share((str(i), 1.0) for i in range(30) for _ in range(5))
+    assert alike.low == share((str(i), 1.0) for i in range(30)).low < 1.0, "where all agree a prompt counts once"
 
 
 def test_equal_scores_count_one_half(bases):
@@ -347,8 +389,9 @@ def test_equal_scores_count_one_half(bases):
 
 
 def test_folds_keep_labelers_and_prompts_apart():
-    rows = rankings(90)
+    rows = [*rankings(90), *(replace(r, labeler=f"l{i % 5}") for i, r in enumerate(rankings(90)))]  # most prompts by two labelers
     folds = labeler_folds(rows, groups=3)
+    assert labeler_folds(rows, groups=3) == folds != labeler_folds(rows, groups=3, seed=1)
     assert sorted(name for f in folds for name in f.labelers) == [f"l{i}" for i in range(6)]
     for fold in folds:
         train, held = {r.prompt.id for r in fold.train}, {r.prompt.id for r in fold.own + fold.held_out}
@@ -365,6 +408,8 @@ def test_an_ensemble_is_between_its_members_and_never_above_its_mean(bases):
     mean, worst, careful = (Ensemble(models, how=h)(prompts, responses) for h in ("mean", "worst", "uncertainty"))
     torch.testing.assert_close(mean, torch.stack([score(m, prompts, responses) for m in models]).mean(0))
     assert (worst <= mean).all() and (careful < mean).all() and (worst == each.min(0).values).all()
+    twice = Ensemble(models, how="uncertainty", weight=2.0)(prompts, responses)
+    torch.testing.assert_close(mean - twice, 2 * (mean - careful))
     twins = Ensemble([models[0], lambda p, r: score(models[0], p, r)], how="uncertainty", weight=9.0)
     torch.testing.assert_close(twins(prompts, responses), each[0])
     with pytest.raises(SettingsError, match="how is 'best'"):
@@ -378,14 +423,25 @@ def test_likelihood_prefers_what_the_language_model_expects(bases):
     others = [t for t in range(3, 15) if t != expected]
     scores = reward.likelihood(model)([[3, 4]] * 13, [[expected], *([t] for t in others), [expected, expected]][:13])
     assert scores.shape == (13,) and scores.argmax() == 0 and (scores < 0).all()
+    (of_three,) = reward.likelihood(model)([[3, 4]], [[5, 6, 7]])
+    assert 3 * of_three == pytest.approx(response_logprobs(model, [[3, 4]], [[5, 6, 7]]).sum())  # of a token, whatever the length
 
 
 def test_retraining_on_a_few_rankings_reports_held_out_accuracy_at_every_step(bases):
     state = reward.start(bases["gpt2"], device="cpu")
-    steps = list(reward.retrain(state, rankings(12), STEADY, QUICK.but(epochs=4)))
-    assert steps and all("valid_accuracy" in s.metrics for s in steps)
+    steps = list(reward.retrain(state, rankings(12), STEADY, QUICK.but(batch_size=4)))
+    assert len(steps) == 6 and all("valid_accuracy" in s.metrics for s in steps)
     with pytest.raises(DataError, match="at least 2 prompts"):
         reward.retrain(state, rankings(1), STEADY, QUICK)
+
+
+def test_retraining_learns_nothing_from_the_newest_prompts_on_which_it_is_measured(monkeypatch):
+    given = {}
+    monkeypatch.setattr(reward_loop, "loop", lambda state, train, *_, valid, **__: given.update(train=train, valid=valid))
+    rows = rankings(10)
+    another = replace(rows[9], labeler="another")  # what somebody else says of a prompt that is held out
+    reward.retrain(None, [*rows, another, ranking((("a", "b"),), 77)], STEADY, QUICK)
+    assert given == {"train": rows[:8], "valid": [*rows[8:], another]}
 
 
 def test_under_bf16_autocast_weights_stay_fp32_and_scores_too(bases, monkeypatch):

@@ -72,6 +72,9 @@ def test_demonstrations_that_do_not_fit_cannot_centre(bases):
     long = Demonstration(question(0, "fox"), "very " * 40)
     with pytest.raises(DataError, match="None of the 1 demonstrations fits the context of 32 tokens"):
         reward.centre(state.model, state.tokenizer, [long])
+    full = Demonstration(question(0, "fox"), "very " * 25)  # with its end token 32
+    reward.centre(state.model, state.tokenizer, [long, full])
+    assert reward.centre(state.model, state.tokenizer, [full]) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_loss_that_is_no_number_stops_training(bases):

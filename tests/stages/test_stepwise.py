@@ -15,10 +15,14 @@ from labkit import sft
 from labkit.errors import InvariantError, RunError
 from labkit.jobs import Job
 from labkit.knobs import Dial, SFTKnobs, constant, replay
+from labkit.models import new_reward_model
+from labkit.reward import RewardSettings, encode_rankings
+from labkit.reward import trainer as reward_trainer
 from labkit.runs import Run
 from labkit.sft import SFTSettings
+from labkit.sft import trainer as sft_trainer
 from labkit.stepwise import cosine
-from tests.stages.animals import demonstrations, numbers
+from tests.stages.animals import CONTEXT, demonstrations, numbers, rankings
 
 SETTINGS = SFTSettings(epochs=5, batch_size=8, lr=1e-2, dropout=0.2, choose_by="last")  # 20 steps of 32 demonstrations
 
@@ -118,6 +122,24 @@ def test_the_logged_rate_is_the_true_one_and_follows_the_dial(bases):
     loop.close()
     assert rates == pytest.approx([SETTINGS.lr, SETTINGS.lr * cosine(1 / 20, 0.1) * 0.5, 0.0])
     assert step.knobs == {"lr_scale": 0.5} and same(before, weights(state))
+
+
+def test_every_setting_reaches_the_trainer(bases, tmp_path):
+    told = {"lr_floor": 0.7, "adam_beta1": 0.8, "adam_beta2": 0.9, "adam_eps": 1e-6, "weight_decay": 0.3, "max_grad_norm": 0.5, "seed": 9}
+    state = sft.start(bases["gpt2"], device="cpu")
+    rows = sft.encode_demonstrations(state.tokenizer, demonstrations(8), context=CONTEXT).rows()
+    ranked = encode_rankings(state.tokenizer, rankings(8), RewardSettings(), CONTEXT).rows
+    judge = new_reward_model(bases["gpt2"], 0, device="cpu")
+    made = [
+        sft_trainer.make_trainer(state.model, state.tokenizer, rows, SETTINGS.but(**told), tmp_path, torch.float32),
+        reward_trainer.make_trainer(judge, ranked, RewardSettings(lr=1e-2, batch_size=8, **told), tmp_path, torch.float32),
+    ]
+    for trainer in made:
+        of_weights = trainer.create_optimizer().param_groups[0]
+        assert (*of_weights["betas"], of_weights["eps"], of_weights["weight_decay"], of_weights["lr"]) == (0.8, 0.9, 1e-6, 0.3, 1e-2)
+        assert (trainer.args.max_grad_norm, trainer.args.seed, trainer.args.data_seed) == (0.5, 9, 9)
+        trainer.create_scheduler(4, trainer.optimizer)
+        assert trainer.lr_scheduler.lr_lambdas[0](4) == pytest.approx(0.7)
 
 
 def test_the_schedule_is_read_once_per_step(bases):
