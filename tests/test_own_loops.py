@@ -14,7 +14,7 @@ from labkit.disk import write_jsonl
 from labkit.errors import DataError, LabError, RunError, SettingsError
 from labkit.evaluation.preference import compare_by_score
 from labkit.evaluation.winrate import Judgment, win_rate, winrate_of_files
-from labkit.experiment import Experiment, evaluate, replay_of
+from labkit.experiment import Experiment, evaluate, replay_job
 from labkit.figures import PANELS, Panel, training_curves
 from labkit.jobs import Job
 from labkit.knobs import Dial, Knobs, knob
@@ -181,7 +181,7 @@ def test_an_experiment_is_told_in_words(tmp_path):
         (lambda: lab.ensure("sftt"), "nothing called 'sftt'.*ppo_ptx"),
         (lambda: lab.prompts("train", "sftt"), "'sftt'.*sft, reward, ppo"),
         (lambda: evaluate(lab, "sft"), r"\['sft'\]"),
-        (lambda: replay_of(lab.run.stage("ppo")), "ppo"),
+        (lambda: replay_job(lab, lab.run.stage("ppo")), "ppo"),
     ):
         with pytest.raises(LabError, match=told):
             ask()

@@ -246,8 +246,7 @@ class Job:
                     with turn(first or self._draws):
                         step, first = told(next(loop)), False
                 except StopIteration:
-                    self.folder.check_ours()
-                    return
+                    return self.folder.check_ours()
                 self._record(step)
         finally:
             self._close(loop)
