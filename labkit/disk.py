@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import DataError, RunError
+from labkit.processes import process_is_there
 
 __all__ = [
     "append_jsonl",
@@ -28,10 +29,9 @@ __all__ = [
     "clear_scratch",
     "discard",
     "file_hash",
-    "locked",
+    "may_not_read",
     "numbered",
     "paths_of",
-    "process_is_there",
     "put_aside",
     "read_all",
     "read_jsonl",
@@ -80,7 +80,7 @@ def what_to_do(error: BaseException, otherwise: str = "Free some space or choose
     return otherwise
 
 
-def locked(path: Path) -> str:
+def may_not_read(path: Path) -> str:
     """A sentence on the first file of a folder, or the file, that this user may not read; empty where all may be read."""
     for file in itertools.chain([path], path.rglob("*")):
         try:
@@ -235,17 +235,6 @@ def clear_scratch(folder: Path) -> None:
 def discard(folder: Path) -> None:
     """Remove a folder; whoever is killed meanwhile leaves no half of it under its name, but scratch."""
     shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.tmp")))
-
-
-def process_is_there(pid: int) -> bool:
-    """Whether a process of this number is there, on this machine."""
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # of another user: it is there
-        pass
-    return True
 
 
 def _plain(value: Any) -> Any:

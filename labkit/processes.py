@@ -14,14 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labkit.disk import process_is_there
-
 try:
     import fcntl
 except ImportError:  # Windows: no locks
     fcntl = None
 
-__all__ = ["is_here", "lock", "lock_file", "this_process", "writer_is_alive"]
+__all__ = ["is_here", "lock", "lock_file", "process_is_there", "this_process", "writer_is_alive"]
 
 _PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy", "papermill", "ipykernel", "labkit")
 
@@ -89,6 +87,17 @@ def writer_is_alive(manifest: Mapping[str, Any]) -> bool | None:
     if manifest.get("host") != platform.node() or not manifest.get("pid"):
         return None
     return process_is_there(manifest["pid"]) and _began_as(manifest)
+
+
+def process_is_there(pid: int) -> bool:
+    """Whether a process of this number is there, on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user: it is there
+        pass
+    return True
 
 
 def _began_as(manifest: Mapping[str, Any]) -> bool:

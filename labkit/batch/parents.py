@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from labkit.batch.records import content_of, is_whole, makes, pipeline_notebooks, record_of
-from labkit.disk import file_hash, locked, put_aside, what_to_do, write_json
+from labkit.disk import file_hash, may_not_read, put_aside, what_to_do, write_json
 from labkit.errors import RunError
 from labkit.runs import FACTS, Run, StageFolder
 
@@ -97,7 +97,7 @@ def bring(source: Path, target: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
         reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # it lists (source, target, why)
         raise RunError(
-            f"{source} could not be brought to {target}: {reason}. {locked(source) or what_to_do(error)}; what stood there is as it was."
+            f"{source} could not be brought to {target}: {reason}. {may_not_read(source) or what_to_do(error)}; what stood there is as it was."
         ) from error
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit.batch.closing import SILENT, moment, span
-from labkit.disk import discard, process_is_there, what_to_do
+from labkit.disk import discard, what_to_do
 from labkit.errors import RunError
-from labkit.processes import writer_is_alive
+from labkit.processes import process_is_there, writer_is_alive
 from labkit.runs import StageFolder
 
 __all__ = ["Aside", "Tidying", "tidy"]

@@ -1,7 +1,7 @@
 """Models as the method needs them: any causal LM of `transformers`, a scalar-head reward / value model, padding-free passes.
 
 loading.py        load and save policy, tokenizer, reward and value model; which device; files.py: their folders
-packed.py         rows end to end without padding; layout.py: where tokens stand for attention; runs.py: on a CPU
+packed.py         rows end to end without padding; layout.py: where tokens stand for attention; cpu_attention.py: without grids
 proof.py          which architectures may be packed; tolerance.py: what counts as rounding
 scoring.py        log-probabilities, values and scores; shared.py: several responses to a prompt that is read once
 adapters.py       LoRA; checkpointing.py: layers computed again in the backward pass

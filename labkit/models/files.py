@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from labkit.disk import locked, what_to_do, write_json
+from labkit.disk import may_not_read, what_to_do, write_json
 from labkit.errors import RunError, SnapshotError
 
 __all__ = ["UNREADABLE", "new_folder", "read_snapshot", "torn_weights", "write_facts"]
@@ -80,7 +80,7 @@ def read_snapshot(
         for file in sorted(folder.glob("*.safetensors")):
             tensors[file.stem] = load_file(file)
     except UNREADABLE as error:
-        if sentence := locked(folder):
+        if sentence := may_not_read(folder):
             raise RunError(f"{sentence}, or choose another snapshot.") from error
         raise SnapshotError(
             f"{folder} is not a complete snapshot ({file.name}: {error}); choose another one under {folder.parent}."

@@ -26,7 +26,7 @@ _FOUND: WeakKeyDictionary[nn.Module, list[ref[nn.Module]]] = WeakKeyDictionary()
 def only_needed(model: nn.Module, keep: torch.Tensor | None) -> Iterator[None]:
     """Inside, the last layer's feed-forward block runs on positions `keep` (N,) of the packed row alone.
 
-    Elsewhere it adds zero. Attention over runs of rows on a CPU (`runs.py`) is told of them too. No effect where no such
+    Elsewhere it adds zero. Attention over runs of rows on a CPU (`cpu_attention.py`) is told of them too. No effect where no such
     block is found. Under gradient checkpointing the last layer keeps what it computed: its backward pass comes first, so
     little is saved by computing it again, and these hooks are gone by then.
     Another thread may be using the same model meanwhile; its passes go through these hooks untouched.

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
-from labkit.disk import locked
+from labkit.disk import may_not_read
 from labkit.errors import ModelError
 from labkit.models.files import UNREADABLE, new_folder, torn_weights
 from labkit.models.fusing import fused
@@ -271,7 +271,7 @@ def _quiet() -> Iterator[None]:
 
 def _reason(path: str | Path, error: Exception, otherwise: str) -> str:
     """Why a model could not be loaded, and what to do: for files this user may not read, for torn ones, else `otherwise`."""
-    sentence = locked(Path(path))
+    sentence = may_not_read(Path(path))
     return f"{sentence}." if sentence else f"{_first_line(error)}{torn_weights(path) or f' {otherwise}'}"
 
 

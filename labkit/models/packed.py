@@ -1,7 +1,8 @@
 """Padding-free passes for any `transformers` model: rows of unequal length lie end to end as one long row.
 
 Every linear layer, the head and the loss see real tokens only. The attention product alone is done on padded
-grids (`layout.py`), by a function registered with the library's attention interface; no model code of ours is involved.
+grids (`layout.py`), or on a CPU by rows of one length (`cpu_attention.py`), in a function registered with the library's
+attention interface; no model code of ours is involved.
 On CUDA in half precision flash attention reads the rows as they lie, and there are no grids.
 Without a `Layout` that function is plain scaled-dot-product attention, so trainers and `generate` work as usual.
 """
@@ -25,9 +26,9 @@ from transformers.masking_utils import sdpa_mask
 
 from labkit.errors import DataError, ModelError
 from labkit.models.checkpointing import recomputing
+from labkit.models.cpu_attention import by_runs, reads_runs
 from labkit.models.last_layer import only_needed
 from labkit.models.layout import Ends, Layout
-from labkit.models.runs import by_runs, reads_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
