@@ -233,7 +233,7 @@ def clear_scratch(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder; whoever is killed meanwhile leaves no half of it under its name, but scratch."""
+    """Remove a folder; a process that is killed meanwhile leaves scratch, never half a folder under its name."""
     shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.tmp")))
 
 

@@ -312,7 +312,7 @@ def _request(row: Any, where: str) -> dict[str, Any]:
 
 
 def _to_go_on(stage: StageFolder) -> str:
-    """A line for whoever begins a stage anew that was killed or failed and could be resumed; {aside} is where it will lie."""
+    """A line for whoever begins anew a stage that was killed or failed and could be resumed; {aside} stands for its new place."""
     snapshots = stage.snapshots()
     if not snapshots or stage.status not in ("dead", "failed"):
         return ""

@@ -64,7 +64,7 @@ def rows_at_most(rows: int) -> int:
 
 
 class Bench(Rows):
-    """Room for so many rows, for prompts and responses of so many tokens, and the steps recorded on it."""
+    """Tensors for up to `rows` rows with prompts of up to `longest` tokens, and the steps recorded on them."""
 
     def __init__(self, replica: Replica, rows: int, longest: int, asked: SamplingRequest) -> None:
         self.replica, self.model = replica, replica.module
