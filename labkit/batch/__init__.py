@@ -6,7 +6,7 @@ A notebook uses two calls: `session = batch.begin(globals(), notebook="05_ppo_pt
 
 session.py      what a notebook says to the lab; parameters.py: its parameters, checked
 notebooks.py    one notebook, headless; worker.py: the process that runs it; records.py: how it ended, whether it still holds
-pipeline.py     01 to 06 in order; closing.py: what a machine that is gone left running
+pipeline.py     01 to 06 in order; closing.py: what a machine that is gone left running; tidying.py: what lies aside
 sweep.py        a grid of points; engines.py: where they run; parents.py: what they start from; compare.py: side by side
 report.py       the pages of a run; sheet.py: its model sheet; pages.py, formulas.py: their HTML
 """
