@@ -63,6 +63,35 @@ def test_each_pathology_raises_its_own_alert_in_a_full_sentence(rule: str) -> No
     assert rules(run(**SICK[rule])[:1]) in ([], ["negative_kl"]), "one step is no trend"
 
 
+NEAR = {
+    "half of the entropy": {"entropy": lambda t: 2 - 1.4 * t},
+    "longer answers that score no higher": {"response_length": lambda t: 10 + 20 * t, "score": lambda t: 0.5},
+    "a metric that has no meaning": {"explained_variance": lambda t: math.nan, "grad_cosine": lambda t: math.nan},
+    "a value model that begins badly": {"explained_variance": lambda t: -1.0 if t <= 0.25 else 0.5},
+    "three answers in four that end": {"end_token_rate": lambda t: 0.75},
+}
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_what_comes_near_a_rule_raises_nothing(case: str) -> None:
+    steps = run(**NEAR[case])
+    for upto in (*range(1, 11), len(steps)):
+        assert rules(steps[:upto]) == [], upto
+
+
+def test_a_kl_is_an_alarm_as_it_grows_and_however_high_its_target_where_it_doubles() -> None:
+    assert rules(run(kl_k1=lambda t: 16 - 6 * t)) == [], "over one and a half times its target, and on its way back"
+    (growing,) = alerts(run(kl_k1=lambda t: 11 * t))
+    assert (growing.rule, growing.level) == ("kl_runaway", "warning") and "and growing" in growing.sentence
+    assert alerts(run(kl_k1=lambda t: 30 * t))[0].level == "serious"
+    doubling = {"kl_k1": lambda t: 2 * 2 ** (5 * t)}
+    assert rules(run(knobs={"kl_target": 500.0}, **doubling)) == ["kl_runaway"]
+
+
+def test_six_answers_in_ten_that_end_are_too_few() -> None:
+    assert rules(run(end_token_rate=lambda t: 0.6)) == ["low_end_rate"]
+
+
 @pytest.mark.parametrize("rule", SICK)
 def test_a_suggestion_is_a_legal_move_of_the_knobs(rule: str) -> None:
     for alert in alerts(run(**SICK[rule])):

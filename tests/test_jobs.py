@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from labkit.disk import read_jsonl
 from labkit.errors import InvariantError, RunError
 from labkit.jobs import Job, StillRunning
 from labkit.knobs import Dial, PPOKnobs, replay
@@ -112,6 +113,7 @@ def test_after_a_rollback_without_new_orders_the_run_repeats_itself(build):
     first = numbers(job.steps)
     assert job.rollback(2).result(20) == 2
     assert [s.number for s in job.steps] == [1, 2]
+    assert [row["number"] for row in read_jsonl(job.folder.path / "superseded.jsonl")] == [3, 4, 5], "nothing is lost"
     for n in range(3, 6):
         job.step()
         wait(lambda n=n: len(job.steps) == n and job.status == "paused")
@@ -381,6 +383,8 @@ def test_an_automatic_snapshot_of_the_same_step_takes_the_mark_off_none(build):
     job = build().start(paused=True)
     go(job, 1)
     job.snapshot().result(20)
+    go(job, 3)
+    job.rollback(1).result(20)
     job.stop()
     job.result()  # its end writes the snapshot of the same step once more
     assert job.folder.kept() == [1]

@@ -86,6 +86,14 @@ def test_a_knob_that_cannot_bend_here_is_refused_with_the_reason_and_stays():
     assert (row["outcome"], row["reason"], row["old"], row["new"]) == ("refused", "there is no pretraining text", 0.0, 0.0)
 
 
+def test_the_controller_finds_its_way_back_from_a_beta_of_zero():
+    dial = Dial(PPOKnobs(kl_coef=0.0, kl_target=1.0), auto=True)
+    for number in (1, 2):
+        dial.observe(Step("ppo", number, {"kl_k1": 10.0}))
+        before = dial.knobs.kl_coef
+        assert dial(number + 1).kl_coef > before
+
+
 def test_the_controller_is_clamped_at_the_bounds():
     dial = Dial(PPOKnobs(kl_coef=9.9, kl_target=1.0), auto=True)
     dial.observe(Step("ppo", 1, {"kl_k1": 1000.0}))
@@ -97,7 +105,7 @@ def test_a_ledger_replays_exactly_and_only_onto_its_own_start():
     dial.turn(kl_coef=0.2)
     live = [dial(1)]
     dial.turn(clip=0.1)
-    dial.turn(clip=99)
+    dial.turn(clip=99, no_knob=1.0)  # both refused
     live += [dial(2), dial(3)]
     again = replay(dial.ledger, PPOKnobs())
     assert [again(n) for n in (1, 2, 3)] == live

@@ -14,6 +14,8 @@ from labkit.knobs import PPOKnobs, constant
 from labkit.models import response_logprobs
 from labkit.ppo import PPOSettings, Rollout, loop, rollout, update
 from labkit.ppo.checks import check_kl
+from labkit.ppo.measure import exact_kl
+from labkit.ppo.minibatches import Minibatch, minibatches
 from labkit.ppo.rollout import encoded, generate, reward_episodes
 from tests.toy import NumberTokenizer, even_share, save_toy, toy_prompts, toy_state
 
@@ -173,6 +175,106 @@ def test_no_seed_comes_twice_among_episodes_iterations_and_processes(state, monk
     alone = [s for (_, _, world), seeds in seen.items() if world == 1 for s in seeds]
     shared = [s for (_, _, world), seeds in seen.items() if world == 2 for s in seeds]
     assert len(set(alone)) == 2 * SETTINGS.batch and sorted(alone) == sorted(shared)
+
+
+def test_another_seed_draws_other_prompts_and_other_answers(state):
+    prompts = toy_prompts(50)
+    asked = encoded(state.tokenizer, prompts)
+    one, other = (generate(state, prompts, asked, KNOBS, replace(SETTINGS, seed=seed), 1) for seed in (0, 1))
+    assert not set(one.seeds) & set(other.seeds) and [p.id for p in one.prompts] != [p.id for p in other.prompts]
+
+
+def scored(state, settings=SETTINGS):
+    """A batch that is ready to be learnt from."""
+    batch = generate(state, toy_prompts(50), encoded(state.tokenizer, toy_prompts(50)), KNOBS, settings, 1)
+    rollout.score_episodes(state, batch, even_share, KNOBS, settings)
+    reward_episodes(state, batch, KNOBS, settings)
+    return batch
+
+
+def test_where_whitening_is_off_an_advantage_is_the_return_less_the_value(state):
+    batch = scored(state, replace(SETTINGS, whiten_advantages=False))
+    assert torch.allclose(batch.advantages, batch.returns - batch.values, atol=1e-6) and batch.advantages[batch.mask].mean().abs() > 1e-3
+
+
+def test_exact_kl_from_a_reference_that_knows_nothing_is_what_the_policy_knows(state):
+    """KL(π ‖ uniform) is log V less the entropy of π: more for a sharper policy, and log V a token at most."""
+    batch = scored(state)
+    with torch.no_grad():
+        state.plain_policy.lm_head.weight.mul_(4.0)  # tied with the embeddings
+        state.reference.lm_head.weight.zero_()
+    kl = [exact_kl(state, batch, temperature) for temperature in (1.0, 0.5)]
+    assert 0 < kl[0] < kl[1] < math.log(40) * batch.mask.sum(1).float().mean()
+
+
+def test_no_metric_looks_at_padding(state, monkeypatch):
+    measured, pairs = loop_module.metrics_of, []
+
+    def twice(state, batch, *rest):
+        grids = ("logprobs", "ref_logprobs", "values", "kl", "advantages", "returns")
+        poisoned = replace(batch, **{name: getattr(batch, name) + 10.0**i * ~batch.mask for i, name in enumerate(grids)})
+        pairs.append([measured(state, b, *rest) for b in (batch, poisoned)])
+        return pairs[-1][0]
+
+    monkeypatch.setattr(loop_module, "metrics_of", twice)
+    next(loop(state, toy_prompts(50), even_share, constant(KNOBS), SETTINGS))
+    assert not state.rollout.mask.all() and pairs[0][0] == pairs[0][1]
+
+
+@pytest.mark.parametrize("micro_tokens", [8192, 30])
+def test_every_episode_is_learnt_from_once_in_a_pass(state, micro_tokens):
+    batch = scored(state)
+    made = list(minibatches(state, batch, replace(SETTINGS, micro_tokens=micro_tokens)))
+    learnt = [token for m in made for part in m.parts for token in part.targets.tolist()]
+    assert sorted(learnt) == sorted(token for ids in batch.response_ids for token in ids)
+    assert len(made) == SETTINGS.batch // SETTINGS.minibatch and sum(m.tokens for m in made) == len(learnt)
+
+
+def test_an_episode_that_comes_twice_changes_no_gradient(state):
+    """Both losses are means over tokens, whatever the number of episodes."""
+    batch, found = scored(state), []
+    for rows in ([0, 1, 2, 3], [0, 1, 2, 3] * 2):
+        update.ppo_gradients(state, Minibatch.of(state, batch, rows, SETTINGS), KNOBS, update.Tally(), first=None)
+        found.append([torch.cat([p.grad.flatten() for p in model.parameters()]) for model in (state.policy, state.value)])
+        for optimizer in (state.policy_optimizer, state.value_optimizer):
+            optimizer.zero_grad()
+    for once, twice in zip(*found, strict=True):
+        assert once.norm() > 1e-3 and torch.allclose(once, twice, atol=1e-5)
+
+
+def test_the_pretraining_gradient_is_gamma_times_that_of_the_mean_loss_of_a_token(state):
+    rows = torch.randint(3, 40, (3, 32), generator=torch.Generator().manual_seed(0))
+    told = update.ptx_gradients(state, rows, replace(KNOBS, ptx_coef=5.0), SETTINGS)
+    found = torch.cat([p.grad.flatten() for p in state.plain_policy.parameters()])
+    state.policy_optimizer.zero_grad()
+    logits = state.plain_policy(input_ids=rows).logits[:, :-1]
+    mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+    mean.backward()
+    due = torch.cat([p.grad.flatten() for p in state.plain_policy.parameters()])
+    assert told == pytest.approx(mean.item(), rel=1e-5) and torch.allclose(found, 5.0 * due, atol=1e-5)
+
+
+@pytest.mark.parametrize("times", [-2.0, 3.0])
+def test_the_two_gradients_are_told_apart_with_their_norms_and_their_angle(state, times):
+    for p in state.trained():
+        p.grad = torch.ones_like(p)
+    norm = sum(p.numel() for p in state.trained()) ** 0.5
+    watch = loop_module.GradientWatch()
+    watch.before_ptx(state)
+    torch._foreach_add_([p.grad for p in state.trained()], times)  # the second pass adds to the first
+    watch.after_ptx(state)
+    watch.stepped(1.0, 1.0, replace(KNOBS, ptx_coef=1.0))
+    found = watch.summary()
+    assert found["grad_norm_ppo"] == pytest.approx(norm) and found["grad_norm_ptx"] == pytest.approx(abs(times) * norm)
+    assert found["grad_cosine"] == pytest.approx(math.copysign(1.0, times))
+
+
+@pytest.mark.parametrize("moved", [-0.1, 0.1])
+def test_the_approximate_kl_of_an_update_is_small_and_positive_whichever_way_it_went(state, moved):
+    batch, tally = scored(state), update.Tally()
+    batch.logprobs = batch.logprobs + moved * batch.mask
+    update.ppo_gradients(state, Minibatch.of(state, batch, [0, 1, 2, 3], SETTINGS), KNOBS, tally, first=None)
+    assert tally.sums()["approx_kl"] / tally.tokens == pytest.approx(moved**2 / 2, rel=0.05)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import islice
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from labkit.errors import DataError, InvariantError, RunError, SettingsError
 from labkit.knobs import PPOKnobs, constant, ramp
 from labkit.models import new_reward_model, score
 from labkit.models.loading import scalar_head
-from labkit.ppo import PPOSettings, from_model, from_texts, loop, weighted
+from labkit.ppo import PPOSettings, State, from_model, from_texts, loop, weighted
 from labkit.ppo.checks import check_processes
 from labkit.ppo.rollout import _moments, addressed_rows
 from labkit.reward import Ensemble
@@ -47,6 +48,13 @@ def test_ppo_raises_the_reward_and_reports_everything(folder):
     assert steps[3].metrics["objective"] == pytest.approx(steps[3].metrics["score"] - 0.01 * steps[3].metrics["kl_k1"])
 
 
+def test_metrics_of_episodes_are_the_means_of_what_each_episode_says(folder):
+    step = run(folder, replace(SETTINGS, samples=SETTINGS.batch), steps=3)[1][-1]
+    for column, metric in (("score", "score"), ("kl", "kl_k1"), ("length", "response_length"), ("finished", "end_token_rate")):
+        assert fmean(row[column] for row in step.samples) == pytest.approx(step.metrics[metric], abs=1e-4), column
+    assert len(step.samples) == SETTINGS.batch and step.metrics["kl_k1"] > 1e-2
+
+
 def test_two_runs_with_one_seed_are_identical_and_another_seed_differs(folder):
     runs = [run(folder, replace(SETTINGS, seed=s), steps=3)[1] for s in (0, 0, 1)]
     assert [numbers(s) for s in runs[0]] == [numbers(s) for s in runs[1]]
@@ -73,15 +81,19 @@ def test_micro_batches_change_nothing_but_memory(folder):
 
 
 def test_the_optimiser_steps_exactly_batch_over_minibatch_times(folder):
-    state, _ = run(folder, steps=2)
-    steps = {int(s["step"]) for s in state.policy_optimizer.state_dict()["state"].values()}
-    assert steps == {2 * SETTINGS.batch // SETTINGS.minibatch}
+    for settings, passes in ((SETTINGS, 2), (replace(SETTINGS, inner_epochs=2), 4)):
+        state, _ = run(folder, settings, steps=2)
+        for optimizer in (state.policy_optimizer, state.value_optimizer):
+            steps = {int(s["step"]) for s in optimizer.state_dict()["state"].values()}
+            assert steps == {passes * SETTINGS.batch // SETTINGS.minibatch}
 
 
 def test_learning_rates_rise_from_a_tenth_and_then_follow_the_knob(folder):
-    _, steps = run(folder, replace(SETTINGS, warmup=10, batch=8))
-    rates = [s.metrics["lr_policy"] / KNOBS.policy_lr for s in steps]
-    assert rates[0] == pytest.approx(0.1) and rates[5] == pytest.approx(0.55) and rates[-1] == pytest.approx(1.0)
+    knobs = replace(KNOBS, value_lr=5e-4)
+    _, steps = run(folder, replace(SETTINGS, warmup=10, batch=8), knobs)
+    for model in ("policy", "value"):
+        rates = [s.metrics[f"lr_{model}"] / getattr(knobs, f"{model}_lr") for s in steps]
+        assert rates[0] == pytest.approx(0.1) and rates[5] == pytest.approx(0.55) and rates[-1] == pytest.approx(1.0)
 
 
 @pytest.mark.slow
@@ -117,6 +129,23 @@ def test_the_average_follows_the_policy_and_is_what_is_kept(folder):
     )
     gaps = [((a - p).norm().item(), (p - i).norm().item()) for a, p, i in pairs]
     assert sum(a for a, _ in gaps) > 0 and sum(a for a, _ in gaps) < sum(p for _, p in gaps)
+
+
+def test_the_average_goes_the_part_of_the_way_that_its_decay_leaves(folder):
+    state = toy_state(folder, SETTINGS)
+    before = [t.clone() for t in state.ema]
+    with torch.no_grad():
+        torch._foreach_add_(state.trained(), 1.0)
+    state.move_average(0.75)
+    assert all(torch.allclose(now, old + 0.25, atol=1e-5) for now, old in zip(state.ema, before, strict=True))
+
+
+@pytest.mark.parametrize(("per", "moves"), [("minibatch", 4), ("iteration", 1)])
+def test_the_average_moves_as_often_as_the_settings_say(folder, monkeypatch, per, moves):
+    decays = []
+    monkeypatch.setattr(State, "move_average", lambda self, decay: decays.append(decay))
+    run(folder, replace(SETTINGS, ema_per=per, ema_decay=0.9), steps=1)
+    assert decays == [0.9] * moves
 
 
 def test_responses_without_end_token_pay_the_stated_penalty(folder):

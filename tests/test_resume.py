@@ -87,6 +87,19 @@ def test_in_the_same_kernel_a_stopped_job_goes_on_whatever_lies_on_the_disk_by_n
     assert [s.number for s in job.folder.steps()] == [*range(1, 21)]
 
 
+def test_a_controller_that_held_beta_from_the_start_holds_it_in_the_resumed_run_too(tmp_path):
+    job = toy(tmp_path / "ppo")
+    job.dial.auto = True
+    job.start(paused=True).step()
+    wait(lambda: len(job.steps) == 1 and job.status == "paused")
+    job.stop()
+    job.result(block=True)
+    again = toy(tmp_path / "ppo").start(resume=True, paused=True)
+    assert again.dial.auto
+    again.stop()
+    again.result(block=True)
+
+
 def test_a_resumed_branch_still_names_its_trunk(tmp_path):
     job = toy(tmp_path / "ppo", seconds=0.01).start(paused=True)
     for n in range(1, 7):

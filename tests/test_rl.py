@@ -70,6 +70,8 @@ def test_kl_estimators_agree_in_the_mean_with_the_exact_kl():
     assert torch.isclose((p.exp() * k1).sum(), exact, atol=1e-5)
     assert torch.isclose((p.exp() * k3).sum(), exact, atol=1e-5)
     assert (k2 >= 0).all() and (k3 >= -1e-6).all() and (k1 < 0).any()
+    _, k2, k3 = rl.kl_estimates(p, p + 0.01)
+    assert torch.allclose(k2, k3, rtol=0.01)  # of models that hardly differ both say the same
 
 
 def test_before_any_update_the_policy_gradient_is_that_of_plain_policy_gradient():
@@ -100,6 +102,14 @@ def test_clipping_never_lowers_the_value_loss(moved: float):
     old, returns = torch.randn(50), torch.randn(50)
     values = old + moved
     assert (rl.value_loss(values, old, returns, 0.2) >= 0.5 * (values - returns).square() - 1e-6).all()
+
+
+def test_a_value_gains_nothing_by_leaving_its_old_estimate_by_more_than_the_clip():
+    values = torch.tensor([0.5, 0.2, 0.1, -0.5], requires_grad=True)  # old estimates 0, returns 1
+    loss = rl.value_loss(values, torch.zeros(4), torch.ones(4), 0.2)
+    loss.sum().backward()
+    assert loss[0] == loss[1] and values.grad[0] == 0
+    assert torch.allclose(values.grad[2:], values[2:] - 1)  # elsewhere ½ (value - return)²
 
 
 def test_explained_variance_of_a_perfect_and_of_a_constant_value_model():

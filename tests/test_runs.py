@@ -12,7 +12,7 @@ import pytest
 
 import labkit
 from labkit.batch.closing import close_gone
-from labkit.disk import append_jsonl, read_all, read_jsonl, write_json, write_jsonl
+from labkit.disk import append_jsonl, file_hash, read_all, read_jsonl, write_json, write_jsonl
 from labkit.errors import DataError, RunError, SettingsError
 from labkit.experiment import Experiment
 from labkit.runs import FACTS, Run, StageFolder, check_name
@@ -292,6 +292,15 @@ def test_pruning_keeps_the_newest_and_those_that_were_asked_for(tmp_path):
     assert folder.snapshots() == [1, 4, 5] and folder.kept() == [1]
     folder.keep(1)
     assert StageFolder(tmp_path / "ppo").kept() == [1], "the mark is on the disk, for whoever comes later"
+
+
+def test_a_folder_is_another_where_a_file_has_other_content_or_another_name(tmp_path):
+    (tmp_path / "a").write_text("one")
+    hashes = [file_hash(tmp_path)]
+    for change in (lambda: (tmp_path / "a").write_text("two"), lambda: (tmp_path / "a").rename(tmp_path / "b")):
+        change()
+        hashes.append(file_hash(tmp_path))
+    assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize(("upto", "every"), [(30, 2), (60, 1), (500, 10), (1000, 1), (997, 3)])

@@ -34,6 +34,16 @@ def test_a_minibatch_gets_the_rows_of_its_address_whatever_came_before(order):
             assert torch.equal(rows, on_the_spot(2 * (number - 1) + place))
 
 
+def test_no_row_comes_twice_before_all_have_come_and_another_seed_draws_others():
+    many = torch.arange(300 * 32).view(300, 32)
+    found = []
+    for seed in (0, 1):
+        ahead = Pretraining(many, replace(SETTINGS, inner_epochs=2, seed=seed), HERE)
+        asked = [(number, inner, place) for number in (1, 2) for inner in (0, 1) for place in (0, 1)]
+        found.append([row for address in asked for row in ahead.rows_of(*address, ON, watch=False)[:, 0].tolist()])
+    assert all(len(set(rows)) == len(rows) == 8 * SETTINGS.ptx_rows for rows in found) and found[0] != found[1]
+
+
 def test_the_next_rows_are_drawn_by_a_thread_before_they_are_asked_for(monkeypatch):
     drawn, done, own = [], threading.Event(), ROWS[:-1]  # a number of rows of its own: threads of other tests may still draw
 
