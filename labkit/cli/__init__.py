@@ -1,6 +1,6 @@
 """The command line.
 
-execute.py   run, notebook, demo, sweep, report, close, replay
+execute.py   run, notebook, demo, sweep, report, close, compare, replay
 judge.py     agreement, screening, winrate, labels, benchmarks
 studies.py   findings, folds, iterate, methods
 world.py     world pretrain, world reader
