@@ -55,8 +55,10 @@ def _of_run(name: str | Path, root: str | Path) -> list[dict[str, Any]]:
             there = ", ".join(f"{s.path.name} {s.status}" for s in stages)
             return [{"note": f"No policy yet; there is {there or 'nothing'}."}]
         return [_row(run, stage) for stage in found]
-    except (LabError, OSError) as error:
+    except LabError as error:
         return [{"note": str(error)}]
+    except OSError as error:  # as of a home that others may not look into
+        return [{"note": f"{error.filename}: {error.strerror}."}]
 
 
 def _row(run: Run, stage: StageFolder) -> dict[str, Any]:

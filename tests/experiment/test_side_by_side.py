@@ -89,6 +89,16 @@ def test_one_who_is_behind_and_one_who_is_not_there_do_not_keep_the_others_from_
     assert [row.get("policy") for row in shown(rows)] == [None] * 5 + ["ppo_ptx"]
 
 
+def test_a_run_that_may_not_be_read_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(Run("mine", tmp_path))
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert policies(["mine"], tmp_path) == [{"run": "mine", "note": f"{tmp_path / 'mine'}: Permission denied."}]
+
+
 def test_the_command_prints_the_table_or_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     trained(Run("mine", tmp_path))
     printed = []
