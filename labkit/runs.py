@@ -29,7 +29,7 @@ from labkit.errors import RunError, SettingsError
 from labkit.processes import is_here, lock_file, this_process, writer_is_alive
 from labkit.types import Step
 
-__all__ = ["FACTS", "Run", "StageFolder", "check_name", "runs_root", "stages_in"]
+__all__ = ["FACTS", "Run", "StageFolder", "check_name", "run_at", "runs_root", "stages_in"]
 
 FACTS = "prompts/experiment.json"  # in a run: what it was prepared with
 KEPT = "kept.json"  # the mark in a snapshot that somebody asked to keep
@@ -271,6 +271,12 @@ class Run:
     def stages(self) -> list[StageFolder]:
         """The stages on disk, oldest first; a line says of one whose run.json tells nothing that it is left out."""
         return sorted(stages_in(self.path), key=lambda s: s.manifest.get("started", 0))
+
+
+def run_at(name: str | Path, root: str | Path = "runs") -> Run:
+    """The run of that name in the folder of runs; or, where a path is given, the run in that folder, wherever it lies."""
+    folder = Path(name)
+    return Run(folder.resolve().name, folder.resolve().parent) if len(folder.parts) > 1 else Run(str(name), root)
 
 
 def stages_in(folder: Path, pattern: str = "*") -> list[StageFolder]:

@@ -36,6 +36,7 @@ RUN_BY = {
     "labkit findings first": f"{FINDINGS}.test_the_command_reads_what_was_made",
     "labkit iterate": f"{FINDINGS}.test_iterate_by_command_goes_on_where_it_was",
     "labkit methods": f"{FINDINGS}.test_methods_by_command_train_what_is_missing_and_share_one_sheet",
+    "labkit compare": "tests.experiment.test_side_by_side.test_the_command_prints_the_table_or_json",
     "labkit replay": "tests.test_replays.test_a_run_by_hand_is_made_again_from_start_to_end",
     "labkit benchmarks": "tests.evaluation.test_harness.test_the_command_asks_the_models_of_a_run_a_task_of_ones_own",
     "labkit folds": "tests.test_groups.test_the_command_takes_a_runs_rankings_and_says_where_they_are_too_few",

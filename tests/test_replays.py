@@ -116,6 +116,19 @@ def test_a_run_by_hand_is_made_again_from_start_to_end(old, replay):
     assert content(old.run.path) == before, "the old run is only read"
 
 
+def test_labels_of_a_run_that_nobody_may_write_may_be_written_in_the_new_one(tmp_path):
+    old, new = Run("old", tmp_path), Run("new", tmp_path)
+    (old.path / "labels" / "cards").mkdir(parents=True)
+    (old.path / "labels" / "me.jsonl").write_text("")
+    shut = [old.path / "labels", *(old.path / "labels").rglob("*")]
+    for path in shut:
+        path.chmod(path.stat().st_mode & ~0o222)
+    replay_whole._bring_labels(old, new)
+    for path in shut:
+        path.chmod(path.stat().st_mode | 0o200)
+    assert all(path.stat().st_mode & 0o200 for path in [new.path / "labels", *(new.path / "labels").rglob("*")])
+
+
 @slow
 def test_the_labels_by_hand_are_those_that_the_reward_model_learnt_from(old, replay, tmp_path):
     """With other labels it would be another reward model: the comparison is no formality."""

@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 from nbconvert import HTMLExporter
+from nbconvert.exporters import TemplateExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from soupsieve import SelectorSyntaxError
 
 __all__ = ["OfflineHTML", "mathml"]
 
@@ -47,8 +49,11 @@ class OfflineHTML(HTMLExporter):
         nothing = dict.fromkeys(("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url"), "")
         super().__init__(embed_images=True, **nothing, **given)
 
-    def from_notebook_node(self, *given: Any, **more: Any) -> Any:
-        body, resources = super().from_notebook_node(*given, **more)
+    def from_notebook_node(self, nb: Any, resources: Any = None, **more: Any) -> Any:
+        try:
+            body, resources = super().from_notebook_node(nb, resources, **more)
+        except SelectorSyntaxError:  # CPython before 3.11.5 errs on soupsieve 4's patterns: the page goes without tab stops, which come last
+            body, resources = TemplateExporter.from_notebook_node(self, nb, self._init_resources(resources), **more)
         return re.sub(r"<script src=\"\">\s*</script>", "", body), resources  # what the template leaves of an absent address
 
     def default_filters(self) -> Any:

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from labkit.batch.records import content_of, is_whole, makes, pipeline_notebooks, record_of
-from labkit.disk import file_hash, may_not_read, put_aside, what_to_do, write_json
+from labkit.disk import file_hash, let_write, may_not_read, put_aside, what_to_do, write_json
 from labkit.errors import RunError
 from labkit.runs import FACTS, Run, StageFolder
 
@@ -87,9 +87,7 @@ def bring(source: Path, target: Path) -> None:
             shutil.copy2(source, scratch)
         else:
             _copy_folder(source, scratch)
-        for path in [scratch, *scratch.rglob("*")]:  # a base that nobody may write is not what the point has to be
-            if path.is_dir() or path.stat().st_nlink == 1:
-                path.chmod(path.stat().st_mode | 0o200)
+        let_write(scratch)
         if target.exists():
             put_aside(target)
         scratch.rename(target)

@@ -1,6 +1,6 @@
 """The command line.
 
-execute.py   run, notebook, demo, sweep, report, close, tidy, replay
+execute.py   run, notebook, demo, sweep, report, close, tidy, compare, replay
 judge.py     agreement, screening, winrate, labels, benchmarks
 studies.py   findings, folds, iterate, methods
 world.py     world pretrain, world reader

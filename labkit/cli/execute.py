@@ -1,4 +1,4 @@
-"""Commands that make runs and look after them: execute notebooks, sweep, report, close what was left running, tidy, make a recorded run again."""
+"""Commands that make runs and look after them: execute notebooks, sweep, report, close what was left running, tidy, compare, replay."""
 
 from __future__ import annotations
 
@@ -176,8 +176,29 @@ def tidy(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs, or their folders, wherever they lie; they are only read.")],
+    as_json: AsJson = False,
+    root: Root = Path("runs"),
+) -> None:
+    """Several runs side by side: a row per policy, with its knobs, whether a hand steered it, its last numbers and whether it still holds."""
+    import json
+
+    from tabulate import tabulate
+
+    from labkit.experiment.side_by_side import policies, shown
+
+    rows = policies(runs, root)
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    print(tabulate(shown(rows), "keys", floatfmt=".3f", missingval=""))
+    print("\nScore, gold and KL are those of the last step; gold on test prompts and preference are those of 06_evaluate; all as recorded.")
+
+
+@app.command()
 def replay(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Name of the recorded run: runs/OLD; it is only read.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Name of the recorded run, or its folder, wherever it lies; it is only read.")],
     run: Annotated[str, typer.Option("--run", help="Name of the new run: runs/RUN, not there yet.")],
     root: Root = Path("runs"),
 ) -> None:
@@ -186,11 +207,11 @@ def replay(
 
     from labkit.experiment.replay_whole import facts_of, replay_run
     from labkit.findings.scales import lab_at
-    from labkit.runs import Run
+    from labkit.runs import Run, run_at
 
-    recorded = Run(old, root)
+    recorded = run_at(old, root)
     rows = replay_run(recorded, lab_at(Run(run, root), **facts_of(recorded)), say=say)
     columns = ("part", "steps", "numbers", "weights")
     print("\n" + tabulate([[getattr(row, name) for name in columns] for row in rows], columns, missingval=""))
     fail_unless_done([f"{row.part}: {row.note or 'other weights than recorded'}" for row in rows if not row.same])
-    print(f"\n{root / run} is {root / old} again, number for number.")
+    print(f"\n{root / run} is {recorded.path} again, number for number.")

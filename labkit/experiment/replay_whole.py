@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.disk import file_hash, read_jsonl, write_json, write_jsonl
+from labkit.disk import file_hash, let_write, read_jsonl, write_json, write_jsonl
 from labkit.errors import LabError, RunError
 from labkit.experiment.needs import is_there, parents_that_changed
 from labkit.experiment.replay_stage import KNOBS, kind_of, replay_job
@@ -155,6 +155,7 @@ def redrawn(old: Run, lab: Experiment) -> Replayed:
     """The completions drawn and ranked again, by the weights that the record names."""
     if isinstance(lab.source, FolderSource) and not lab.source.has_rankings:  # people made them, and nobody wrote down when they were split
         shutil.copytree(old.path / "rankings", lab.run.path / "rankings")
+        let_write(lab.run.path / "rankings")
         return Replayed("rankings", numbers=EQUAL, note="Taken over: they were ranked by hand.")
     _bring_labels(old, lab.run, before=old.stage("reward"))
     with sharing(_threads(old)):
@@ -207,6 +208,7 @@ def _bring_labels(old: Run, new: Run, *, before: StageFolder | None = None) -> N
     if not (old.path / "labels").is_dir():
         return
     shutil.copytree(old.path / "labels", new.path / "labels", dirs_exist_ok=True)
+    let_write(new.path / "labels")
     if before is None or before.status == "missing":
         return
     read = min([before.manifest["started"], *(row["time"] for row in before.ledger())])  # a rollback starts it anew

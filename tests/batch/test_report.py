@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from soupsieve import SelectorSyntaxError
 
 from labkit.batch.records import record_of
 from labkit.batch.report import notebook_page, summary_table, write_report
@@ -154,3 +155,15 @@ def test_every_formula_of_the_notebooks_can_be_drawn(repository: Path) -> None:
     prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     found = re.findall(r"\$\$(.+?)\$\$", prose, re.S)
     assert len(found) >= 3 and all(mathml(f, "block").startswith("<math") for f in found)
+
+
+def test_a_page_is_written_also_where_pythons_re_cannot_read_the_selectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian 12 has CPython 3.11.2, in which soupsieve 4 fails: each `labkit run` ended in a traceback at its report."""
+
+    def fails(self: object, selector: str) -> None:
+        raise SelectorSyntaxError("Invalid character 'i' position 0", selector, 0)
+
+    monkeypatch.setattr("bs4.BeautifulSoup.select", fails)
+    page = notebook_page(write_executed(tmp_path / "x.ipynb", markdown="So $x$ it is."), tmp_path / "x.html").read_text()
+    assert "<math " in page and "data:image/png;base64,iVBORw0KGgo=" in page
+    assert not re.findall(r"""(?:src|href|from)\s*=?\s*["']https?://""", page) and not re.search(r"<script[^>]+src=", page)
