@@ -227,7 +227,7 @@ def listed(things: Iterable[Any] | None, kind: type, what: str) -> list[Any]:
     rows = list(things) if many else [] if things is None else [things]
     for row in rows:
         if not (many and isinstance(row, kind)):
-            raise DataError(f"The {what} hold {row!r:.60}, which is no {kind.__name__}; give a list of labkit.types.{kind.__name__}.")
+            raise DataError(f"The {what} hold {row!r:.60}, which is no {kind.__name__}; give a list of {kind.__module__}.{kind.__name__}.")
     return rows
 
 

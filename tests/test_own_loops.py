@@ -18,7 +18,7 @@ from labkit.experiment import Experiment, evaluate, replay_job
 from labkit.figures import PANELS, Panel, training_curves
 from labkit.jobs import Job
 from labkit.knobs import Dial, Knobs, knob
-from labkit.labels.agreement import agreement_of_files
+from labkit.labels.agreement import agreement, agreement_of_files
 from labkit.runs import FACTS, Run
 from labkit.sft import SFTState
 from labkit.types import Completion, Prompt, Step
@@ -61,6 +61,12 @@ def test_a_job_says_what_a_loop_is(tmp_path, loop, told):
 def test_a_job_writes_into_a_stage(tmp_path, folder):
     with pytest.raises(SettingsError, match=r"Run\(name\)\.stage\(stage\)"):
         own_job(tmp_path, folder=folder)
+
+
+@pytest.mark.parametrize("schedule", [None, OwnKnobs(), OwnKnobs])
+def test_a_job_is_told_by_a_schedule(tmp_path, schedule):
+    with pytest.raises(SettingsError, match=r"schedule.*constant\(knobs\)"):
+        own_job(tmp_path, schedule=schedule)
 
 
 def test_who_waits_for_a_paused_job_is_told_that_it_is_paused(tmp_path, capsys, monkeypatch):
@@ -122,6 +128,16 @@ GIVEN = {m: [Completion(f"{m}{i}", f"p{i}", m) for i in range(4)] for m in "ab"}
 def test_scores_compare_alike_however_they_come(of):
     found = compare_by_score(SHOWN, GIVEN, {"a": of([0.0, 1.0, 2.0, 3.0]), "b": of([1.0, 1.0, 1.0, 1.0])}, baseline="b")
     assert found.win_rates["a", "reward model"].rate == 0.625
+
+
+def test_judgments_and_answers_that_are_none_are_told():
+    scores = {m: [1.0] * 4 for m in GIVEN}
+    with pytest.raises(DataError, match="completions of 'a' hold .*no Completion"):  # as `complete` gives them, in groups
+        compare_by_score(SHOWN, {m: [[c] for c in own] for m, own in GIVEN.items()}, scores, baseline="b")
+    with pytest.raises(DataError, match="judgments hold {'prompt'.*no Judgment"):
+        win_rate([{"prompt": "p", "a": "x", "b": "y", "preference": 1}], "x", "y")
+    with pytest.raises(DataError, match="rankings hold {'prompt'.*no Ranking"):
+        agreement([{"prompt": "p"}])
 
 
 @pytest.mark.parametrize(

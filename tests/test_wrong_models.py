@@ -9,7 +9,7 @@ import torch
 from labkit import ppo, reward, sft
 from labkit.errors import DataError, InvariantError, ModelError, SettingsError
 from labkit.knobs import PPOKnobs, RewardKnobs, SFTKnobs, constant
-from labkit.models import load_policy, new_reward_model, score
+from labkit.models import encode_prompt, encode_response, load_policy, new_reward_model, score
 from labkit.sampling import Sampled, best_of_n, complete, sample
 from labkit.types import Completion
 from tests.stages import animals
@@ -256,3 +256,15 @@ def test_the_best_of_n_takes_scores_as_they_come():
             best_of_n([group], lambda flat, scores=scores: scores)
     with pytest.raises(DataError, match="no completion"):
         best_of_n([[]], lambda flat: [])
+
+
+def test_models_are_given_as_models_and_texts_as_texts(folder):
+    with pytest.raises(DataError, match="from_model takes a model.*load_reward_model"):
+        ppo.from_model(str(folder))
+    with pytest.raises(ModelError, match="policy is .*load_policy"):
+        ppo.State(str(folder), new_reward_model(folder, 0, device="cpu"), NumberTokenizer(), SETTINGS)
+    with pytest.raises(ModelError, match="value is .*load_reward_model"):
+        ppo.State(load_policy(folder, device="cpu"), None, NumberTokenizer(), SETTINGS)
+    for encode in (encode_prompt, encode_response):
+        with pytest.raises(DataError, match="None.*text"):
+            encode(animals.tokenizer(), None)

@@ -19,7 +19,7 @@ from typing import Any
 from labkit.errors import DataError
 from labkit.evaluation.winrate import Judgment, WinRate, judgments_of, win_rate
 from labkit.labels.intervals import LEVEL
-from labkit.types import Completion, Prompt, Ranking
+from labkit.types import Completion, Prompt, Ranking, listed
 from labkit.world.judge import judge
 from labkit.world.labelers import Labeler, hire_labelers, rank_all
 
@@ -175,6 +175,7 @@ def _line_up(
         raise DataError(
             f"The baseline {baseline!r} and at least one other model must be given; got {list(completions)}."
         )
+    completions = {model: listed(own, Completion, f"completions of {model!r}") for model, own in completions.items()}
     for model, own in completions.items():
         if len(own) != len(prompts):
             raise DataError(

@@ -14,13 +14,15 @@ from labkit.types import Step
 __all__ = ["check_given", "made", "told"]
 
 
-def check_given(make_loop: Any, folder: Any, settings: Any) -> None:
+def check_given(make_loop: Any, folder: Any, schedule: Any, settings: Any) -> None:
     """Raises SettingsError where a job is built on something else than it takes."""
     if not isinstance(folder, StageFolder):
         raise SettingsError(f"A job writes into a stage of a run, not into {folder!r:.60}; give folder=Run(name).stage(stage).")
     if not callable(make_loop):
         what = "is a generator" if isinstance(make_loop, Iterator) else f"is {make_loop!r:.60}"
         raise SettingsError(f"make_loop {what}, which a rollback could not begin again; give the function itself, schedule -> generator of Steps.")
+    if not callable(schedule) or isinstance(schedule, type):
+        raise SettingsError(f"The schedule is {schedule!r:.60}; give constant(knobs), Dial(knobs) or a function from step to knobs.")
     if settings is not None and not isinstance(settings, Mapping):
         remedy = "settings.to_json()" if isinstance(settings, Settings) else "a dict"
         raise SettingsError(f"The settings of a job are what run.json records, not {settings!r:.60}; give {remedy}.")

@@ -70,7 +70,7 @@ class Job:
         keep_snapshots: int = 3,
         spread_snapshots: int | None = None,
     ) -> None:
-        check_given(make_loop, folder, settings)
+        check_given(make_loop, folder, schedule, settings)
         self.make_loop, self.folder, self.schedule, self.total = make_loop, folder, schedule, total
         self.settings, self.seed, self.parents = dict(settings or {}), seed, dict(parents or {})
         self.state, self.finish = state, finish

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClas
 from transformers.utils import logging
 
 from labkit.disk import may_not_read
-from labkit.errors import ModelError
+from labkit.errors import DataError, ModelError
 from labkit.models.files import UNREADABLE, new_folder, torn_weights
 from labkit.models.fusing import fused
 from labkit.models.memory import keep_freed_memory
@@ -198,7 +198,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a prompt, verbatim (no template), with the tokenizer's begin token where it has one."""
-    ids = tokenizer(text, add_special_tokens=True)["input_ids"]
+    ids = tokenizer(_said(text), add_special_tokens=True)["input_ids"]
     while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]  # some tokenizers append the end token to everything
     return ids
@@ -206,7 +206,13 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a finished response: the text followed by the end token."""
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return [*tokenizer(_said(text), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def _said(text: str) -> str:
+    if not isinstance(text, str):
+        raise DataError(f"{text!r:.60} is to be encoded and is no text; give every prompt and answer a text.")
+    return text
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:

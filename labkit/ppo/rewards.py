@@ -22,6 +22,8 @@ Reward = Callable[[Rows, Rows], torch.Tensor]  # (prompt ids, response ids) -> (
 
 def from_model(reward_model: PreTrainedModel, *, max_tokens: int = 16384) -> Reward:
     """Score by a reward model, at the last token of prompt + response."""
+    if not isinstance(reward_model, torch.nn.Module):
+        raise DataError(f"from_model takes a model, not {reward_model!r:.60}; give load_reward_model(path).")
 
     def reward(prompts: Rows, responses: Rows) -> torch.Tensor:
         return score(reward_model, prompts, responses, max_tokens=max_tokens)

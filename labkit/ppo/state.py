@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save_file
 
-from labkit.errors import RunError, SettingsError
+from labkit.errors import ModelError, RunError, SettingsError
 from labkit.models import choose_device
 from labkit.models.adapters import merged, with_adapters
 from labkit.models.checkpointing import checkpoint_layers
@@ -57,6 +57,9 @@ class State:
         *,
         reference: PreTrainedModel | None = None,
     ) -> None:
+        for name, model, load in (("policy", policy, "load_policy"), ("value", value, "load_reward_model")):
+            if not isinstance(model, torch.nn.Module):
+                raise ModelError(f"The {name} is {model!r:.60}, no model; give {load}(path, tokenizer=tokenizer).")
         if reference is not None and reference is policy:
             raise SettingsError("The reference is the policy itself, which would be frozen with it; leave it out, and the State makes a copy.")
         device, self.dtype = choose_device()

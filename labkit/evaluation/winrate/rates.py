@@ -11,6 +11,7 @@ from typing import Any
 from labkit.errors import DataError, SettingsError
 from labkit.evaluation.winrate.judgments import Judgment
 from labkit.labels.intervals import FEW, LEVEL
+from labkit.types import listed
 
 __all__ = ["WinRate", "win_rate"]
 
@@ -48,7 +49,7 @@ def win_rate(judgments: Iterable[Judgment], a: str, b: str, *, level: float = LE
     if not 0 < level < 1:
         raise SettingsError(f"level is {level}; give the share that an interval is to cover, between 0 and 1, as 0.95.")
     by_prompt: dict[str, list[float]] = {}
-    for judgment in judgments:
+    for judgment in listed(judgments, Judgment, "judgments"):
         if (judgment.a, judgment.b) == (a, b):
             by_prompt.setdefault(judgment.prompt, []).append(judgment.preference)
         elif (judgment.a, judgment.b) == (b, a):

@@ -34,7 +34,7 @@ from typing import Any
 from labkit.errors import DataError, LabError
 from labkit.labels.remarks import Remark, remarks
 from labkit.labels.store import read_logs, said_of_names
-from labkit.types import Ranking, Rating
+from labkit.types import Ranking, Rating, listed
 
 __all__ = ["Records", "add_row", "field_of", "is_log", "number_of", "read_objects", "read_records", "records_of"]
 
@@ -91,7 +91,7 @@ class Records:
 def records_of(rankings: Iterable[Ranking]) -> Records:
     """The lab's own rankings as records; Likert ratings become ratings of the completions."""
     records = Records()
-    for ranking in rankings:
+    for ranking in listed(rankings, Ranking, "rankings"):
         _add_ranking(records, ranking)
     return records
 
