@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from labkit.figures.records import by_prompts
 from labkit.types import Step
 
 __all__ = ["RULES", "Alert", "alerts", "failure"]
@@ -253,7 +254,7 @@ def win_rate_fall(steps: Sequence[Step], evaluations: Sequence[Mapping[str, Any]
     Intervals that do not meet ask for more than one test of two means would: a run is evaluated many times, and the best
     of all earlier ones is chance's favourite. The prompts evaluated last go first.
     """
-    for rows in reversed(list(_by_prompts(evaluations).values())):
+    for rows in reversed(list(by_prompts(evaluations).values())):
         now = rows[-1]
         better = [row for row in rows if row["step"] < now["step"] and row["values"]["low"] > now["values"]["high"]]
         if not better:
@@ -280,17 +281,6 @@ NOT_BY_SCORE = (
     "The score does not rise either, so the reward model is not what was pleased: the policy got worse. "
     "Look at KL, entropy and the newest samples; go back, and keep it closer to its init or let it learn more slowly."
 )
-
-
-def _by_prompts(evaluations: Sequence[Mapping[str, Any]]) -> dict[frozenset[str], list[Mapping[str, Any]]]:
-    """Win rates that have an interval, by the set of prompts they were measured on; the set evaluated last comes last."""
-    found: dict[frozenset[str], list[Mapping[str, Any]]] = {}
-    for row in evaluations:
-        told = [row["values"].get(key) for key in ("win_rate", "low", "high")]
-        if all(isinstance(v, (int, float)) and math.isfinite(v) for v in told):
-            own = frozenset(row["prompts"])
-            found[own] = [*found.pop(own, []), row]
-    return found
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -3,10 +3,11 @@
  * Colours come from the page's theme at every drawing, so that a switch of theme needs no more than another drawing.
  */
 import { h } from "./dom.mjs";
-import { allPositive, extent, label, logTicks, nearest, points, summary, thinned, ticks } from "./curves.mjs";
+import { allPositive, extent, label, logTicks, nearest, onLines, points, summary, thinned, ticks, walked, withInterval } from "./curves.mjs";
 
 export const HUES = ["#0a7bc4", "#d55e00", "#009e73", "#c2619c", "#b58500", "#4a9fd8", "#8a6fd1", "#7d7d7d"];
 const DASHES = [[], [2, 3], [7, 3], [7, 3, 2, 3]];
+const NAMED = 3; // lines that are named beside a title; the hover names all
 const EDGE = { left: 40, right: 10, top: 8, bottom: 20 };
 
 export function chart(panel, store) {
@@ -20,11 +21,12 @@ export function chart(panel, store) {
     h("div", { class: "lkc-plot" }, canvas, tip),
   );
   let marks = [];
+  let measured = null; // of a panel whose points are no columns of the curves: what was measured by hand
   let cursor = null;
   let plan = null;
 
   const draw = () => {
-    plan = layout(panel, store, canvas, marks);
+    plan = layout(panel, store, canvas, marks, measured);
     root.hidden = !plan.lines.some((l) => l.role === "live" && l.line.length) && !plan.lines.some((l) => l.line.length);
     if (root.hidden || !plan.width) return;
     paint(canvas, plan, panel, cursor);
@@ -38,7 +40,7 @@ export function chart(panel, store) {
     draw();
   };
   canvas.addEventListener("pointermove", (event) => {
-    if (plan?.width) point(Math.round(plan.stepAt(event.offsetX)));
+    if (plan?.width) point(measured ? onLines(plan.lines, plan.stepAt(event.offsetX)) : Math.round(plan.stepAt(event.offsetX)));
   });
   canvas.addEventListener("pointerleave", () => point(null));
   canvas.addEventListener("blur", () => point(null));
@@ -46,19 +48,21 @@ export function chart(panel, store) {
     const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[event.key];
     if (move === undefined || !plan?.lines.length) return;
     event.preventDefault();
-    const [first, last] = plan.steps;
-    point(Math.max(first, Math.min(last, (cursor ?? last) + move)));
+    point(walked(plan.steps, cursor, move, measured ? plan.lines : null));
     canvas.setAttribute("aria-label", tip.textContent);
   });
-  return { root, draw, setMarks: (found) => (marks = found) };
+  const setMeasured = (found) => {
+    if (panel.key === "win_rate") measured = found;
+  };
+  return { root, draw, setMarks: (found) => (marks = found), setMeasured };
 }
 
 /** Everything that a drawing needs: lines with colour and dash, scales, limits. */
-function layout(panel, store, canvas, marks) {
+function layout(panel, store, canvas, marks, measured) {
   const curves = store.ordered();
   const main = curves.filter((c) => c.role !== "ghost");
   const several = main.length > 1;
-  const lines = [];
+  const lines = measured ? byHand(measured, main, several) : [];
   for (const curve of curves) {
     const hue = curve.role === "ghost" ? null : several ? HUES[hueOf(main, curve)] : null;
     panel.series.forEach(([seriesKey, name], i) => {
@@ -71,7 +75,7 @@ function layout(panel, store, canvas, marks) {
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
   const log = panel.log && allPositive(lines.map((l) => l.line));
-  const values = lines.flatMap((l) => l.line.map((p) => p[1]));
+  const values = lines.flatMap((l) => l.line.flatMap((p) => (measured ? p.slice(1) : p[1])));
   const top = values.reduce((a, b) => Math.max(a, b), 0);
   const near = target.length && target.every((p) => p[1] <= 4 * top);
   if (near) for (const p of target) values.push(p[1]);
@@ -79,7 +83,8 @@ function layout(panel, store, canvas, marks) {
   let [low, high] = extent(values, log);
   low = panel.span[0] ?? low;
   high = panel.span[1] ?? high;
-  const all = lines.flatMap((l) => (l.line.length ? [l.line[0][0], l.line.at(-1)[0]] : []));
+  const over = measured ? main.filter((c) => c.count).map((c) => [[c.rows[0]], [c.rows[(c.count - 1) * c.width]]]) : []; // the same steps as the curves
+  const all = [...lines.map((l) => l.line), ...over].flatMap((line) => (line.length ? [line[0][0], line.at(-1)[0]] : []));
   const steps = [Math.min(...all, Infinity), Math.max(...all, -Infinity)];
   const first = Number.isFinite(steps[0]) ? steps[0] : 0;
   const span = Math.max(1, steps[1] - first);
@@ -88,6 +93,14 @@ function layout(panel, store, canvas, marks) {
   const y = (value) => EDGE.top + (1 - ((log ? Math.log10(value) : value) - low) / (high - low)) * inner.h;
   const stepAt = (px) => first + ((px - EDGE.left) / inner.w) * span;
   return { lines, target: near ? target : [], width, height, inner, log, low, high, first, last: first + span, steps, x, y, stepAt, marks, several };
+}
+
+/** Lines of what was measured by hand, [step, value, low, high] each: coloured by run, or by set of prompts where there is one run. */
+function byHand(measured, main, several) {
+  return measured.map(({ run, label: name, points: line }, i) => {
+    const curve = main.find((c) => c.name === run);
+    return { line, role: curve?.role ?? "beside", curve: run, label: name, hue: several && curve ? HUES[hueOf(main, curve)] : HUES[i % HUES.length], dash: [], stepped: false };
+  });
 }
 
 /** Trunk and branches keep their colour while new ones come: by order of appearance. */
@@ -115,7 +128,19 @@ function paint(canvas, plan, panel, cursor) {
     const faint = l.role === "ghost" ? 0.35 : l.role === "live" ? 1 : 0.7;
     stroke(pen, l.stepped ? stepped(l.line) : thinned(l.line, plan.x, plan.inner.w), plan, { color: l.hue, dash: l.role === "ghost" ? [2, 3] : l.dash, width: l.role === "live" ? 1.8 : 1.3, faint });
   }
+  for (const l of plan.lines) for (const p of l.line) if (p.length > 2) paintPoint(pen, plan, p, l.hue);
   if (cursor !== null) paintCursor(pen, plan, cursor, ink);
+}
+
+/** A value with the bar of its interval. */
+function paintPoint(pen, plan, [step, value, low, high], hue) {
+  const [x, top, bottom] = [Math.round(plan.x(step)) + 0.5, plan.y(high), plan.y(low)];
+  rule(pen, x, top, x, bottom, hue);
+  for (const end of [top, bottom]) rule(pen, x - 3, end, x + 3, end, hue);
+  pen.fillStyle = hue;
+  pen.beginPath();
+  pen.arc(x, plan.y(value), 3, 0, 7);
+  pen.fill();
 }
 
 function paintAxes(pen, plan, ink) {
@@ -204,7 +229,7 @@ function stepped(line) {
 
 /** Beside the title: the newest value, or the names of the series where there are several. */
 function fillKey(key, plan) {
-  const live = plan.lines.filter((l) => l.role === "live");
+  const live = plan.lines.filter((l) => l.role === "live").slice(0, NAMED);
   const text = live.map((l) => (live.length > 1 ? l.label : label(l.line.at(-1)[1])));
   const now = JSON.stringify([text, live.map((l) => l.hue), plan.several]);
   if (key.dataset.now === now) return;
@@ -224,7 +249,7 @@ function showTip(tip, plan, cursor) {
   for (const l of plan.lines) {
     const found = l.role === "ghost" ? null : nearest(l.line, cursor);
     if (!found || Math.abs(found[0] - cursor) > 0.5) continue;
-    const row = h("div", {}, `${plan.several ? `${l.curve}: ` : ""}${l.label} ${label(found[1])}`);
+    const row = h("div", {}, `${plan.several ? `${l.curve}: ` : ""}${l.label} ${withInterval(found)}`);
     row.style.setProperty("--hue", l.hue);
     rows.push(row);
   }

@@ -63,7 +63,7 @@ function render({ model, el }) {
     bar.update(state);
     knobs?.update(state.knobs);
     warnings.update(state.alerts);
-    charts.forEach((c) => c.setMarks(state.marks));
+    charts.forEach((c) => (c.setMarks(state.marks), c.setMeasured(state.win_rates)));
     empty.textContent = state.status === "idle" ? `${FIRST} Press Start, or turn a knob before.` : FIRST;
     redraw();
   };

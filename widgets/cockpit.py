@@ -24,7 +24,7 @@ import traitlets
 
 from labkit.alerts import Alert, alerts, failure
 from labkit.errors import LabError, SettingsError
-from labkit.figures.panels import panels_for
+from labkit.figures.panels import WIN_RATE, panels_for
 from labkit.figures.records import Record, interventions, records
 from labkit.jobs.evaluations import keep_evaluation, of_this_start
 from labkit.runs import check_name
@@ -32,7 +32,7 @@ from widgets import display, twins
 from widgets.answers import LONGEST_TEXT, answer_rows, in_thread, short, span
 from widgets.assets import css, esm
 from widgets.desk import Desk, describe
-from widgets.feed import Feed, LedgerTail
+from widgets.feed import Feed, LedgerTail, WinRates
 
 __all__ = ["Cockpit"]
 
@@ -83,6 +83,7 @@ class Cockpit(anywidget.AnyWidget):
         self._prompts = [str(getattr(p, "text", p)) for p in prompts]
         self._count, self._period = samples, 1.0 / rate
         self._feed, self._ledger = Feed(job, self.panels, beside), LedgerTail()
+        self._win_rates = WinRates(job, self._feed.beside)
         self._notice: dict[str, Any] = {}
         self._answers: list[dict[str, Any]] = []
         self._alerts: tuple[float, Any, list[dict[str, Any]]] = (0.0, None, [])  # when they are due, of what, the alerts
@@ -127,7 +128,7 @@ class Cockpit(anywidget.AnyWidget):
         return {
             "title": title or self.job.folder.path.name,
             "stage": self.stage,
-            "panels": [p.to_json() for p in self.panels],
+            "panels": [p.to_json() for p in (*self.panels, WIN_RATE)],
             "keys": self._feed.keys,
             "knobs": describe(self.job.dial.knobs) if self.desk else [],
             "total": self.job.total,
@@ -151,6 +152,7 @@ class Cockpit(anywidget.AnyWidget):
             "branch": job.folder.path.name,
             "snapshots": snapshots,
             "marks": [{"step": m.step, "text": m.sentence, "refused": m.refused} for m in marks],
+            "win_rates": self._win_rates.lines((self._evaluated(), sum(row["knob"] == "rollback" for row in ledger)), self.evaluations),
             "alerts": self._alerts_now(steps, snapshots),
             "knobs": self.desk.state() if self.desk else None,
             "notice": self._notice,
