@@ -285,7 +285,7 @@ NOT_BY_SCORE = (
 
 def _interval(row: Mapping[str, Any]) -> str:
     values = row["values"]
-    return f"{values['win_rate']:.0%} [{values['low']:.0%} to {values['high']:.0%}]"
+    return f"{100 * values['win_rate']:.0f} % [{100 * values['low']:.0f} % to {100 * values['high']:.0f} %]"
 
 
 def low_end_rate(steps: Sequence[Step]) -> Iterator[Alert]:
@@ -295,7 +295,7 @@ def low_end_rate(steps: Sequence[Step]) -> Iterator[Alert]:
         yield Alert(
             "low_end_rate",
             "warning",
-            f"Only {now:.0%} of the responses end by themselves; the others are cut at the length limit.",
+            f"Only {100 * now:.0f} % of the responses end by themselves; the others are cut at the length limit.",
             "The policy never learned to stop (train SFT with the end token in the loss), the limit is too short, "
             "or a high temperature wanders off.",
             {"temperature": 1.0} if steps[-1].knobs.get("temperature", 1.0) > 1.0 else None,
@@ -309,7 +309,7 @@ def clipping(steps: Sequence[Step]) -> Iterator[Alert]:
         yield Alert(
             "clipping",
             "warning",
-            f"{now:.0%} of the tokens leave the clip range, so their gradient is cut.",
+            f"{100 * now:.0f} % of the tokens leave the clip range, so their gradient is cut.",
             "The policy moves too far on one batch: lower its learning rate.",
             _turn(steps, "policy_lr", 0.5),
         )

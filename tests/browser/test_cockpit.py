@@ -292,7 +292,7 @@ def test_two_evaluations_on_all_prompts_tell_a_fall_of_the_win_rate(cockpit, sho
     chart.press("Home")
     assert lab.page.inner_text(".lkc-chart[data-panel=win_rate] .lkc-tip").splitlines() == ["step 1", "2 prompts 0.8 [0.7, 0.9]"]
     assert chart.evaluate(BARS) > 40, "a bar of its interval at the first step's place"
-    alert = lab.page.locator(".lkc-alert", has_text="win rate on the same 2 prompts fell from 80% [70% to 90%] at step 1 to 30% [20% to 40%] at step 9")
+    alert = lab.page.locator(".lkc-alert", has_text="win rate on the same 2 prompts fell from 80 % [70 % to 90 %] at step 1 to 30 % [20 % to 40 %] at step 9")
     alert.wait_for(timeout=10_000)
     lab.page.locator(".lkc").screenshot(path=shots("cockpit-win-rate"))
     assert lab.python("[(r['step'], len(r['prompts'])) for r in job.folder.evaluations()]") == [[1, 2], [9, 2]]

@@ -58,7 +58,7 @@ def test_a_fall_of_the_win_rate_is_on_the_paused_board_in_two_seconds_and_in_the
     evaluate(board, "a", "b")
     until(lambda: board.refresh() or of_win_rate(board.state["alerts"]), 10)
     (told,) = of_win_rate(board.state["alerts"])
-    assert "from 80% [70% to 90%] at step 12 to 30% [20% to 40%] at step 18" in told
+    assert "from 80 % [70 % to 90 %] at step 12 to 30 % [20 % to 40 %] at step 18" in told
     board.job.stop()
     board.job.result(block=True)
     assert of_win_rate(board.static()[-1]["text/plain"].splitlines()) == [told]
@@ -147,7 +147,7 @@ def test_one_prompt_then_another_is_no_fall_and_a_bare_win_rate_gets_an_interval
     assert [0 < row["values"]["low"] < row["values"]["high"] < 1 for row in board.evaluations()[-2:]] == [True, True]
     assert [row["values"]["high"] - row["values"]["low"] for row in board.evaluations()[:1]] == [1.0], "one prompt says nothing"
     (told,) = of_win_rate([a.to_json() for a in board.alerts(board.job.steps, [])])
-    assert "on the same 40 prompts fell from 90% [" in told
+    assert "on the same 40 prompts fell from 90 % [" in told
     board.job.stop()
 
 
