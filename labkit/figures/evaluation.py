@@ -237,6 +237,7 @@ def flag_bars(
     """
     import plotly.graph_objects as go
 
+    most = max((v for own in shares.values() for v in own.values()), default=1.0)
     flags = [f for f in FLAGS if any(f in own for own in shares.values())] + sorted(
         {f for own in shares.values() for f in own} - set(FLAGS)
     )
@@ -258,7 +259,7 @@ def flag_bars(
         width=760,
         height=180 + (16 + 13 * len(shares)) * len(flags),
         margin={"t": 104, "l": 170},  # the title, and two rows of models below it
-        xaxis={**percents(max((v for own in shares.values() for v in own.values()), default=1.0)), "title": {"text": "share of responses"}, "rangemode": "tozero"},
+        xaxis={**percents(most), "title": {"text": "share of responses"}, "rangemode": "tozero"},
         yaxis={"autorange": "reversed", "showgrid": False},
         showlegend=True,
     )

@@ -28,9 +28,8 @@ def pairs(*labelers: str) -> list[dict]:
 
 
 def test_bars_of_labelers_lie_where_their_names_have_no_room_to_stand() -> None:
-    standing, long, many = (
-        figures.accuracy_by(pairs(*names), "labeler")
-        for names in (("ann", "bob", "labeler 3"), ("a careful labeler", "another one of them", "the third of us", "one more labeler"), [f"l{n}" for n in range(20)])
-    )
+    wordy = ("a careful labeler", "another one of them", "the third of us", "one more labeler")
+    groups = (("ann", "bob", "labeler 3"), wordy, [f"l{n}" for n in range(20)])
+    standing, long, many = (figures.accuracy_by(pairs(*names), "labeler") for names in groups)
     assert [fig.data[0].orientation for fig in (standing, long, many)] == [None, "h", "h"]
     assert standing.data[0].customdata == (100.0, 100.0, 100.0)
