@@ -11,14 +11,15 @@ const NAMED = 3; // lines that are named beside a title; the hover names all
 const EDGE = { left: 40, right: 10, top: 8, bottom: 20 };
 
 export function chart(panel, store) {
-  const canvas = h("canvas", { tabindex: 0, role: "img", class: "lkc-canvas" });
+  const canvas = h("canvas", { tabindex: -1, role: "img", class: "lkc-canvas", "aria-description": panel.reading });
+  const spoken = h("span", { class: "lk-spoken", "aria-live": "polite" }); // what an arrow key reads
   const key = h("span", { class: "lkc-key" });
   const tip = h("div", { class: "lkc-tip", hidden: true });
   const root = h(
     "figure",
     { class: "lkc-chart", dataset: { panel: panel.key } },
     h("figcaption", { title: panel.reading }, h("span", { class: "lkc-title" }, panel.title), key),
-    h("div", { class: "lkc-plot" }, canvas, tip),
+    h("div", { class: "lkc-plot" }, canvas, tip, spoken),
   );
   let marks = [];
   let measured = null; // of a panel whose points are no columns of the curves: what was measured by hand
@@ -49,12 +50,34 @@ export function chart(panel, store) {
     if (move === undefined || !plan?.lines.length) return;
     event.preventDefault();
     point(walked(plan.steps, cursor, move, measured ? plan.lines : null));
-    canvas.setAttribute("aria-label", tip.textContent);
+    spoken.textContent = [...tip.children].map((row) => row.textContent).join(", ");
   });
   const setMeasured = (found) => {
     if (panel.key === "win_rate") measured = found;
   };
   return { root, draw, setMarks: (found) => (marks = found), setMeasured };
+}
+
+/** The charts as one tab stop: the arrow keys up and down go from one to the next, and the one last visited is the stop. */
+export function oneStop(grid) {
+  const shown = () => [...grid.querySelectorAll(".lkc-chart:not([hidden]) canvas")];
+  grid.addEventListener("focusin", ({ target }) => {
+    if (target.matches("canvas")) for (const canvas of shown()) canvas.tabIndex = canvas === target ? 0 : -1;
+  });
+  grid.addEventListener("keydown", (event) => {
+    const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const next = move && shown()[shown().indexOf(event.target) + move];
+    if (!move) return;
+    event.preventDefault();
+    next?.focus();
+  });
+  return grid;
+}
+
+/** Charts come and go: one that is seen stays the tab stop. */
+export function keepStop(root) {
+  const shown = [...root.querySelectorAll(".lkc-chart:not([hidden]) canvas")];
+  if (shown.length && !shown.some((canvas) => canvas.tabIndex === 0)) shown[0].tabIndex = 0;
 }
 
 /** Everything that a drawing needs: lines with colour and dash, scales, limits. */
@@ -95,12 +118,15 @@ function layout(panel, store, canvas, marks, measured) {
   return { lines, target: near ? target : [], width, height, inner, log, low, high, first, last: first + span, steps, x, y, stepAt, marks, several };
 }
 
-/** Lines of what was measured by hand, [step, value, low, high] each: coloured by run, or by set of prompts where there is one run. */
+/** Lines of what was measured by hand, [step, value, low, high] each. One run: a colour for each set of prompts; several: as their curves, the live one on top. */
 function byHand(measured, main, several) {
-  return measured.map(({ run, label: name, points: line }, i) => {
+  const lines = measured.map(({ run, label: name, points: line }) => {
     const curve = main.find((c) => c.name === run);
-    return { line, role: curve?.role ?? "beside", curve: run, label: name, hue: several && curve ? HUES[hueOf(main, curve)] : HUES[i % HUES.length], dash: [], stepped: false };
+    const set = measured.filter((m) => m.run === run).findIndex((m) => m.points === line);
+    const look = several && curve ? { hue: HUES[hueOf(main, curve)], dash: DASHES[set % DASHES.length] } : { hue: HUES[set % HUES.length], dash: [] };
+    return { line, role: curve?.role ?? "beside", curve: run, label: name, stepped: false, ...look };
   });
+  return lines.sort((a, b) => (a.role === "live") - (b.role === "live"));
 }
 
 /** Trunk and branches keep their colour while new ones come: by order of appearance. */

@@ -85,6 +85,7 @@ class Cockpit(anywidget.AnyWidget):
         self._feed, self._ledger = Feed(job, self.panels, beside), LedgerTail()
         self._win_rates = WinRates(job, self._feed.beside)
         self._notice: dict[str, Any] = {}
+        self._ending: dict[str, Any] = {}  # the notice that a pause or a stop waits for the step under way
         self._answers: list[dict[str, Any]] = []
         self._alerts: tuple[float, Any, list[dict[str, Any]]] = (0.0, None, [])  # when they are due, of what, the alerts
         self._opened = 0.0  # the start of the run whose earlier evaluations are on the board
@@ -140,6 +141,8 @@ class Cockpit(anywidget.AnyWidget):
 
     def _state(self) -> dict[str, Any]:
         job, steps = self.job, list(self.job.steps)
+        if self._notice is self._ending and job.status != "running":
+            self._say("")
         ledger = self._ledger.read(job.folder.path)
         snapshots = job.folder.snapshots() if job.state is not None else []
         marks = interventions(Record(job.folder.path.name, steps, ledger))
@@ -257,7 +260,9 @@ class Cockpit(anywidget.AnyWidget):
         if what == "step" and self.job.status == "idle":
             self.job.start(paused=True)
         getattr(self.job, what)()
-        self._say("")
+        waits = {"pause": "Pausing", "stop": "Stopping"}.get(what) if self.job.status == "running" else None
+        self._say(f"{waits} when the step under way is done …" if waits else "", busy=True)
+        self._ending = self._notice
 
     def _call(self, kind: str, prompts: list[str]) -> None:
         """Run a callback where the model is free: at the job's boundary, or in a thread when no job runs."""

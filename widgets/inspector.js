@@ -2,17 +2,26 @@
  * RewardInspector: a table of responses; the chosen one side by side with its siblings, token by token, and editable;
  * what the reward model is worth on rankings; probes for hacking. Python computes, this draws and asks.
  */
+import { heading, hint, numbers } from "./columns.mjs";
 import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
 import { columnsOf, filterRows, offer, oneStep, siblings, signed, sortRows, standing, toCSV, toJSONL, withBatch } from "./inspector.mjs";
 import { tokenPane } from "./tokens_view.mjs";
 
 const SHOWN = 100; // rows in the table at once
+const PROBED = [
+  ["probe", null],
+  ["mean change", "Of the score, over the responses that were edited"],
+  ["", null],
+  ["95 % interval", "Of the mean change"],
+  ["gain", "Share of responses whose score rose, and how many were edited"],
+  ["the edit …", "pays: the interval lies above 0; costs: below 0; unclear: it holds 0"],
+];
 const QUIET_EDIT = 500; // ms without typing before an edit is scored
 
 function render({ model, el }) {
   const spec = model.get("spec");
   const ask = speaker(model, el);
-  const notice = h("div", { class: "lki-notice", role: "status", hidden: true });
+  const notice = h("div", { class: "lki-notice", role: "status" });
   const detail = detailPane(model, spec, ask);
   const list = listPane(model, spec, ask, (row) => detail.open(row));
   const report = reportPane(model, spec, ask);
@@ -30,7 +39,6 @@ function render({ model, el }) {
   const hear = {
     "change:notice": () => {
       const said = model.get("notice");
-      notice.hidden = !said.text;
       notice.textContent = said.text || "";
       notice.classList.toggle("lki-bad", Boolean(said.bad));
       if (said.bad && said.by === ask.client) detail.failed();
@@ -87,14 +95,14 @@ function tabBar(pages, chosen) {
 function listPane(model, spec, ask, open) {
   let all = withBatch(model.get("rows"), model.get("batch"));
   const columns = columnsOf(all);
-  const search = h("input", { type: "search", class: "lki-search", placeholder: "Search prompts and responses", "aria-label": "Search prompts and responses" });
+  const search = h("input", { type: "search", class: "lki-search", placeholder: "Search the texts", "aria-label": "Search prompts and responses" });
   const menus = ["source", "step", "finished"].flatMap((key) => {
     const offered = offer(spec.offered, all, key);
-    return offered.length > 1 ? [[key, h("select", { class: "lki-menu", "aria-label": key }, h("option", { value: "" }, `any ${key}`), offered.map((v) => h("option", { value: v }, `${key} ${v}`)))]] : [];
+    return offered.length > 1 ? [[key, h("select", { class: "lki-menu", "aria-label": key }, h("option", { value: "" }, `any ${key}`), offered.map((v) => h("option", { value: v }, `${key}: ${{ true: "yes", false: "no" }[v] ?? v}`)))]] : [];
   });
   const count = h("span", { class: "lki-count", role: "status" });
   const body = h("tbody", {});
-  const heads = columns.map((key) => h("th", { scope: "col" }, h("button", { type: "button", class: "lki-sort", onclick: () => sortBy(key) }, key)));
+  const heads = columns.map((key) => h("th", { scope: "col", class: columnOf(all, key) && "lki-num" }, h("button", { type: "button", class: "lki-sort", title: hint(key), onclick: () => sortBy(key) }, heading(key))));
   const more = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => showMore() }, "Show more");
   const unseen = () => [...new Set([...spec.unseen, ...(model.get("batch").unseen ?? [])])];
   const save = (name, type, text) => h("button", { type: "button", class: "lki-button", title: `Export the filtered rows as ${name}, with seeds and token ids where they are kept`, onclick: () => exported(rows(), (found, told) => download(`responses.${name}`, type, text(found, told))) }, name.toUpperCase());
@@ -144,10 +152,12 @@ function listPane(model, spec, ask, open) {
     h(
       "tr",
       { tabindex: -1, "aria-selected": "false", dataset: { row: row.row }, onclick: () => pick(row) },
-      columns.map((key) => cell(row[key], key)),
+      columns.map((key) => cell(row[key], key, write[key])),
     );
+  let write = {};
   const draw = () => {
     const found = rows();
+    write = Object.fromEntries(columns.map((key) => [key, columnOf(all, key)]));
     count.textContent = `${found.length} of ${all.length} responses${absent()}`;
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.row : null;
     body.replaceChildren(...found.slice(0, limit).map(line));
@@ -179,6 +189,10 @@ function listPane(model, spec, ask, open) {
     draw();
   };
   body.addEventListener("keydown", (event) => {
+    if (["Enter", " "].includes(event.key)) {
+      event.preventDefault();
+      return pick(all.find((r) => r.row === Number(event.target.closest("tr").dataset.row)), true);
+    }
     const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
     const target = next && event.target.closest("tr")?.[next];
     if (!next) return;
@@ -191,8 +205,15 @@ function listPane(model, spec, ask, open) {
     draw();
     if (pressed && whole.hidden) reach(body.firstElementChild); // the button is gone: the keyboard goes on in what it brought
   };
-  search.addEventListener("input", () => ((limit = SHOWN), draw()));
-  menus.forEach(([, menu]) => menu.addEventListener("change", () => ((limit = SHOWN), draw())));
+  const searchAgain = () => ((limit = SHOWN), draw());
+  search.addEventListener("input", searchAgain);
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !search.value) return;
+    event.preventDefault(); // the next one leaves the board
+    search.value = "";
+    searchAgain();
+  });
+  menus.forEach(([, menu]) => menu.addEventListener("change", searchAgain));
   const root = h(
     "section",
     { class: "lki-list" },
@@ -202,13 +223,15 @@ function listPane(model, spec, ask, open) {
   return { root, rows, draw, update, told, openFirst: () => rows().length && pick(rows()[0]) };
 }
 
-function cell(value, key) {
-  if (typeof value === "number") return h("td", { class: "lki-num" }, String(Number(value.toPrecision(4))));
+const columnOf = (rows, key) => numbers(rows.map((row) => row[key]));
+
+function cell(value, key, write) {
+  if (typeof value === "number") return h("td", { class: "lki-num" }, write ? write(value) : String(Number(value.toPrecision(4))));
   if (typeof value === "boolean") return h("td", {}, value ? "yes" : "no");
   const text = value === null || value === undefined ? "" : String(value).trim();
   const fill = key === "response" ? fillAnswer : fillText;
   const box = fill(h("div", { dir: "auto" }), text.length > 240 ? `${text.slice(0, 240)}…` : text);
-  return h("td", { class: key === "prompt" || key === "response" ? "lki-text" : "" }, box);
+  return h("td", { class: key === "prompt" || key === "response" ? "lki-text" : key === "source" ? "lki-name" : "" }, box);
 }
 
 function download(name, type, text) {
@@ -268,6 +291,12 @@ function detailPane(model, spec, ask) {
     result.dataset.sign = change > 0 ? "up" : change < 0 ? "down" : "";
     result.textContent = `score ${Number(answer.score.toPrecision(4))}, ${signed(change)} against the original`;
   };
+  const failed = () => {
+    tokens.failed();
+    if (result.dataset.waiting !== "true") return;
+    result.dataset.waiting = "false";
+    result.textContent = "not scored";
+  };
   const show = () => row && tokens.show(model.get("view"), row);
   const root = h(
     "section",
@@ -279,16 +308,16 @@ function detailPane(model, spec, ask) {
     spec.explain ? tokens.root : null,
     spec.scorer ? h("div", {}, h("h4", {}, "Edit and rescore"), box, h("div", { class: "lki-editbar" }, h("label", {}, ends, " ends with the end token"), back, result)) : null,
   );
-  return { root, numbers: tokens.numbers, open, tokens: show, scored, failed: tokens.failed };
+  return { root, numbers: tokens.numbers, open, tokens: show, scored, failed };
 }
 
 function card(row, own, stands, open) {
-  const head = [row.source ?? "response", row.step ? `step ${row.step}` : ""].filter(Boolean).join(", ");
-  const facts = [row.score !== undefined && row.score !== null ? `score ${Number(row.score.toPrecision(3))}` : "", row.gold !== undefined && row.gold !== null ? `gold ${Number(row.gold.toPrecision(3))}` : "", row.kl !== undefined && row.kl !== null ? `KL ${Number(row.kl.toPrecision(3))}` : ""].filter(Boolean);
+  const step = row.step ? `step ${row.step}` : "";
+  const facts = [row.score !== undefined && row.score !== null ? `score\u00a0${Number(row.score.toPrecision(3))}` : "", row.gold !== undefined && row.gold !== null ? `gold\u00a0${Number(row.gold.toPrecision(3))}` : "", row.kl !== undefined && row.kl !== null ? `KL\u00a0${Number(row.kl.toPrecision(3))}` : ""].filter(Boolean);
   return h(
     "button",
     { type: "button", class: "lki-card", "aria-pressed": String(own), onclick: open },
-    h("div", { class: "lki-card-head" }, h("strong", {}, head), stands ? h("span", { class: "lki-best" }, stands) : null),
+    h("div", { class: "lki-card-head" }, h("strong", {}, h("span", { class: "lki-name" }, row.source ?? "response"), step && `, ${step}`), stands ? h("span", { class: "lki-best" }, stands) : null),
     fillAnswer(h("div", { class: "lki-card-text", dir: "auto" }), row.response.trim()),
     h("div", { class: "lki-card-facts" }, facts.join(" · ")),
   );
@@ -296,7 +325,7 @@ function card(row, own, stands, open) {
 
 /** The reward model on rankings: figures, and where people disagree with it most. */
 function reportPane(model, spec, ask) {
-  const figures = h("div", { class: "lki-figures" });
+  const figures = h("div", { class: "lki-figures" }, h("p", { class: "lki-none" }, "The figures come here when the reward model has scored the rankings …"));
   const worst = h("div", { class: "lki-worst" });
   const again = h("button", { type: "button", class: "lki-button", onclick: () => ask({ kind: "report" }) }, "Compute again");
   const root = h("section", { class: "lki-page" }, figures, worst, again);
@@ -337,16 +366,18 @@ function probePane(model, spec, ask, rows) {
       bar.style.setProperty("--size", `${(50 * Math.abs(f.change)) / most}%`);
       const span = f.low === null ? "one response" : `${signed(f.low)} … ${signed(f.high)}`;
       const example = h("details", {}, h("summary", {}, "example"), fillText(h("div", { class: "lki-example" }), `${f.example.before}\n→ ${f.example.after || "(empty)"}\n${signed(f.example.change)}`));
-      return h("tr", { dataset: { verdict: f.verdict } }, h("th", { scope: "row" }, f.name), h("td", { class: "lki-num" }, signed(f.change)), h("td", {}, bar), h("td", { class: "lki-num" }, span), h("td", { class: "lki-num" }, `${Math.round(100 * f.gained)} % of ${f.count}`), h("td", {}, h("span", { class: "lki-verdict" }, f.verdict), f.verdict === "pays" ? ` ${f.meaning}` : "", example));
+      return h("tr", { dataset: { verdict: f.verdict } }, h("th", { scope: "row" }, f.name), h("td", { class: "lki-num" }, signed(f.change)), h("td", {}, bar), h("td", { class: "lki-num" }, span), h("td", { class: "lki-num" }, `${Math.round(100 * f.gained)} % of ${f.count}`), h("td", {}, h("span", { class: "lki-verdict" }, f.verdict), f.verdict === "pays" ? `: ${f.meaning}` : "", example));
     };
-    table.replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, ["probe", "mean change", "", "95 % interval", "gain", "the reward model …"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, found.map(line))));
+    table.replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, PROBED.map(([name, told]) => h("th", { scope: "col", title: told }, name)))), h("tbody", {}, found.map(line))));
   };
   return { root, update };
 }
 
 function plainTable(rows) {
   const keys = Object.keys(rows[0]);
-  return h("table", {}, h("thead", {}, h("tr", {}, keys.map((k) => h("th", { scope: "col" }, k)))), h("tbody", {}, rows.map((r) => h("tr", {}, keys.map((k) => cell(r[k], "response"))))));
+  const write = Object.fromEntries(keys.map((key) => [key, columnOf(rows, key)]));
+  const heads = keys.map((k) => h("th", { scope: "col", class: write[k] && "lki-num", title: hint(k) }, heading(k)));
+  return h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows.map((r) => h("tr", {}, keys.map((k) => cell(r[k], "response", write[k]))))));
 }
 
 export default { render };

@@ -145,12 +145,13 @@ def _measured(fig: go.Figure, axis: str, found: Sequence[Record]) -> None:
     for number, record in enumerate(found):
         for other, line in enumerate(win_rates(record.evaluations)):
             steps += [point[0] for point in line.points]
-            _points(fig, axis, record, line, colour(number if len(found) > 1 else other))
+            several = len(found) > 1
+            _points(fig, axis, record, line, colour(number if several else other), DASHES[other % len(DASHES)] if several else "solid")
     room = 0.03 * max(1, max(steps) - min(steps))
     fig.layout[f"xaxis{axis}"].range = [min(steps) - room, max(steps) + room]
 
 
-def _points(fig: go.Figure, axis: str, record: Record, line: Measured, hue: str) -> None:
+def _points(fig: go.Figure, axis: str, record: Record, line: Measured, hue: str, dash: str) -> None:
     at, rates, lows, highs = zip(*line.points, strict=True)
     fig.add_scatter(
         x=at,
@@ -168,7 +169,7 @@ def _points(fig: go.Figure, axis: str, record: Record, line: Measured, hue: str)
         legendgroup=plain(record.name, 60),
         showlegend=False,
         mode="lines+markers",
-        line={"color": hue, "width": 1.8},
+        line={"color": hue, "dash": dash, "width": 1.8},
         marker={"color": hue, "size": 7},
         text=[f"{100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}] on {line.label}" for _, rate, low, high in line.points],
         hovertemplate="%{fullData.name}<br>step %{x}: win rate %{text}<extra></extra>",

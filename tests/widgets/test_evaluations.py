@@ -79,6 +79,7 @@ def test_evaluations_are_kept_with_prompts_and_interval_and_come_back_when_a_job
     assert not again.answers and not again.evaluations(), "what begins anew has none of what lies there"
     again.job.start(resume=True, paused=True)
     again.refresh()
+    assert again.answers[0]["rows"] == [{"measure": "win rate", "value": "30.0 % [20.0, 40.0]"}, {"measure": "n", "value": 40.0}]
     assert again.evaluations() == rows and [a["step"] for a in again.answers] == [18, 12, 6]
     until(lambda: again.refresh() or len(of_win_rate(again.state["alerts"])) == 1)
     again.job.stop()
