@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from labkit.figures.records import by_prompts
 from labkit.types import Step
 
 __all__ = ["RULES", "Alert", "alerts", "failure"]
@@ -253,7 +254,7 @@ def win_rate_fall(steps: Sequence[Step], evaluations: Sequence[Mapping[str, Any]
     Intervals that do not meet ask for more than one test of two means would: a run is evaluated many times, and the best
     of all earlier ones is chance's favourite. The prompts evaluated last go first.
     """
-    for rows in reversed(list(_by_prompts(evaluations).values())):
+    for rows in reversed(list(by_prompts(evaluations).values())):
         now = rows[-1]
         better = [row for row in rows if row["step"] < now["step"] and row["values"]["low"] > now["values"]["high"]]
         if not better:
@@ -282,20 +283,9 @@ NOT_BY_SCORE = (
 )
 
 
-def _by_prompts(evaluations: Sequence[Mapping[str, Any]]) -> dict[frozenset[str], list[Mapping[str, Any]]]:
-    """Win rates that have an interval, by the set of prompts they were measured on; the set evaluated last comes last."""
-    found: dict[frozenset[str], list[Mapping[str, Any]]] = {}
-    for row in evaluations:
-        told = [row["values"].get(key) for key in ("win_rate", "low", "high")]
-        if all(isinstance(v, (int, float)) and math.isfinite(v) for v in told):
-            own = frozenset(row["prompts"])
-            found[own] = [*found.pop(own, []), row]
-    return found
-
-
 def _interval(row: Mapping[str, Any]) -> str:
     values = row["values"]
-    return f"{values['win_rate']:.0%} [{values['low']:.0%} to {values['high']:.0%}]"
+    return f"{100 * values['win_rate']:.0f} % [{100 * values['low']:.0f} % to {100 * values['high']:.0f} %]"
 
 
 def low_end_rate(steps: Sequence[Step]) -> Iterator[Alert]:
@@ -305,7 +295,7 @@ def low_end_rate(steps: Sequence[Step]) -> Iterator[Alert]:
         yield Alert(
             "low_end_rate",
             "warning",
-            f"Only {now:.0%} of the responses end by themselves; the others are cut at the length limit.",
+            f"Only {100 * now:.0f} % of the responses end by themselves; the others are cut at the length limit.",
             "The policy never learned to stop (train SFT with the end token in the loss), the limit is too short, "
             "or a high temperature wanders off.",
             {"temperature": 1.0} if steps[-1].knobs.get("temperature", 1.0) > 1.0 else None,
@@ -319,7 +309,7 @@ def clipping(steps: Sequence[Step]) -> Iterator[Alert]:
         yield Alert(
             "clipping",
             "warning",
-            f"{now:.0%} of the tokens leave the clip range, so their gradient is cut.",
+            f"{100 * now:.0f} % of the tokens leave the clip range, so their gradient is cut.",
             "The policy moves too far on one batch: lower its learning rate.",
             _turn(steps, "policy_lr", 0.5),
         )

@@ -144,7 +144,8 @@ def test_a_fall_of_the_win_rate_beyond_chance_is_told_however_few_evaluations_th
     (found,) = alerts(run(), [10, 20], evaluated(*FALLING[name]))
     (step, best), now = max(FALLING[name], key=lambda pair: (pair[1], pair[0])), FALLING[name][-1][1]
     assert (found.rule, found.level) == ("reward_hacking", "serious") and found.suggestion == {"kl_coef": 0.04}
-    for said in (f"from {best:.0%} [{best - 0.08:.0%} to {best + 0.08:.0%}]", f"step {step}", f"to {now:.0%} [", "2 prompts"):
+    low, high = (f"{100 * (best + way):.0f} %" for way in (-0.08, 0.08))
+    for said in (f"from {100 * best:.0f} % [{low} to {high}]", f"step {step}", f"to {100 * now:.0f} % [", "2 prompts"):
         assert said in found.sentence, said
     assert found.back == (20 if step == 20 else 10)
 

@@ -28,6 +28,7 @@ MODULES = sorted(p for folder in ("labkit", "widgets") for p in (REPOSITORY / fo
 LIBRARY = [p for p in MODULES if p.is_relative_to(REPOSITORY / "labkit")]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 LONGEST_CELL = 25
+WIDEST_TOUR = 106  # letters of a line that JupyterLab shows at 1,280 pixels with its file browser open; the tour is what newcomers see
 
 
 def name_of(path: Path) -> str:
@@ -139,6 +140,8 @@ def test_notebooks_are_short_cells_of_public_names(path: Path) -> None:
         source = "".join(cell["source"])
         where = f"{path.name}, cell {number + 1}"
         assert len(source.splitlines()) <= LONGEST_CELL, f"{where} is longer than {LONGEST_CELL} lines"
+        cut = [line for line in source.splitlines() if len(line) > WIDEST_TOUR and path.stem == "00_tour"]
+        assert not cut, f"{where} has lines that are cut beside an open file browser: {cut}"
         for node in ast.walk(ast.parse(source)):
             assert not isinstance(node, ast.ClassDef), f"{where} defines a class"
             private = isinstance(node, ast.ImportFrom) and any(a.name.startswith("_") for a in node.names)

@@ -15,7 +15,7 @@ LONGEST_TEXT = 4000  # characters of a text that go to the page
 def answer_rows(value: Any, prompts: Sequence[str]) -> list[dict[str, Any]]:
     """What a callback returned, as table rows of short texts and numbers."""
     if isinstance(value, Mapping):
-        return [{"measure": str(k), "value": short(v)} for k, v in value.items()]
+        return [{"measure": str(k).replace("_", " "), "value": short(v)} for k, v in _with_interval(value).items()]
     if isinstance(value, str):
         return [{"answer": short(value)}]
     rows = []
@@ -24,6 +24,16 @@ def answer_rows(value: Any, prompts: Sequence[str]) -> list[dict[str, Any]]:
         prompt = {"prompt": prompts[place]} if place < len(prompts) and "prompt" not in row else {}
         rows.append({str(k): short(v) for k, v in {**prompt, **row}.items()})
     return rows
+
+
+def _with_interval(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A win rate and the ends of its interval as one line of the table."""
+    told = [values.get(key) for key in ("win_rate", "low", "high")]
+    if not all(isinstance(v, (int, float)) for v in told):
+        return dict(values)
+    rate, low, high = told
+    kept = {key: value for key, value in values.items() if key not in ("low", "high")}
+    return {**kept, "win_rate": f"{100 * rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"}
 
 
 def short(value: Any) -> Any:

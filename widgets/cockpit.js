@@ -4,8 +4,9 @@
  */
 import { alertList } from "./alerts_view.mjs";
 import { fillAnswer, fillText, h, keepKeys, reachWhenScrolling, speaker } from "./dom.mjs";
+import { heading, hint, inOrder, numbers } from "./columns.mjs";
 import { CurveStore } from "./curves.mjs";
-import { HUES, chart } from "./chart_view.mjs";
+import { HUES, chart, keepStop, oneStop } from "./chart_view.mjs";
 import { knobPanel } from "./knobs_view.mjs";
 
 const NOW = "now"; // a branch from where the run stands
@@ -31,7 +32,7 @@ function render({ model, el }) {
     h(
       "div",
       { class: "lkc-body" },
-      h("div", { class: "lkc-main" }, runs, h("div", { class: "lkc-grid" }, empty, charts.map((c) => c.root))),
+      h("div", { class: "lkc-main" }, runs, oneStop(h("div", { class: "lkc-grid", role: "group", "aria-label": "Curves: left and right read values, up and down go to another chart" }, empty, charts.map((c) => c.root)))),
       knobs ? h("aside", { class: "lkc-side" }, knobs.root) : null,
     ),
     tray.root,
@@ -43,6 +44,7 @@ function render({ model, el }) {
     due = 0;
     const started = performance.now();
     charts.forEach((c) => c.draw());
+    keepStop(root);
     empty.hidden = [...store.curves.values()].some((c) => c.count > 0);
     showRuns(runs, store);
     const ended = performance.now(); // measured on the page itself, for the tests of its budget
@@ -63,7 +65,7 @@ function render({ model, el }) {
     bar.update(state);
     knobs?.update(state.knobs);
     warnings.update(state.alerts);
-    charts.forEach((c) => c.setMarks(state.marks));
+    charts.forEach((c) => (c.setMarks(state.marks), c.setMeasured(state.win_rates)));
     empty.textContent = state.status === "idle" ? `${FIRST} Press Start, or turn a knob before.` : FIRST;
     redraw();
   };
@@ -109,19 +111,26 @@ function controls(spec, ask, note) {
     pause: button("pause", "❚❚ Pause", "Finish the step under way, then wait"),
     resume: button("resume", "▶ Resume", "Go on"),
     step: button("step", "Step", "One step, then pause"),
-    stop: button("stop", "■ Stop", "End after the step under way; what was trained is kept"),
+    stop: button("stop", "■ Stop", "End after the step under way; what was trained is kept, and a roll back to a snapshot goes on from there"),
   };
   const pill = h("span", { class: "lkc-pill", role: "status" }); // the line changes at every step: too often to be spoken
   const line = h("span", { class: "lkc-line" });
   const meter = h("div", { class: "lkc-meter", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": spec.total });
-  const notice = h("div", { class: "lkc-notice", role: "status", hidden: true });
-  const keep = button("snapshot", "Snapshot now", "Keep the state at the next boundary for good");
+  const notice = h("div", { class: "lkc-notice", role: "status" });
+  const keep = button("snapshot", "Snapshot now", "Keep the state as it is after this step for good; one can roll back to it");
   const from = h("select", { "aria-label": "Snapshot to roll back to", class: "lkc-select" });
   const back = h("button", { type: "button", class: "lkc-button", title: "Return to that snapshot: weights, optimisers and knobs", onclick: () => from.value && ask({ kind: "rollback", step: Number(from.value), why: note() }) }, "↶ Roll back");
   const name = h("input", { type: "text", class: "lkc-name", placeholder: "branch name", maxlength: 60, "aria-label": "Name of the new branch" });
   const at = h("select", { "aria-label": "Step to branch from", class: "lkc-select lkc-at" });
   for (const list of [from, at]) list.addEventListener("change", () => (list.dataset.chosen = list.value));
-  const split = () => name.value.trim() && !fork.disabled && (ask({ kind: "branch", name: name.value.trim(), step: at.value === NOW ? null : Number(at.value) }), (name.value = ""));
+  const split = () => {
+    if (!name.value.trim()) {
+      say(notice, "Give the new branch a name first.");
+      return name.focus();
+    }
+    ask({ kind: "branch", name: name.value.trim(), step: at.value === NOW ? null : Number(at.value) });
+    name.value = "";
+  };
   const fork = h("button", { type: "button", class: "lkc-button", title: "Go on in a folder of its own, from here or from an earlier step; the trunk stays as it is", onclick: split }, "Branch off");
   name.addEventListener("keydown", (event) => event.key === "Enter" && split());
   const tools = spec.snapshots ? h("div", { class: "lkc-tools" }, keep, h("span", { class: "lkc-pair" }, from, back), h("span", { class: "lkc-pair" }, name, at, fork)) : null;
@@ -138,7 +147,8 @@ function controls(spec, ask, note) {
     const alive = status === "running" || status === "paused";
     if (pill.textContent !== status) pill.textContent = status;
     pill.dataset.status = status;
-    if (line.textContent !== state.line) line.textContent = state.line;
+    const words = state.line.replace(/^[a-z]+ (· )?/, ""); // the pill beside it says the status
+    if (line.textContent !== words) line.textContent = words;
     meter.style.setProperty("--done", `${(100 * state.step) / Math.max(1, state.total)}%`);
     meter.setAttribute("aria-valuenow", state.step);
     show(buttons.start, status === "idle");
@@ -150,17 +160,20 @@ function controls(spec, ask, note) {
     keep.disabled = !alive;
     back.disabled = status === "idle" || !wanted.length; // a run that has ended, also by an error, goes on from a snapshot
     from.disabled = !wanted.length;
-    offer(from, wanted.map((s) => [s, `step ${s}`]), wanted.at(-1));
+    offer(from, wanted.length ? wanted.map((s) => [s, `to step ${s}`]) : [["", "no snapshot yet"]], wanted.at(-1) ?? "");
     const forks = [...(alive ? [[NOW, "from here"]] : []), ...wanted.map((s) => [s, `from step ${s}`])];
-    offer(at, forks, alive ? NOW : wanted.at(-1));
-    at.disabled = fork.disabled = status === "idle" || !forks.length;
-    const said = state.notice?.text || "";
-    notice.hidden = !said;
+    offer(at, forks.length ? forks : [["", "after the start"]], forks.length ? (alive ? NOW : wanted.at(-1)) : "");
+    name.disabled = at.disabled = fork.disabled = status === "idle" || !forks.length;
+    const told = JSON.stringify(state.notice);
+    if (notice.dataset.told === told) return; // what the page itself says stays until Python says something else
+    notice.dataset.told = told;
     notice.classList.toggle("lkc-bad", Boolean(state.notice?.bad));
-    if (notice.textContent !== said) notice.textContent = said;
+    say(notice, state.notice?.text || "");
   };
   return { root, update };
 }
+
+const say = (element, text) => (element.textContent = text);
 
 /** Offer these [value, text] in a select, in place: a list that is open stays open; what a person chose stays while it is offered, else the usual one is shown. */
 function offer(select, options, usual = "") {
@@ -249,14 +262,16 @@ function drawer(spec, ask) {
 
 /** A plain table; every text goes in as text, with hidden characters shown. */
 function table(rows, left = []) {
-  const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((k) => !left.includes(k));
+  const have = [...new Set(rows.flatMap((row) => Object.keys(row)))].filter((k) => !left.includes(k));
+  const keys = "score" in rows[0] ? inOrder(have) : have;
+  const write = Object.fromEntries(keys.map((k) => [k, numbers(rows.map((row) => row[k]))]));
   const cell = (value, key) => {
-    if (typeof value === "number") return h("td", { class: "lkc-num" }, String(Number(value.toPrecision(4))));
+    if (typeof value === "number") return write[key] ? h("td", { class: "lkc-num" }, write[key](value)) : h("td", {}, String(Number(value.toPrecision(4))));
     if (typeof value === "boolean") return h("td", {}, value ? "yes" : "no");
     const fill = key === "response" ? fillAnswer : fillText;
     return h("td", { class: "lkc-text" }, fill(h("div", { dir: "auto" }), value === null || value === undefined ? "" : String(value).trim()));
   };
-  return h("table", {}, h("thead", {}, h("tr", {}, keys.map((k) => h("th", { scope: "col" }, k)))), h("tbody", {}, rows.map((row) => h("tr", {}, keys.map((k) => cell(row[k], k))))));
+  return h("table", {}, h("thead", {}, h("tr", {}, keys.map((k) => h("th", { scope: "col", class: write[k] && "lkc-num", title: hint(k) }, heading(k))))), h("tbody", {}, rows.map((row) => h("tr", {}, keys.map((k) => cell(row[k], k))))));
 }
 
 export default { render };

@@ -23,7 +23,7 @@ import traitlets
 
 from labkit.alerts import Alert, alerts, failure
 from labkit.errors import LabError, SettingsError
-from labkit.figures.panels import panels_for
+from labkit.figures.panels import WIN_RATE, panels_for
 from labkit.figures.records import Record, interventions, records
 from labkit.jobs import Job
 from labkit.jobs.evaluations import keep_evaluation, of_this_start
@@ -33,7 +33,7 @@ from widgets.answers import LONGEST_TEXT, answer_rows, in_thread, short, span
 from widgets.assets import css, esm
 from widgets.board import Board
 from widgets.desk import Desk, describe
-from widgets.feed import Feed, LedgerTail
+from widgets.feed import Feed, LedgerTail, WinRates
 
 __all__ = ["Cockpit"]
 
@@ -86,7 +86,9 @@ class Cockpit(Board):
         self._prompts = [str(getattr(p, "text", p)) for p in prompts]
         self._count, self._period = samples, 1.0 / rate
         self._feed, self._ledger = Feed(job, self.panels, beside), LedgerTail()
+        self._win_rates = WinRates(job, self._feed.beside)
         self._notice: dict[str, Any] = {}
+        self._ending: dict[str, Any] = {}  # the notice that a pause or a stop waits for the step under way
         self._answers: list[dict[str, Any]] = []
         self._alerts: tuple[float, Any, list[dict[str, Any]]] = (0.0, None, [])  # when they are due, of what, the alerts
         self._opened = 0.0  # the start of the run whose earlier evaluations are on the board
@@ -130,7 +132,7 @@ class Cockpit(Board):
         return {
             "title": title or self.job.folder.path.name,
             "stage": self.stage,
-            "panels": [p.to_json() for p in self.panels],
+            "panels": [p.to_json() for p in (*self.panels, WIN_RATE)],
             "keys": self._feed.keys,
             "knobs": describe(self.job.dial.knobs) if self.desk else [],
             "total": self.job.total,
@@ -142,6 +144,8 @@ class Cockpit(Board):
 
     def _state(self) -> dict[str, Any]:
         job, steps = self.job, list(self.job.steps)
+        if self._notice is self._ending and job.status != "running":
+            self._say("")
         ledger = self._ledger.read(job.folder.path)
         snapshots = job.folder.snapshots() if job.state is not None else []
         marks = interventions(Record(job.folder.path.name, steps, ledger))
@@ -154,6 +158,7 @@ class Cockpit(Board):
             "branch": job.folder.path.name,
             "snapshots": snapshots,
             "marks": [{"step": m.step, "text": m.sentence, "refused": m.refused} for m in marks],
+            "win_rates": self._win_rates.lines((self._evaluated(), sum(row["knob"] == "rollback" for row in ledger)), self.evaluations),
             "alerts": self._alerts_now(steps, snapshots),
             "knobs": self.desk.state() if self.desk else None,
             "notice": self._notice,
@@ -258,7 +263,9 @@ class Cockpit(Board):
         if what == "step" and self.job.status == "idle":
             self.job.start(paused=True)
         getattr(self.job, what)()
-        self._say("")
+        waits = {"pause": "Pausing", "stop": "Stopping"}.get(what) if self.job.status == "running" else None
+        self._say(f"{waits} when the step under way is done …" if waits else "", busy=True)
+        self._ending = self._notice
 
     def _call(self, kind: str, prompts: list[str]) -> None:
         """Run a callback where the model is free: at the job's boundary, or in a thread when no job runs."""

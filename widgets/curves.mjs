@@ -166,6 +166,27 @@ export function nearest(line, step) {
   return step - line[low][0] <= line[high][0] - step ? line[low] : line[high];
 }
 
+/** The step nearest to this one at which one of the lines has a point; null where none has. */
+export function onLines(lines, step) {
+  return lines.reduce((best, { line }) => {
+    const [at] = nearest(line, step) ?? [null];
+    return at !== null && (best === null || Math.abs(at - step) < Math.abs(best - step)) ? at : best;
+  }, null);
+}
+
+/** Where an arrow key leads from a step: `move` steps on within [first, last], or as many points of the lines on where these are given. */
+export function walked([first, last], from, move, lines = null) {
+  if (!lines) return Math.max(first, Math.min(last, (from ?? last) + move));
+  const stops = [...new Set(lines.flatMap(({ line }) => line.map((p) => p[0])))].sort((a, b) => a - b);
+  const at = from === null ? stops.length - 1 : stops.indexOf(from);
+  return stops[Math.max(0, Math.min(stops.length - 1, at + move))];
+}
+
+/** A point's value, with its interval where it has one. */
+export function withInterval([, value, low, high]) {
+  return low === undefined ? label(value) : `${label(value)} [${label(low)}, ${label(high)}]`;
+}
+
 /** Is every value positive, so that a log axis makes sense? */
 export function allPositive(lines) {
   return lines.every((line) => line.every((p) => p[1] > 0));
@@ -179,7 +200,7 @@ export function summary(title, series) {
       const values = s.line.map((p) => p[1]);
       const low = values.reduce((a, b) => Math.min(a, b));
       const high = values.reduce((a, b) => Math.max(a, b));
-      return `${s.label} ${label(values.at(-1))} at step ${s.line.at(-1)[0]}, from ${label(low)} to ${label(high)}`;
+      return `${s.label} ${withInterval(s.line.at(-1))} at step ${s.line.at(-1)[0]}, from ${label(low)} to ${label(high)}`;
     });
   return parts.length ? `${title}: ${parts.join("; ")}` : `${title}: no data yet`;
 }

@@ -117,7 +117,7 @@ def static_bundle(text: str, body: str) -> dict[str, str]:
 
 def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
     """An HTML table with every cell escaped and line breaks kept."""
-    head = "".join(f'<th scope="col" style="text-align:left">{html.escape(str(h))}</th>' for h in header)
+    head = "".join(f'<th scope="col" style="text-align:left;white-space:{_space(str(h))}">{html.escape(str(h))}</th>' for h in header)
     body = "".join(f"<tr>{''.join(_cell_html(str(c)) for c in row)}</tr>" for row in rows)
     wide = "text-align:left;width:max-content;max-width:min(60em, 90vw)"  # wider than a narrow table, of one column say
     title = f"<caption style='{wide}'>{html.escape(caption)}</caption>" if caption else ""
@@ -125,10 +125,14 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], caption: st
 
 
 def _cell_html(text: str) -> str:
-    """Words stay whole, but for those that no table could hold."""
+    """Words stay whole, but for those that no table could hold; a cell of one word also at its hyphens, as best-of-16."""
     wrap = "anywhere" if max(map(len, text.split()), default=0) > LONGEST_WORD else "normal"
-    style = f"text-align:left;vertical-align:top;white-space:pre-wrap;max-width:48em;overflow-wrap:{wrap}"
+    style = f"text-align:left;vertical-align:top;white-space:{_space(text)};max-width:48em;overflow-wrap:{wrap}"
     return f'<td style="{style}">{html.escape(text)}</td>'
+
+
+def _space(text: str) -> str:
+    return "nowrap" if len(text.split()) == 1 and len(text) <= LONGEST_WORD else "pre-wrap"
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]], width: int = 60) -> str:

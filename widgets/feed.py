@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labkit.figures.panels import Panel, value_of
-from labkit.figures.records import named, read
+from labkit.figures.records import Record, named, read, win_rates
+from labkit.runs import StageFolder
 from labkit.types import Step
 
-__all__ = ["Curve", "Feed", "LedgerTail", "series_keys"]
+__all__ = ["Curve", "Feed", "LedgerTail", "WinRates", "series_keys"]
 
 _GHOSTS = 4  # superseded pieces that stay on the charts
 Packet = tuple[dict[str, Any], bytes]
@@ -67,10 +68,12 @@ class Feed:
         self.job, self.keys = job, series_keys(panels)
         self.path = Path(job.folder.path)
         self.curves: list[Curve] = []
+        self.beside: list[tuple[str, Any]] = []  # names and sources of the other runs
         self._others: list[tuple[Curve, Any]] = []  # curves of other jobs, which go on growing
         for name, source in named(beside) if beside else ():
             record = read(source, name)
             curve = self._new(record.name, "beside")
+            self.beside.append((record.name, source))
             curve.append(record.steps)
             if hasattr(source, "folder"):
                 self._others.append((curve, source))
@@ -158,6 +161,42 @@ class LedgerTail:
             self._at += len(whole)
             self.rows = [*self.rows, *_readable(whole.splitlines())]
         return self.rows
+
+
+class WinRates:
+    """What "evaluate now" measured in a job, its branches and the runs beside it, as lines; read again only when there is more."""
+
+    def __init__(self, job: Any, beside: Sequence[tuple[str, Any]]) -> None:
+        self.job, self._beside = job, beside
+        self._seen: Hashable = None
+        self._lines: list[dict[str, Any]] = []
+
+    def lines(self, own: Hashable, evaluations: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """own: changes whenever what `evaluations` gives for the job's own run does."""
+        here = Path(self.job.folder.path)
+        others = [*((b.path.name, b) for b in self.job.branches if b.path != here), *self._beside]
+        now = (here, own, *(_measured_bytes(source) for _, source in others))
+        if now != self._seen:
+            kept = [(here.name, evaluations()), *((name, _measured(source)) for name, source in others)]
+            found = [(name, line) for name, rows in kept for line in win_rates(rows)]
+            self._seen, self._lines = now, [{"run": name, "label": line.label, "points": line.points} for name, line in found]
+        return self._lines
+
+
+def _folder(source: Any) -> StageFolder | None:
+    source = getattr(source, "folder", source)
+    return StageFolder(Path(source)) if isinstance(source, (str, Path)) else source if isinstance(source, StageFolder) else None
+
+
+def _measured_bytes(source: Any) -> int:
+    file = folder.path / "evaluations.jsonl" if (folder := _folder(source)) else None
+    return file.stat().st_size if file and file.exists() else 0
+
+
+def _measured(source: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(source, Record):
+        return source.evaluations
+    return folder.evaluations() if (folder := _folder(source)) else []
 
 
 def _readable(lines: Iterable[bytes]) -> Iterator[Mapping[str, Any]]:

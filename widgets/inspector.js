@@ -10,7 +10,7 @@ import { probePane, reportPane } from "./inspector_reports.mjs";
 function render({ model, el }) {
   const spec = model.get("spec");
   const ask = speaker(model, el);
-  const notice = h("div", { class: "lki-notice", role: "status", hidden: true });
+  const notice = h("div", { class: "lki-notice", role: "status" });
   const detail = detailPane(model, spec, ask);
   const list = listPane(model, spec, ask, (row) => detail.open(row));
   const report = reportPane(model, spec, ask);
@@ -28,7 +28,7 @@ function render({ model, el }) {
   const hear = {
     "change:notice": () => {
       const said = model.get("notice");
-      notice.hidden = !said.text;
+
       notice.textContent = said.text || "";
       notice.classList.toggle("lki-bad", Boolean(said.bad));
       if (said.bad && said.by === ask.client) detail.failed();

@@ -1,6 +1,7 @@
 /**
  * Pure logic of the reward inspector: filter, sort and export rows; colours of tokens; what a change of score says.
  */
+import { inOrder } from "./columns.mjs";
 
 /** Rows whose text contains every word of `search` and whose columns equal the chosen values ("" is any). */
 export function filterRows(rows, { search = "", ...chosen }) {
@@ -51,10 +52,9 @@ export function withBatch(rows, batch) {
 
 /** Columns of the table, in reading order; what no row has is left out. */
 export function columnsOf(rows) {
-  const first = ["source", "step", "prompt", "response", "score", "gold", "kl", "length", "finished"];
   const hidden = new Set(["id", "prompt_id", "row"]);
   const have = new Set(rows.flatMap((row) => Object.keys(row).filter((k) => row[k] !== null && row[k] !== undefined)));
-  return [...first.filter((k) => have.has(k)), ...[...have].filter((k) => !first.includes(k) && !hidden.has(k))];
+  return inOrder([...have].filter((k) => !hidden.has(k)));
 }
 
 /**
@@ -112,11 +112,11 @@ export function joins(token, before) {
   return before !== undefined && /^[\p{L}\p{N}]/u.test(token) && /[\p{L}\p{N}]$/u.test(before);
 }
 
-/** "+0.31" or "−0.31", three digits. */
+/** "+0.31", "−0.31" or "0", three digits. */
 export function signed(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const text = String(Number(Math.abs(value).toPrecision(3)));
-  return value < 0 ? `−${text}` : `+${text}`;
+  return value < 0 ? `−${text}` : value > 0 ? `+${text}` : text;
 }
 
 /** How a row stands among those beside it by score: "best", "best, with 2 others", or "". */

@@ -56,6 +56,12 @@ export function detailPane(model, spec, ask) {
     result.dataset.sign = change > 0 ? "up" : change < 0 ? "down" : "";
     result.textContent = `score ${Number(answer.score.toPrecision(4))}, ${signed(change)} against the original`;
   };
+  const failed = () => {
+    tokens.failed();
+    if (result.dataset.waiting !== "true") return;
+    result.dataset.waiting = "false";
+    result.textContent = "not scored";
+  };
   const show = () => row && tokens.show(model.get("view"), row);
   const root = h(
     "section",
@@ -67,16 +73,16 @@ export function detailPane(model, spec, ask) {
     spec.explain ? tokens.root : null,
     spec.scorer ? h("div", {}, h("h4", {}, "Edit and rescore"), box, h("div", { class: "lki-editbar" }, h("label", {}, ends, " ends with the end token"), back, result)) : null,
   );
-  return { root, numbers: tokens.numbers, open, tokens: show, scored, failed: tokens.failed };
+  return { root, numbers: tokens.numbers, open, tokens: show, scored, failed };
 }
 
 function card(row, own, stands, open) {
-  const head = [row.source ?? "response", row.step ? `step ${row.step}` : ""].filter(Boolean).join(", ");
-  const facts = [row.score !== undefined && row.score !== null ? `score ${Number(row.score.toPrecision(3))}` : "", row.gold !== undefined && row.gold !== null ? `gold ${Number(row.gold.toPrecision(3))}` : "", row.kl !== undefined && row.kl !== null ? `KL ${Number(row.kl.toPrecision(3))}` : ""].filter(Boolean);
+  const step = row.step ? `step ${row.step}` : "";
+  const facts = [row.score !== undefined && row.score !== null ? `score\u00a0${Number(row.score.toPrecision(3))}` : "", row.gold !== undefined && row.gold !== null ? `gold\u00a0${Number(row.gold.toPrecision(3))}` : "", row.kl !== undefined && row.kl !== null ? `KL\u00a0${Number(row.kl.toPrecision(3))}` : ""].filter(Boolean);
   return h(
     "button",
     { type: "button", class: "lki-card", "aria-pressed": String(own), onclick: open },
-    h("div", { class: "lki-card-head" }, h("strong", {}, head), stands ? h("span", { class: "lki-best" }, stands) : null),
+    h("div", { class: "lki-card-head" }, h("strong", {}, h("span", { class: "lki-name" }, row.source ?? "response"), step && `, ${step}`), stands ? h("span", { class: "lki-best" }, stands) : null),
     fillAnswer(h("div", { class: "lki-card-text", dir: "auto" }), row.response.trim()),
     h("div", { class: "lki-card-facts" }, facts.join(" · ")),
   );

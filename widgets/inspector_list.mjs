@@ -1,7 +1,8 @@
 /** The inspector's table of responses. */
+import { heading, hint } from "./columns.mjs";
 import { h } from "./dom.mjs";
 import { columnsOf, filterRows, offer, oneStep, sortRows, toCSV, toJSONL, withBatch } from "./inspector.mjs";
-import { cell } from "./inspector_table.mjs";
+import { cell, columnOf } from "./inspector_table.mjs";
 
 const SHOWN = 100; // rows in the table at once
 
@@ -9,14 +10,14 @@ const SHOWN = 100; // rows in the table at once
 export function listPane(model, spec, ask, open) {
   let all = withBatch(model.get("rows"), model.get("batch"));
   const columns = columnsOf(all);
-  const search = h("input", { type: "search", class: "lki-search", placeholder: "Search prompts and responses", "aria-label": "Search prompts and responses" });
+  const search = h("input", { type: "search", class: "lki-search", placeholder: "Search the texts", "aria-label": "Search prompts and responses" });
   const menus = ["source", "step", "finished"].flatMap((key) => {
     const offered = offer(spec.offered, all, key);
-    return offered.length > 1 ? [[key, h("select", { class: "lki-menu", "aria-label": key }, h("option", { value: "" }, `any ${key}`), offered.map((v) => h("option", { value: v }, `${key} ${v}`)))]] : [];
+    return offered.length > 1 ? [[key, h("select", { class: "lki-menu", "aria-label": key }, h("option", { value: "" }, `any ${key}`), offered.map((v) => h("option", { value: v }, `${key}: ${{ true: "yes", false: "no" }[v] ?? v}`)))]] : [];
   });
   const count = h("span", { class: "lki-count", role: "status" });
   const body = h("tbody", {});
-  const heads = columns.map((key) => h("th", { scope: "col" }, h("button", { type: "button", class: "lki-sort", onclick: () => sortBy(key) }, key)));
+  const heads = columns.map((key) => h("th", { scope: "col", class: columnOf(all, key) && "lki-num" }, h("button", { type: "button", class: "lki-sort", title: hint(key), onclick: () => sortBy(key) }, heading(key))));
   const more = h("button", { type: "button", class: "lki-button", hidden: true, onclick: () => showMore() }, "Show more");
   const unseen = () => [...new Set([...spec.unseen, ...(model.get("batch").unseen ?? [])])];
   const save = (name, type, text) => h("button", { type: "button", class: "lki-button", title: `Export the filtered rows as ${name}, with seeds and token ids where they are kept`, onclick: () => exported(rows(), (found, told) => download(`responses.${name}`, type, text(found, told))) }, name.toUpperCase());
@@ -66,10 +67,12 @@ export function listPane(model, spec, ask, open) {
     h(
       "tr",
       { tabindex: -1, "aria-selected": "false", dataset: { row: row.row }, onclick: () => pick(row) },
-      columns.map((key) => cell(row[key], key)),
+      columns.map((key) => cell(row[key], key, write[key])),
     );
+  let write = {};
   const draw = () => {
     const found = rows();
+    write = Object.fromEntries(columns.map((key) => [key, columnOf(all, key)]));
     count.textContent = `${found.length} of ${all.length} responses${absent()}`;
     const focused = body.contains(document.activeElement) ? document.activeElement.dataset.row : null;
     body.replaceChildren(...found.slice(0, limit).map(line));
@@ -101,6 +104,10 @@ export function listPane(model, spec, ask, open) {
     draw();
   };
   body.addEventListener("keydown", (event) => {
+    if (["Enter", " "].includes(event.key)) {
+      event.preventDefault();
+      return pick(all.find((r) => r.row === Number(event.target.closest("tr").dataset.row)), true);
+    }
     const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
     const target = next && event.target.closest("tr")?.[next];
     if (!next) return;
@@ -113,8 +120,15 @@ export function listPane(model, spec, ask, open) {
     draw();
     if (pressed && whole.hidden) reach(body.firstElementChild); // the button is gone: the keyboard goes on in what it brought
   };
-  search.addEventListener("input", () => ((limit = SHOWN), draw()));
-  menus.forEach(([, menu]) => menu.addEventListener("change", () => ((limit = SHOWN), draw())));
+  const searchAgain = () => ((limit = SHOWN), draw());
+  search.addEventListener("input", searchAgain);
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !search.value) return;
+    event.preventDefault(); // the next one leaves the board
+    search.value = "";
+    searchAgain();
+  });
+  menus.forEach(([, menu]) => menu.addEventListener("change", searchAgain));
   const root = h(
     "section",
     { class: "lki-list" },

@@ -3,9 +3,18 @@ import { fillText, h } from "./dom.mjs";
 import { signed, withBatch } from "./inspector.mjs";
 import { plainTable } from "./inspector_table.mjs";
 
+const PROBED = [
+  ["probe", null],
+  ["mean change", "Of the score, over the responses that were edited"],
+  ["", null],
+  ["95 % interval", "Of the mean change"],
+  ["gain", "Share of responses whose score rose, and how many were edited"],
+  ["the edit …", "pays: the interval lies above 0; costs: below 0; unclear: it holds 0"],
+];
+
 /** The reward model on rankings: figures, and where people disagree with it most. */
 export function reportPane(model, spec, ask) {
-  const figures = h("div", { class: "lki-figures" });
+  const figures = h("div", { class: "lki-figures" }, h("p", { class: "lki-none" }, "The figures come here when the reward model has scored the rankings …"));
   const worst = h("div", { class: "lki-worst" });
   const again = h("button", { type: "button", class: "lki-button", onclick: () => ask({ kind: "report" }) }, "Compute again");
   const root = h("section", { class: "lki-page" }, figures, worst, again);
@@ -46,9 +55,9 @@ export function probePane(model, spec, ask, rows) {
       bar.style.setProperty("--size", `${(50 * Math.abs(f.change)) / most}%`);
       const span = f.low === null ? "one response" : `${signed(f.low)} … ${signed(f.high)}`;
       const example = h("details", {}, h("summary", {}, "example"), fillText(h("div", { class: "lki-example" }), `${f.example.before}\n→ ${f.example.after || "(empty)"}\n${signed(f.example.change)}`));
-      return h("tr", { dataset: { verdict: f.verdict } }, h("th", { scope: "row" }, f.name), h("td", { class: "lki-num" }, signed(f.change)), h("td", {}, bar), h("td", { class: "lki-num" }, span), h("td", { class: "lki-num" }, `${Math.round(100 * f.gained)} % of ${f.count}`), h("td", {}, h("span", { class: "lki-verdict" }, f.verdict), f.verdict === "pays" ? ` ${f.meaning}` : "", example));
+      return h("tr", { dataset: { verdict: f.verdict } }, h("th", { scope: "row" }, f.name), h("td", { class: "lki-num" }, signed(f.change)), h("td", {}, bar), h("td", { class: "lki-num" }, span), h("td", { class: "lki-num" }, `${Math.round(100 * f.gained)} % of ${f.count}`), h("td", {}, h("span", { class: "lki-verdict" }, f.verdict), f.verdict === "pays" ? `: ${f.meaning}` : "", example));
     };
-    table.replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, ["probe", "mean change", "", "95 % interval", "gain", "the reward model …"].map((t) => h("th", { scope: "col" }, t)))), h("tbody", {}, found.map(line))));
+    table.replaceChildren(h("table", {}, h("thead", {}, h("tr", {}, PROBED.map(([name, told]) => h("th", { scope: "col", title: told }, name)))), h("tbody", {}, found.map(line))));
   };
   return { root, update };
 }

@@ -47,7 +47,7 @@ def tables(board: RewardInspector) -> dict[str, str]:
     if board.scorer is not None and board._all:
         probed = board.probe(scored or board._all, most=_PROBED)
         rows = [
-            [f["name"], number(f["change"]), f"{f['gained']:.0%}", f["verdict"], f["meaning"]]
+            [f["name"], number(f["change"]), f"{100 * f['gained']:.0f} %", f["verdict"], f["meaning"]]
             for f in probed["findings"]
         ]
         header = ["probe", "mean change of score", "responses that gain", "the edit", "if it pays"]

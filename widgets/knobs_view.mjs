@@ -90,7 +90,9 @@ function knobRow(knob, send) {
   });
   box.addEventListener("keydown", (event) => {
     if (event.key === "Enter") request(typed(box.value));
-    if (event.key === "Escape") restore();
+    if (event.key !== "Escape" || !editing) return;
+    event.preventDefault(); // the next one leaves the board
+    restore();
   });
   box.addEventListener("blur", () => {
     if (!editing) return;
@@ -101,7 +103,8 @@ function knobRow(knob, send) {
   const update = (row) => {
     const told = fate(row);
     line.setAttribute("aria-live", row.last?.by === "controller" ? "off" : "polite"); // the controller turns β at every step
-    if (line.textContent !== told.text) line.textContent = told.text;
+    if (line.dataset.told !== told.text) line.replaceChildren(...(told.text ? [h("span", { class: "lk-spoken" }, `${knob.name}: `), told.text] : []));
+    line.dataset.told = told.text;
     line.dataset.tone = told.tone;
     if (!timer) shown = row.waiting ?? row.value;
     if (timer || editing) return;

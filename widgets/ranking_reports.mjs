@@ -25,7 +25,7 @@ export function echo(board) {
       "div",
       { class: "rb-echo-line" },
       h("span", { class: "rb-tick", "aria-hidden": "true" }, "✓"),
-      h("span", {}, stored.text),
+      h("span", {}, stored.text, rows.length ? h("span", { class: "rb-small" }, " Undo (u) takes it back.") : null),
     ),
     rows.length ? h("ul", { class: "rb-reveal", "aria-label": "What was hidden on the last card" }, rows) : null,
     stored.remark ? h("div", { class: "rb-remark" }, stored.remark) : null,

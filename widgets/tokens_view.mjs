@@ -1,4 +1,5 @@
 /** One response token by token, as DOM: coloured tokens, a readout, and the plain table behind them. */
+import { numbers as written } from "./columns.mjs";
 import { h, fillText, reachWhenScrolling } from "./dom.mjs";
 import { joins, signed, strengths, tint, tokenText } from "./inspector.mjs";
 
@@ -43,7 +44,7 @@ export function tokenPane() {
     menu.replaceChildren(...names.map((n) => h("option", { value: n }, n)));
     menu.value = kept;
     strip.replaceChildren(
-      ...view.tokens.map((text, i) => fillText(h("span", { class: joins(text, view.tokens[i - 1]) ? "lki-token lki-joined" : "lki-token", tabindex: i ? -1 : 0, dataset: { at: i }, onpointerenter: () => read(i), onfocus: () => read(i) }), tokenText(text) || "␀")),
+      ...view.tokens.map((text, i) => fillText(h("span", { role: "img", class: joins(text, view.tokens[i - 1]) ? "lki-token lki-joined" : "lki-token", tabindex: i ? -1 : 0, dataset: { at: i }, onpointerenter: () => read(i), onfocus: () => read(i) }), tokenText(text) || "␀")),
     );
     paint();
     readout.textContent = "Hover a token, or move over them with the arrow keys.";
@@ -75,8 +76,9 @@ export function tokenPane() {
 
 function tokenTable(view) {
   const names = Object.keys(view.columns);
+  const write = Object.fromEntries(names.map((n) => [n, written(view.columns[n]) ?? String]));
   const lines = view.tokens.map((text, i) =>
-    h("tr", {}, h("th", { scope: "row" }, h("span", { class: "lki-place" }, String(i + 1)), fillText(h("span", { class: "lki-code" }), tokenText(text))), names.map((n) => h("td", { class: "lki-num" }, view.columns[n][i] === null ? "–" : String(Number(view.columns[n][i].toPrecision(4)))))),
+    h("tr", {}, h("th", { scope: "row" }, h("span", { class: "lki-place" }, String(i + 1)), fillText(h("span", { class: "lki-code" }), tokenText(text))), names.map((n) => h("td", { class: "lki-num" }, view.columns[n][i] === null ? "–" : write[n](view.columns[n][i])))),
   );
-  return h("table", {}, h("thead", {}, h("tr", {}, ["token", ...names].map((n) => h("th", { scope: "col" }, n)))), h("tbody", {}, lines));
+  return h("table", {}, h("thead", {}, h("tr", {}, ["token", ...names].map((n, i) => h("th", { scope: "col", class: i > 0 && "lki-num" }, n)))), h("tbody", {}, lines));
 }

@@ -72,8 +72,8 @@ def cockpit_bundles(board: Cockpit) -> list[dict[str, Any]]:
         twin = tables_bundle(lines, [])
         return [twin, knob_bundle(board.desk)] if board.desk else [twin]
     ledger = board._ledger.read(job.folder.path)
-    branches = [Record(b.path.name, b.steps()) for b in job.branches if b.path != job.folder.path]
-    fig = training_curves([Record(name, steps, ledger), *branches, *board.beside], title=board.spec["title"])
+    branches = [Record(b.path.name, b.steps(), evaluations=b.evaluations()) for b in job.branches if b.path != job.folder.path]
+    fig = training_curves([Record(name, steps, ledger, board.evaluations()), *branches, *board.beside], title=board.spec["title"])
     lines = [board._line(steps), _numbers(steps)]
     there = job.folder.snapshots() if job.state is not None else []
     lines += [f"Alert: {a.sentence} {a.cause}" for a in board.alerts(steps, there)] or ["No alerts."]

@@ -66,7 +66,7 @@ class Preference:
 
         rates = [[m, j, r, r.n, r.prompts] for (m, j), r in self.win_rates.items()]
         rates += [[m, f"{j}, {u}", r, r.n, r.prompts] for (m, j, u), r in self.by_users.items()]
-        head = ["model", "judge", f"preferred to {self.baseline} [{LEVEL:.0%}]", "judgments", "prompts"]
+        head = ["model", "judge", f"preferred to {self.baseline} [{100 * LEVEL:.0f} %]", "judgments", "prompts"]
         if not self.utility:  # judged by scores alone
             return tabulate(rates, head)
         judges = list(next(iter(self.likert.values())))

@@ -10,7 +10,7 @@ import numpy as np
 
 from labkit.errors import DataError
 from labkit.figures.records import records
-from labkit.figures.theme import COLOURS, INK, QUIET, colour, headed, plain, template
+from labkit.figures.theme import COLOURS, INK, QUIET, colour, headed, percents, plain, template
 from labkit.types import FLAGS
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def win_rates(
                 "arrayminus": [v - float(own[n]["low"]) for n, v in zip(shown, rate, strict=True)],
             },
             text=[
-                f"{plain(n, 60)}: {v:.1%} [{own[n]['low']:.1%}, {own[n]['high']:.1%}]{_count(own[n])}"
+                f"{plain(n, 60)}: {100 * v:.1f} % [{100 * own[n]['low']:.1f} %, {100 * own[n]['high']:.1f} %]{_count(own[n])}"
                 for n, v in zip(shown, rate, strict=True)
             ],
             hovertemplate="%{text}<extra></extra>",
@@ -153,7 +153,7 @@ def win_rates(
         xaxis={
             "title": {"text": "preferred to the baseline (ties count half)"},
             "range": [-0.02, 1.02],
-            "tickformat": ".0%",
+            **percents(),
         },
         yaxis={
             "tickvals": list(range(len(names))),
@@ -237,6 +237,7 @@ def flag_bars(
     """
     import plotly.graph_objects as go
 
+    most = max((v for own in shares.values() for v in own.values()), default=1.0)
     flags = [f for f in FLAGS if any(f in own for own in shares.values())] + sorted(
         {f for own in shares.values() for f in own} - set(FLAGS)
     )
@@ -248,7 +249,8 @@ def flag_bars(
             orientation="h",
             name=plain(model, 40),
             marker={"color": colour(place)},
-            hovertemplate="%{fullData.name}, %{y}: %{x:.1%}<extra></extra>",
+            customdata=[100 * float(own.get(f, 0.0)) for f in flags],
+            hovertemplate="%{fullData.name}, %{y}: %{customdata:.1f} %<extra></extra>",
         )
     fig.update_layout(
         template=template(),
@@ -257,7 +259,7 @@ def flag_bars(
         width=760,
         height=180 + (16 + 13 * len(shares)) * len(flags),
         margin={"t": 104, "l": 170},  # the title, and two rows of models below it
-        xaxis={"tickformat": ".0%", "title": {"text": "share of responses"}, "rangemode": "tozero"},
+        xaxis={**percents(most), "title": {"text": "share of responses"}, "rangemode": "tozero"},
         yaxis={"autorange": "reversed", "showgrid": False},
         showlegend=True,
     )

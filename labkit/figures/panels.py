@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.types import Step
 
-__all__ = ["DERIVED", "PANELS", "Panel", "panels_for", "value_of", "with_data"]
+__all__ = ["DERIVED", "PANELS", "WIN_RATE", "Panel", "panels_for", "value_of", "with_data"]
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,16 @@ _REWARD = (
     *_OPTIMIZER,
 )
 PANELS: dict[str, tuple[Panel, ...]] = {"ppo": _PPO, "ppo_ptx": _PPO, "sft": _SFT, "ppo_init": _INIT, "reward": _REWARD}
+
+#: Drawn of any stage that was evaluated by hand. Its points come from the record's evaluations, and not from the Steps.
+WIN_RATE = Panel(
+    "win_rate",
+    "Win rate",
+    (),
+    "Measured by \"Evaluate now\": share of comparisons won, with its interval. Only evaluations of the same prompts are joined by a line; "
+    "the dotted one is a tie.",
+    level=0.5,
+)
 
 
 def panels_for(stage: str) -> tuple[Panel, ...]:

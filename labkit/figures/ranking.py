@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labkit.errors import DataError
-from labkit.figures.theme import INK, QUIET, colour, nothing, plain, template
+from labkit.figures.theme import INK, QUIET, colour, nothing, percents, plain, template
 from labkit.types import Ranking
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def pairs_won(rankings: Sequence[Ranking], *, title: str = "Who wins the compari
         x=[round(sum(won[m]) / len(won[m]), 4) for m in order],
         orientation="h",
         marker={"color": colour(0)},
-        hovertemplate="%{y}: %{x:.0%}<extra></extra>",
+        customdata=[100 * sum(won[m]) / len(won[m]) for m in order],
+        hovertemplate="%{y}: %{customdata:.0f} %<extra></extra>",
         name="share of pairs won",
     )
     against = f" (against completions without a name in {nameless} cases)" if nameless else ""
@@ -54,7 +55,7 @@ def pairs_won(rankings: Sequence[Ranking], *, title: str = "Who wins the compari
         width=640,
         height=120 + 30 * len(order),
         margin={"t": 60, "l": 220},
-        xaxis={"tickformat": ".0%", "title": {"text": f"share of strict pairs won{against}"}, "range": [0, 1]},
+        xaxis={**percents(), "title": {"text": f"share of strict pairs won{against}"}, "range": [0, 1]},
         yaxis={"showgrid": False},
     )
     return fig
@@ -88,18 +89,19 @@ def longer_wins(rankings: Sequence[Ranking], *, title: str = "Does the longer an
             "arrayminus": [share - low for share, (low, _) in zip(shares, spans, strict=True)],
             "color": INK,
         },
-        hovertemplate="%{x}: %{y:.0%}<extra></extra>",
+        customdata=[100 * share for share in shares],
+        hovertemplate="%{x}: %{customdata:.0f} %<extra></extra>",
         name="the longer one won",
     )
     coin = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": 0.5, "y1": 0.5}
     fig.add_shape(**coin, line={"color": QUIET, "dash": "dot", "width": 1.2})
     fig.update_layout(
         template=template(),
-        title=plain(f"{title} {sum(won for _, won in found) / len(found):.0%} of {len(found)} strict pairs"),
+        title=plain(f"{title} {100 * sum(won for _, won in found) / len(found):.0f} % of {len(found)} strict pairs"),
         width=640,
         height=360,
         xaxis={"title": {"text": "words that it is longer by"}, "type": "category"},
-        yaxis={"title": {"text": "pairs that it won"}, "range": [0, 1.03], "tickformat": ".0%"},
+        yaxis={"title": {"text": "pairs that it won"}, "range": [0, 1.03], **percents()},
     )
     return fig
 

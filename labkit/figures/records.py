@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from labkit.knobs import PPOKnobs, standing
 from labkit.runs import StageFolder
 from labkit.types import Step
 
-__all__ = ["Mark", "Record", "interventions", "named", "number", "read", "records"]
+__all__ = ["Mark", "Measured", "Record", "by_prompts", "interventions", "named", "number", "read", "records", "win_rates"]
 
 _SYMBOLS = {f.name: f.metadata.get("symbol") or f.name for f in fields(PPOKnobs)}
 
@@ -36,6 +37,14 @@ class Mark:
     step: int
     sentence: str
     refused: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Win rates of one run on one set of prompts: a label, and (step, rate, low, high) by step."""
+
+    label: str
+    points: tuple[tuple[int, float, float, float], ...]
 
 
 def read(source: Any, name: str = "") -> Record:
@@ -109,6 +118,31 @@ def _effects(steps: Sequence[Step], at: int, window: int) -> list[str]:
         if before and after:
             found.append(f"{label} {number(fmean(before))} → {number(fmean(after))}")
     return [f"{window} steps before → after: " + ", ".join(found)] if found else []
+
+
+def by_prompts(evaluations: Sequence[Mapping[str, Any]]) -> dict[frozenset[str], list[Mapping[str, Any]]]:
+    """Win rates that have an interval, by the set of prompts they were measured on; the set evaluated last comes last."""
+    found: dict[frozenset[str], list[Mapping[str, Any]]] = {}
+    for row in evaluations:
+        told = [row["values"].get(key) for key in ("win_rate", "low", "high")]
+        if all(isinstance(v, (int, float)) and math.isfinite(v) for v in told):
+            own = frozenset(row["prompts"])
+            found[own] = [*found.pop(own, []), row]
+    return found
+
+
+def win_rates(evaluations: Sequence[Mapping[str, Any]]) -> list[Measured]:
+    """One line per set of prompts, in the order in which the sets were first evaluated, so that a line keeps its colour."""
+    measured = list(evaluations)
+    groups = sorted(by_prompts(measured).items(), key=lambda group: measured.index(group[1][0]))
+    found: list[Measured] = []
+    for prompts, rows in groups:
+        label = f"{len(prompts)} prompt{'' if len(prompts) == 1 else 's'}"
+        if any(line.label == label for line in found):
+            label = label.replace(" ", " other ", 1)
+        points = sorted((row["step"], *(float(row["values"][key]) for key in ("win_rate", "low", "high"))) for row in rows)
+        found.append(Measured(label, tuple(points)))
+    return found
 
 
 def number(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labkit.errors import DataError
-from labkit.figures.theme import COLOURS, INK, QUIET, colour, headed, plain, template
+from labkit.figures.theme import COLOURS, INK, QUIET, colour, headed, percents, plain, template
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["accuracy_by", "by_ranking", "calibration", "pair_rows", "reward_against_length", "reward_histogram", "wilson"]
 
 MOST_UPRIGHT = 12  # groups of bars that stand; more have no room for their names
+_BAR, _LETTER = 46, 6  # pixels of a bar with its gap, and of a letter below it
 
 
 def pair_rows(rankings: Iterable[Any], scores: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -127,7 +128,9 @@ def accuracy_by(pairs: Sequence[Mapping[str, Any]], key: str, *, title: str = ""
             1.0 if row["margin"] > 0 else 0.5 if row["margin"] == 0 else 0.0
         )
     names = sorted(groups, key=lambda v: (isinstance(v, str), v))
-    lying = len(names) > MOST_UPRIGHT
+    width = max(420, 160 + _BAR * len(names))
+    room = (width - 76) / len(names) / _LETTER  # letters that stand below a bar without being tilted
+    lying = len(names) > MOST_UPRIGHT or max(len(line) for n in names for line in (str(n)[:24], f"n={len(groups[n])}")) > room
     if lying:
         names.sort(key=lambda n: np.mean(groups[n]))
     shares = [float(np.mean(groups[n])) for n in names]
@@ -140,18 +143,18 @@ def accuracy_by(pairs: Sequence[Mapping[str, Any]], key: str, *, title: str = ""
         "color": INK,
     }
     fig = go.Figure()
-    look = {"marker": {"color": COLOURS[0]}, "opacity": 0.85, "showlegend": False}
+    look = {"customdata": [100 * share for share in shares], "marker": {"color": COLOURS[0]}, "opacity": 0.85, "showlegend": False}
     if lying:
-        fig.add_bar(x=shares, y=told, orientation="h", error_x=around, hovertemplate="%{y}: %{x:.1%}<extra></extra>", **look)
+        fig.add_bar(x=shares, y=told, orientation="h", error_x=around, hovertemplate="%{y}: %{customdata:.1f} %<extra></extra>", **look)
     else:
-        fig.add_bar(x=told, y=shares, error_y=around, hovertemplate="%{x}: %{y:.1%}<extra></extra>", **look)
+        fig.add_bar(x=told, y=shares, error_y=around, hovertemplate="%{x}: %{customdata:.1f} %<extra></extra>", **look)
     label = {"gap": "difference of ranks", "labeler": "labeler"}.get(key, key)
-    share = {"title": {"text": "pairs ordered right"}, "range": [0, 1.03], "tickformat": ".0%"}
+    share = {"title": {"text": "pairs ordered right"}, "range": [0, 1.03], **percents()}
     group = {"title": {"text": "" if lying else label}, "type": "category"}
     fig.update_layout(
         template=template(),
         title=plain(title or f"Accuracy by {label}"),
-        width=640 if lying else max(420, 160 + 46 * len(names)),
+        width=640 if lying else width,
         height=150 + 19 * len(names) if lying else 360,
         xaxis=share if lying else group,
         yaxis=group if lying else share,

@@ -17,7 +17,7 @@ from labkit.figures.text import visible
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["COLOURS", "DASHES", "DIVERGING", "GRID", "INK", "QUIET", "colour", "coloured", "headed", "nothing", "plain", "template"]
+__all__ = ["COLOURS", "DASHES", "DIVERGING", "GRID", "INK", "QUIET", "colour", "coloured", "headed", "nothing", "percents", "plain", "template"]
 
 #: Okabe and Ito's palette, the light hues darkened until each has a contrast of 2.8 or more on white and on #111.
 COLOURS: tuple[str, ...] = ("#0a7bc4", "#d55e00", "#009e73", "#c2619c", "#b58500", "#4a9fd8", "#8a6fd1", "#7d7d7d")
@@ -45,6 +45,13 @@ def plain(text: object, limit: int = 400) -> str:
 def coloured(text: str, hue: str) -> str:
     """`text` (already safe) in a colour, in plotly's markup; the PNG twin understands it too."""
     return f'<span style="color:{hue}">{text}</span>'
+
+
+def percents(high: float = 1.0) -> dict[str, list[Any]]:
+    """Ticks of an axis of shares from 0 to `high`, written as in every sentence: 20 %."""
+    step = next((s for s in (0.01, 0.02, 0.05, 0.1) if high <= 6 * s), 0.2)
+    ticks = [round(step * n, 2) for n in range(math.floor(high / step + 1e-9) + 1)]
+    return {"tickvals": ticks, "ticktext": [f"{100 * tick:.0f} %" for tick in ticks]}
 
 
 def headed(title: str, names: Sequence[str], room: float, left: int | None = None) -> dict[str, Any]:

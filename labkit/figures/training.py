@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import DataError
-from labkit.figures.panels import Panel, panels_for, value_of, with_data
-from labkit.figures.records import Mark, Record, interventions, records
+from labkit.figures.panels import WIN_RATE, Panel, panels_for, value_of, with_data
+from labkit.figures.records import Mark, Measured, Record, interventions, records, win_rates
 from labkit.figures.theme import COLOURS, DASHES, INK, QUIET, colour, coloured, plain, template
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ TIMES: dict[str, str] = {
 
 
 SPARSE = 0.25  # a series with a value at no more than this share of the steps shows each as a marker, above the lines
+_NAMED = 3  # sets of prompts named beside the title of the win rates; the hover names all
 FEW_STEPS = 8  # so few that an axis would be marked at halves of a step
 
 
@@ -48,12 +49,14 @@ def training_curves(
     `sources`: a StageFolder, its path, a Job, a list of Steps, a list of those, or a mapping from name to one of them.
     `panels` picks panels by key or by a metric that they draw (see `labkit.figures.panels`). One run: colours tell
     series apart. Several: colours tell runs apart and dashes tell series apart. Interventions are dotted lines whose
-    hover says what, why and to what effect.
+    hover says what, why and to what effect. What "evaluate now" measured is the last panel, where there is any.
     """
     found = [r for r in records(sources) if len(r.steps)]
     if not found:
         raise DataError("There are no steps to draw yet; run the stage first.")
-    chosen = with_data(_chosen(panels_for(found[0].steps[0].stage), panels), [r.steps for r in found])
+    wanted = _chosen([*panels_for(found[0].steps[0].stage), WIN_RATE], panels)
+    measured = [WIN_RATE] if WIN_RATE in wanted and any(win_rates(r.evaluations) for r in found) else []
+    chosen = [*with_data(wanted, [r.steps for r in found]), *measured]
     if not chosen:
         raise DataError(_nothing_drawn(found, panels))
     fig = _grid(chosen, min(columns, len(chosen)), width, title, legend=len(found) > 1)
@@ -113,6 +116,8 @@ def _grid(chosen: Sequence[Panel], columns: int, width: int, title: str, legend:
 
 def _panel(fig: go.Figure, place: int, panel: Panel, found: Sequence[Record], marks: bool) -> None:
     axis = "" if place == 1 else str(place)
+    if panel is WIN_RATE:
+        _measured(fig, axis, found)
     keyed = [
         (key, label)
         for key, label in panel.series
@@ -140,7 +145,46 @@ def _panel(fig: go.Figure, place: int, panel: Panel, found: Sequence[Record], ma
         for number, record in enumerate(found):
             _marks(fig, axis, interventions(record), colour(number) if len(found) > 1 else INK)
     _axes(fig, place, log=panel.log and _positive(found, keyed), span=panel.span)
+    if panel is WIN_RATE and len(found) == 1:
+        keyed = [("win_rate", line.label) for line in win_rates(found[0].evaluations)[:_NAMED]]
     _heading(fig, axis, panel, keyed, len(found) > 1)
+
+
+def _measured(fig: go.Figure, axis: str, found: Sequence[Record]) -> None:
+    """Win rates as points with interval bars over the same steps as the curves; a line joins those on the same prompts."""
+    steps = [s.number for r in found for s in (r.steps[0], r.steps[-1])]
+    for number, record in enumerate(found):
+        for other, line in enumerate(win_rates(record.evaluations)):
+            steps += [point[0] for point in line.points]
+            several = len(found) > 1
+            _points(fig, axis, record, line, colour(number if several else other), DASHES[other % len(DASHES)] if several else "solid")
+    room = 0.03 * max(1, max(steps) - min(steps))
+    fig.layout[f"xaxis{axis}"].range = [min(steps) - room, max(steps) + room]
+
+
+def _points(fig: go.Figure, axis: str, record: Record, line: Measured, hue: str, dash: str) -> None:
+    at, rates, lows, highs = zip(*line.points, strict=True)
+    fig.add_scatter(
+        x=at,
+        y=rates,
+        error_y={
+            "array": [round(high - rate, 5) for rate, high in zip(rates, highs, strict=True)],
+            "arrayminus": [round(rate - low, 5) for rate, low in zip(rates, lows, strict=True)],
+            "symmetric": False,
+            "thickness": 1.2,
+            "width": 3,
+        },
+        xaxis=f"x{axis}",
+        yaxis=f"y{axis}",
+        name=plain(record.name, 60),
+        legendgroup=plain(record.name, 60),
+        showlegend=False,
+        mode="lines+markers",
+        line={"color": hue, "dash": dash, "width": 1.8},
+        marker={"color": hue, "size": 7},
+        text=[f"{100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}] on {line.label}" for _, rate, low, high in line.points],
+        hovertemplate="%{fullData.name}<br>step %{x}: win rate %{text}<extra></extra>",
+    )
 
 
 def _line(fig: go.Figure, axis: str, record: Record, key: str, label: str, hue: str, dash: str, show: bool) -> None:
@@ -235,6 +279,9 @@ def _axes(
 def _range(fig: go.Figure, axis: str, log: bool, span: tuple[float | None, float | None]) -> tuple[float, float]:
     values = [v for t in fig.data if (t.yaxis or "y") == f"y{axis}" and t.meta != "mark" for v in t.y if v is not None]
     values += [s.y0 for s in fig.layout.shapes if s.yref == f"y{axis}"]
+    for t in (t for t in fig.data if t.yaxis == f"y{axis}" and t.error_y.array is not None):
+        values += [y + up for y, up in zip(t.y, t.error_y.array, strict=True)]
+        values += [y - down for y, down in zip(t.y, t.error_y.arrayminus, strict=True)]
     values = [math.log10(v) for v in values if v > 0] if log else values
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     pad = 0.07 * (high - low) or 0.1 * abs(high) or (0.3 if log else 0.1)

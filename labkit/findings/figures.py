@@ -83,7 +83,7 @@ def claims_figure(outcome: Outcome) -> go.Figure:
 
 def win_rates_by_size(records: Records) -> go.Figure:
     """Preferred to SFT, by size: each model in the eyes of held-out and training labelers (figures 1 and 3)."""
-    from labkit.figures.theme import headed
+    from labkit.figures.theme import headed, percents
 
     fig = new_figure("Preferred to SFT", height=430)
     for place, model in enumerate(m for m in MODELS if m != "sft"):
@@ -95,7 +95,7 @@ def win_rates_by_size(records: Records) -> go.Figure:
             mean_line(fig, f"{NAMES[model]}, {group}", points, place, dash)
     fig.update_layout(
         xaxis={"type": "category", "title": {"text": "size of the policy"}},
-        yaxis={"title": {"text": "preferred to SFT of the same size"}, "range": [0, 1], "tickformat": ".0%"},
+        yaxis={"title": {"text": "preferred to SFT of the same size"}, "range": [0, 1], **percents()},
         **headed("Preferred to SFT", [trace.name for trace in fig.data], 810),
     )
     return checked(fig)

@@ -83,8 +83,8 @@ def contradiction(rankings: Iterable[Ranking], scores: ByRanking, *, seed: int =
 def _sentence(figure: Figure, margin: float | None, cards: int) -> str:
     if figure.value is None:
         return "no strict pair yet"
-    told = f"{figure.value:.0%} of {figure.n} strict pairs on {cards} card{'' if cards == 1 else 's'} the other way"
-    bounds = "" if figure.low is None else f" (95 % interval {figure.low:.0%} to {figure.high:.0%})"
+    told = f"{100 * figure.value:.0f} % of {figure.n} strict pairs on {cards} card{'' if cards == 1 else 's'} the other way"
+    bounds = "" if figure.low is None else f" (95 % interval {100 * figure.low:.0f} % to {100 * figure.high:.0f} %)"
     by = "" if margin is None else f", by {margin:.2f} of its score on average"
     return f"{told}{bounds}{by}. {figure.note}".strip()
 

@@ -192,7 +192,7 @@ def position_bias(rankings: Sequence[Ranking], *, seed: int = 0) -> PositionBias
         for i in ranking.groups[0]:
             first[ranking.shown.index(i)] += 1 / len(ranking.groups[0])
     first = tuple(first / max(len(shown), 1))
-    places = ", ".join(f"{place}: {share:.0%}" for place, share in enumerate(first, 1))
+    places = ", ".join(f"{place}: {100 * share:.0f} %" for place, share in enumerate(first, 1))
     told = f" First places by position: {places} of {_cards(len(shown))}." if shown else ""
     return PositionBias(figure, first, _bias_sentence(figure) + told)
 
@@ -200,7 +200,7 @@ def position_bias(rankings: Sequence[Ranking], *, seed: int = 0) -> PositionBias
 def _bias_sentence(figure: Figure) -> str:
     if figure.value is None:
         return "Position bias: nothing to say yet, no strict pair with a known shown order."
-    head = f"The completion shown earlier won {figure.value:.0%} of {figure.n} strict pairs"
+    head = f"The completion shown earlier won {100 * figure.value:.0f} % of {figure.n} strict pairs"
     if figure.note or figure.low is None:
         return f"{head}{_between_bounds(figure)}. {figure.note}".strip()
     fair = figure.low <= 0.5 <= figure.high
@@ -233,12 +233,12 @@ def self_consistency(repeated: Sequence[tuple[Ranking, Ranking]], *, seed: int =
     figure = bootstrap(lambda w: (w @ agree) / (w @ total), len(total), n=int(sum(both)), unit="card", seed=seed)
     if figure.value is None:
         return Consistency(figure, len(both), "Self-consistency: no card has been shown twice yet.")
-    text = f"Shown a card again, the labeler kept {figure.value:.0%} of {figure.n} strict pairs on {_cards(len(both))}"
+    text = f"Shown a card again, the labeler kept {100 * figure.value:.0f} % of {figure.n} strict pairs on {_cards(len(both))}"
     return Consistency(figure, len(both), f"{text}{_between_bounds(figure)}. {figure.note}".strip())
 
 
 def _between_bounds(figure: Figure) -> str:
-    return "" if figure.low is None else f" (95 % interval {figure.low:.0%} to {figure.high:.0%})"
+    return "" if figure.low is None else f" (95 % interval {100 * figure.low:.0f} % to {100 * figure.high:.0f} %)"
 
 
 def _cards(count: int) -> str:

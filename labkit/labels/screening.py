@@ -253,8 +253,8 @@ def _on_flags(flags: Labels, knows: Sequence[str], bars: Mapping[str, float]) ->
     if "flags" not in bars or not len(told) or 1 - share < bars["flags"]:
         return []
     return [
-        f"Only {share:.0%} of what was rated is flagged as sensitive by those whom candidates are measured by: who flags nothing "
-        f"would agree in {1 - share:.0%}. Put more into the test that needs a flag."
+        f"Only {100 * share:.0f} % of what was rated is flagged as sensitive by those whom candidates are measured by: who flags nothing "
+        f"would agree in {100 * (1 - share):.0f} %. Put more into the test that needs a flag."
     ]
 
 

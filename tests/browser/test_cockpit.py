@@ -260,9 +260,21 @@ True
 """
 
 
+#: Coloured pixels above and below the first point of a chart, where a line alone would leave none.
+BARS = """(canvas) => {
+    const ratio = canvas.width / canvas.clientWidth, pixels = canvas.getContext('2d').getImageData(38 * ratio, 0, 5 * ratio, canvas.height).data;
+    let found = 0;
+    for (let i = 0; i < pixels.length; i += 4) {
+        if (pixels[i + 3] > 100 && Math.max(...pixels.slice(i, i + 3)) - Math.min(...pixels.slice(i, i + 3)) > 60) found++;
+    }
+    return found;
+}"""
+
+
 def test_two_evaluations_on_all_prompts_tell_a_fall_of_the_win_rate(cockpit, shots) -> None:
     lab = cockpit(total=4000, seconds=0.02)
     lab.python(WINS)
+    assert lab.page.locator(".lkc-chart[data-panel=win_rate]").is_hidden(), "no empty chart where nothing was measured"
     for steps in (1, 8):
         for _ in range(steps):
             reached = lab.python("len(job.steps)")
@@ -274,7 +286,13 @@ def test_two_evaluations_on_all_prompts_tell_a_fall_of_the_win_rate(cockpit, sho
             lab.page.click("text=All / none")
         press(lab, "evaluate")
         lab.page.wait_for_selector(f"text=Evaluated after step {reached + 1} on 2 prompts")
-    alert = lab.page.locator(".lkc-alert", has_text="win rate on the same 2 prompts fell from 80% [70% to 90%] at step 1 to 30% [20% to 40%] at step 9")
+    chart = lab.page.locator(".lkc-chart[data-panel=win_rate] canvas")
+    chart.focus()
+    assert chart.get_attribute("aria-label") == "Win rate: 2 prompts 0.3 [0.2, 0.4] at step 9, from 0.3 to 0.8"
+    chart.press("Home")
+    assert lab.page.inner_text(".lkc-chart[data-panel=win_rate] .lkc-tip").splitlines() == ["step 1", "2 prompts 0.8 [0.7, 0.9]"]
+    assert chart.evaluate(BARS) > 40, "a bar of its interval at the first step's place"
+    alert = lab.page.locator(".lkc-alert", has_text="win rate on the same 2 prompts fell from 80 % [70 % to 90 %] at step 1 to 30 % [20 % to 40 %] at step 9")
     alert.wait_for(timeout=10_000)
     lab.page.locator(".lkc").screenshot(path=shots("cockpit-win-rate"))
     assert lab.python("[(r['step'], len(r['prompts'])) for r in job.folder.evaluations()]") == [[1, 2], [9, 2]]

@@ -42,6 +42,34 @@ def test_a_screen_reader_hears_every_move(lab: Lab) -> None:
     assert lab.page.locator(f"#{described}").inner_text(), "the text itself is the option's description"
 
 
+#: Targets of the ranking board that are smaller than 24 pixels in one direction: WCAG 2.2's 2.5.8.
+SMALL = """() => [...document.querySelectorAll('.rb button, .rb label, .rb summary, .rb input:not([type=radio])')].flatMap((node) => {
+    const box = node.getBoundingClientRect();
+    return box.width && Math.min(box.width, box.height) < 23.5 ? [`${node.className} ${node.textContent.slice(0, 30)} ${box.width} x ${box.height}`] : [];
+})"""
+
+
+def test_targets_are_large_enough_ties_are_of_one_width_and_a_submit_says_how_it_is_undone(lab: Lab) -> None:
+    board = start(lab, "targets", count=2)
+    assert lab.page.evaluate(SMALL) == []
+    card(board, 0).focus()
+    press(lab, "7", "h", "Enter", "Enter")
+    for number, rank in [(3, "2"), (0, "2"), (1, "1")]:
+        card(board, number).focus()
+        press(lab, rank)
+    settle(lab)
+    assert lab.page.evaluate(SMALL) == [] and board.locator(".rb-equals").count() == 1
+    for width in (1280, 700):
+        lab.page.set_viewport_size({"width": width, "height": 1000})
+        lab.page.wait_for_timeout(400)
+        first, second = card(board, 0).bounding_box(), card(board, 3).bounding_box()
+        beside = abs(first["y"] - second["y"]) < 2
+        assert beside or abs(first["width"] - second["width"]) < 1, "cards under each other end at one line"
+    press(lab, "Enter", "Enter")
+    board.locator(".rb-echo", has_text="Undo (u) takes it back.").wait_for(timeout=20_000)
+    assert lab.page.evaluate(SMALL) == []
+
+
 JOB = """, actions={"Train": lambda report: report("held-out accuracy 0.83") or "These cards come next."}"""
 
 

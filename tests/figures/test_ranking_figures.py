@@ -35,7 +35,7 @@ def test_without_any_name_the_lengths_are_told_apart() -> None:
     ]
     fig = figures.pairs_won(rankings, title="Whose answers win")
     assert dict(zip(fig.data[0].x, fig.data[0].y, strict=True)) == {"3 to 5<br>n=4": 0.75, "21 or more<br>n=1": 1.0}
-    assert fig.layout.title.text == "Does the longer answer win? 80% of 5 strict pairs"
+    assert fig.layout.title.text == "Does the longer answer win? 80 % of 5 strict pairs"
     assert draw_png(fig)[:4] == b"\x89PNG"
 
 

@@ -93,7 +93,7 @@ def test_a_test_that_one_passes_by_flagging_nothing_is_told(tmp_path: Path) -> N
     write_jsonl(tmp_path / "ada.jsonl", rows[:30])
     write_jsonl(tmp_path / "ruth.jsonl", rows[30:])
     report = screening([tmp_path / "ada.jsonl"], reference=[tmp_path / "ruth.jsonl"], **FAST)
-    assert report.passed == ["ada"] and "Only 7% of what was rated" in report.text() and "who flags nothing would agree in 93%" in report.text()
+    assert report.passed == ["ada"] and "Only 7 % of what was rated" in report.text() and "who flags nothing would agree in 93 %" in report.text()
 
 
 def test_demonstrations_and_what_candidates_say_they_know_count_too(tmp_path: Path) -> None:

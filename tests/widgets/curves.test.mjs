@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CurveStore, allPositive, extent, label, logTicks, nearest, points, summary, thinned, ticks } from "../../widgets/curves.mjs";
+import { CurveStore, allPositive, extent, label, logTicks, nearest, onLines, points, summary, thinned, ticks, walked, withInterval } from "../../widgets/curves.mjs";
 
 const packet = (start, rows, extra = {}) => [
   { kind: "curve", id: 0, name: "ppo", role: "live", start, count: start + rows.length, width: 3, ...extra },
@@ -91,4 +91,15 @@ test("labels are short, the nearest point is found, a log axis needs positive nu
 test("a chart is told in one sentence", () => {
   assert.equal(summary("Reward", [{ label: "score", line: [[1, 0], [2, 3], [3, 1]] }]), "Reward: score 1 at step 3, from 0 to 3");
   assert.equal(summary("Reward", []), "Reward: no data yet");
+});
+
+test("points with intervals are told, hovered and walked one by one", () => {
+  const lines = [{ label: "24 prompts", line: [[10, 0.6, 0.5, 0.7], [30, 0.71, 0.62, 0.8]] }, { label: "1 prompt", line: [[15, 1, 0, 1]] }];
+  assert.equal(withInterval(lines[0].line[1]), "0.71 [0.62, 0.8]");
+  assert.equal(withInterval([3, 0.5]), "0.5");
+  assert.deepEqual([1, 13, 22, 99].map((step) => onLines(lines, step)), [10, 15, 15, 30]);
+  assert.equal(onLines([], 3), null);
+  assert.deepEqual([walked([1, 40], null, -1, lines), walked([1, 40], 15, 1, lines), walked([1, 40], 15, -9, lines), walked([1, 40], 10, Infinity, lines)], [15, 30, 10, 30]);
+  assert.deepEqual([walked([1, 40], null, -1), walked([1, 40], 5, -10)], [39, 1]);
+  assert.equal(summary("Win rate", lines.slice(0, 1)), "Win rate: 24 prompts 0.71 [0.62, 0.8] at step 30, from 0.6 to 0.71");
 });

@@ -63,7 +63,7 @@ test("siblings are one per source, the newest, but always the one that was chose
 });
 
 test("a change is written with its sign", () => {
-  assert.deepEqual([0.3111, -2, 0, null].map(signed), ["+0.311", "−2", "+0", "–"]);
+  assert.deepEqual([0.3111, -2, 0, null].map(signed), ["+0.311", "−2", "0", "–"]);
 });
 
 test("the best by score is named, shared first places say so, and where all are alike nobody is", () => {

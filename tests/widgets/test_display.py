@@ -44,6 +44,8 @@ def test_tables_escape_and_align() -> None:
     assert "&lt;b&gt;" in display.table_html(["<i>"], [["<b>"]], "<u>") and "<b>" not in display.table_html(
         ["i"], [["<b>"]]
     )
+    assert "white-space:nowrap" in display.table_html(["best-of-16"], []) and 'nowrap;max' in display.table_html(["i"], [["best-of-16"]])
+    assert "nowrap;max" not in display.table_html(["i"], [["a well-known answer"]])
     whole, broken = (display.table_html(["i"], [[word]]) for word in ("alpha_ordinal_places", "x" * 10_000))
     assert "overflow-wrap:normal" in whole and "overflow-wrap:anywhere" in broken
     assert 'class="labkit-static mathjax_ignore"' in display.static_bundle("", "costs $5, not $10")["text/html"]

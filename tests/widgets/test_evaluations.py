@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.figures.records import read
+from labkit.figures.records import Record, read
 from labkit.types import Step
 from tests.toy_job import toy_job
 from tests.widgets.cockpits import board_of, say, until
@@ -58,7 +58,7 @@ def test_a_fall_of_the_win_rate_is_on_the_paused_board_in_two_seconds_and_in_the
     evaluate(board, "a", "b")
     until(lambda: board.refresh() or of_win_rate(board.state["alerts"]), 10)
     (told,) = of_win_rate(board.state["alerts"])
-    assert "from 80% [70% to 90%] at step 12 to 30% [20% to 40%] at step 18" in told
+    assert "from 80 % [70 % to 90 %] at step 12 to 30 % [20 % to 40 %] at step 18" in told
     board.job.stop()
     board.job.result(block=True)
     assert of_win_rate(board.static()[-1]["text/plain"].splitlines()) == [told]
@@ -79,6 +79,7 @@ def test_evaluations_are_kept_with_prompts_and_interval_and_come_back_when_a_job
     assert not again.answers and not again.evaluations(), "what begins anew has none of what lies there"
     again.job.start(resume=True, paused=True)
     again.refresh()
+    assert again.answers[0]["rows"] == [{"measure": "win rate", "value": "30.0 % [20.0, 40.0]"}, {"measure": "n", "value": 40.0}]
     assert again.evaluations() == rows and [a["step"] for a in again.answers] == [18, 12, 6]
     until(lambda: again.refresh() or len(of_win_rate(again.state["alerts"])) == 1)
     again.job.stop()
@@ -91,6 +92,35 @@ def test_evaluations_are_kept_with_prompts_and_interval_and_come_back_when_a_job
     anew.refresh()
     assert not anew.answers and not anew.evaluations()
     assert again.evaluations() == [], "a run begun anew in the folder is not the old job's"
+
+
+def drawn(board: Cockpit) -> dict[str, list]:
+    """Steps and win rates of the live chart's lines, by run and prompts."""
+    board.refresh()
+    return {f"{line['run']}, {line['label']}": [point[:2] for point in line["points"]] for line in board.state["win_rates"]}
+
+
+def in_the_twin(board: Cockpit) -> list[tuple[str, list, list]]:
+    """Name, steps and win rates of each line of the static figure."""
+    traces = board.static()[0]["application/vnd.plotly.v1+json"]["data"]
+    return [(t["name"], list(t["x"]), list(t["y"])) for t in traces if "win rate" in t.get("hovertemplate", "")]
+
+
+def test_win_rates_are_drawn_over_steps_live_and_in_the_twin_and_follow_rollback_and_branch(tmp_path: Path) -> None:
+    board, _ = board_of(tmp_path, beside={"before": Record("old", [Step("ppo", 1, {"score": 1.0}, {})], evaluations=[])})
+    assert drawn(board) == {} and board.spec["panels"][-1]["key"] == "win_rate"
+    board = board_that_wins_less_and_less(tmp_path)
+    assert drawn(board) == {"ppo, 2 prompts": [(6, 0.7), (12, 0.8), (18, 0.3)]}
+    evaluate(board, "a")
+    assert drawn(board)["ppo, 1 prompt"] == [(18, 0.3)]
+    board.job.rollback(15).result(10)
+    assert drawn(board) == {"ppo, 2 prompts": [(6, 0.7), (12, 0.8)]}
+    board.job.branch("late", None).result(10)
+    past = {"ppo, 2 prompts": [(6, 0.7), (12, 0.8)], "ppo@late, 2 prompts": [(6, 0.7), (12, 0.8)]}
+    assert drawn(board) == past
+    board.job.stop()
+    board.job.result(block=True)
+    assert in_the_twin(board) == [("ppo@late", [6, 12], [0.7, 0.8]), ("ppo", [6, 12], [0.7, 0.8])]
 
 
 def test_what_a_rollback_undid_is_compared_no_more_and_a_branch_has_its_past(tmp_path: Path) -> None:
@@ -118,7 +148,7 @@ def test_one_prompt_then_another_is_no_fall_and_a_bare_win_rate_gets_an_interval
     assert [0 < row["values"]["low"] < row["values"]["high"] < 1 for row in board.evaluations()[-2:]] == [True, True]
     assert [row["values"]["high"] - row["values"]["low"] for row in board.evaluations()[:1]] == [1.0], "one prompt says nothing"
     (told,) = of_win_rate([a.to_json() for a in board.alerts(board.job.steps, [])])
-    assert "on the same 40 prompts fell from 90% [" in told
+    assert "on the same 40 prompts fell from 90 % [" in told
     board.job.stop()
 
 

@@ -179,7 +179,7 @@ def _notes(rows: tuple[Score, ...], clusters: int, share: dict[str, float]) -> t
         often = max(share[name] for name in members)
         if often > MOST_SEPARATED and not any(r.separated for r in rows if r.group == group):
             notes.append(
-                f"In {often:.0%} of the resamples of group {group} ({', '.join(members)}) some models never lose to the "
+                f"In {100 * often:.0f} % of the resamples of group {group} ({', '.join(members)}) some models never lose to the "
                 "others, so that scores have no interval; the win rates' intervals do not need one. More judgments would help."
             )
         if any(r.separated for r in rows if r.group == group):

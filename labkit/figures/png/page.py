@@ -139,10 +139,6 @@ class Page:
                 from matplotlib.ticker import MultipleLocator
 
                 getattr(axes, f"{which}axis").set_major_locator(MultipleLocator(spec.dtick))
-            if spec.tickformat and "%" in spec.tickformat:
-                from matplotlib.ticker import PercentFormatter
-
-                getattr(axes, f"{which}axis").set_major_formatter(PercentFormatter(1.0, decimals=0))
             if spec.showticklabels is False:
                 axes.tick_params(axis=which, **{"labelleft" if which == "y" else "labelbottom": False})
 
