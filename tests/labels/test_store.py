@@ -123,6 +123,17 @@ def test_on_a_disk_without_locks_the_size_alone_finds_a_second_writer(path, monk
         session.submit(draft("c0", "c1"))
 
 
+def test_a_log_of_another_user_by_the_same_name_asks_for_another_name(path, monkeypatch):
+    """Two students called ann on one shared folder."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("labkit.labels.store.os.open", refuse)
+    with pytest.raises(RunError, match="Permission denied. .* somebody else's.* another labeler id"):
+        LabelLog(path, "ann")
+
+
 def test_a_log_belongs_to_one_labeler(path):
     LabelLog(path, "ann").close()
     with pytest.raises(RunError, match="of 'ann', not of 'bob'"):
