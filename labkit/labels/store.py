@@ -220,7 +220,7 @@ class LabelLog(MemoryLog):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            message = f"Could not open {self.path}: {error.strerror}. Choose a folder that can be written."
+            message = f"Could not open {self.path}: {error.strerror}. Where it is somebody else's, label under another labeler id, else choose another folder."
             raise RunError(message) from None
         if not lock(fd, wait=False):
             os.close(fd)

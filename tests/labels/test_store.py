@@ -117,6 +117,17 @@ def test_on_a_disk_without_locks_a_log_opens_all_the_same_and_the_size_finds_a_s
     test_a_writer_that_passed_the_lock_is_found_by_size(path)
 
 
+def test_a_log_of_another_user_by_the_same_name_asks_for_another_name(path, monkeypatch):
+    """Two students called ann on one shared folder."""
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("labkit.labels.store.os.open", refuse)
+    with pytest.raises(RunError, match="Permission denied. .* somebody else's.* another labeler id"):
+        LabelLog(path, "ann")
+
+
 def test_a_log_belongs_to_one_labeler(path):
     LabelLog(path, "ann").close()
     with pytest.raises(RunError, match="of 'ann', not of 'bob'"):
