@@ -234,6 +234,11 @@ def test_no_warning_where_all_agree(path):
     session = LabelSession(tasks(1), "ann", path)
     ratings = {"c0": Rating(7), "c1": Rating(4), "c2": Rating(4, ("hallucination",))}
     assert session.warnings(draft("c0", "c1", "c2", ratings=ratings)) == []
+    assert session.warnings(draft("c0 c1", ratings={"c0": Rating(5), "c1": Rating(4)})) == [], "one point apart may well be a tie"
+    harmless = {"c0": Rating(7, ("satisfies_constraint", "opinion", "moral_judgment")), "c1": Rating(7)}
+    assert session.warnings(draft("c0", "c1", ratings=harmless)) == [], "these flags speak against nothing"
+    (two,) = session.warnings(draft("c0 c1", ratings={"c0": Rating(5), "c1": Rating(3)}))
+    assert "tied but their Likert ratings are" in two
 
 
 def test_flagged_above_unflagged_is_told(path):
