@@ -274,6 +274,10 @@ def test_position_bias_is_seen_and_its_absence_too(path, tmp_path):
         fair.submit(draft("c0", "c1", "c2"))
     assert biased.position_bias().earlier_wins.value == 1 and biased.position_bias().first_place == (1, 0, 0)
     assert "First places by position: 1: 100%, 2: 0%, 3: 0% of 40 cards." in biased.position_bias().sentence
+    tied = LabelSession(tasks(3), "cid", None)
+    while tied.current:
+        tied.submit(draft("c0 c1", "c2"))
+    assert sum(tied.position_bias().first_place) == pytest.approx(1), "who ties for the first place shares it"
     figure = fair.position_bias().earlier_wins
     assert figure.low < 0.5 < figure.high and "no sign" in fair.position_bias().sentence
 
