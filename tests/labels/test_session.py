@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, SettingsError
-from labkit.labels.reports import against_scores, labels_of
+from labkit.labels.reports import against_scores, labels_of, self_consistency
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path, read_log, read_rankings
@@ -246,6 +246,14 @@ def test_flagged_above_unflagged_is_told(path):
     ratings = {"c0": Rating(4, ("denigrates",)), "c1": Rating(4)}
     (warning,) = session.warnings(draft("c0", "c1", ratings=ratings))
     assert "Denigrates a protected class" in warning
+    assert f"flags {session.current.labels['c0']} denigrates" in session.submit(draft("c0", "c1", ratings=ratings)).echo
+
+
+def test_a_pair_that_was_tied_once_says_nothing_of_consistency(path):
+    session = LabelSession(tasks(2), "ann", path)
+    first, second = (session.submit(draft(*groups)).ranking for groups in (("c0 c1", "c2"), ("c1", "c0", "c2")))
+    told = self_consistency([(first, second)]).strict
+    assert (told.value, told.n) == (1.0, 2)
 
 
 def test_progress_and_pace_leave_pauses_out(path):
