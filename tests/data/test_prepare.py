@@ -62,6 +62,7 @@ def test_the_cap_keeps_at_most_so_many_of_a_user_and_all_without_user():
     kept = cap_users(given, 7)
     assert sum(p.user == "big" for p in kept) == 7 and sum(p.user == "" for p in kept) == 50
     assert [p.id for p in kept] == sorted((p.id for p in kept), key=lambda i: int(i[1:]))
+    assert kept != cap_users(given, 7, seed=1), "which of them stay is drawn"
 
 
 def test_splits_share_no_user_and_do_not_move_when_prompts_arrive():
@@ -135,6 +136,12 @@ def test_prepared_prompts_keep_the_paper_s_rules(prepared):
     assert list(report.counts.values()) == sorted(report.counts.values(), reverse=True)
     assert sum(report.splits.values()) == len(kept) == report.counts["without PII"]
     assert "recall" in str(report) and len(given) == report.counts["given"]
+
+
+def test_personal_data_is_filtered_from_the_training_split_only():
+    given = [Prompt(f"{split}{i}", f"{split} {i}: write to {split}{i}@example.org", split=split) for split in ("train", "valid", "test") for i in range(2)]
+    given.append(Prompt("clean", "Where does the owl live?", split="train"))
+    assert [p.id for p in prepare(given)[0]] == ["valid0", "valid1", "test0", "test1", "clean"]
 
 
 def test_use_case_table_counts_and_compares_with_the_paper(prepared):

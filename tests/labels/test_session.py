@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from labkit.disk import read_jsonl, write_jsonl
 from labkit.errors import DataError, SettingsError
-from labkit.labels.reports import against_scores, labels_of
+from labkit.labels.reports import against_scores, labels_of, self_consistency
 from labkit.labels.session import LabelSession
 from labkit.labels.state import Draft
 from labkit.labels.store import labels_path, read_log, read_rankings
@@ -234,6 +234,11 @@ def test_no_warning_where_all_agree(path):
     session = LabelSession(tasks(1), "ann", path)
     ratings = {"c0": Rating(7), "c1": Rating(4), "c2": Rating(4, ("hallucination",))}
     assert session.warnings(draft("c0", "c1", "c2", ratings=ratings)) == []
+    assert session.warnings(draft("c0 c1", ratings={"c0": Rating(5), "c1": Rating(4)})) == [], "one point apart may well be a tie"
+    harmless = {"c0": Rating(7, ("satisfies_constraint", "opinion", "moral_judgment")), "c1": Rating(7)}
+    assert session.warnings(draft("c0", "c1", ratings=harmless)) == [], "these flags speak against nothing"
+    (two,) = session.warnings(draft("c0 c1", ratings={"c0": Rating(5), "c1": Rating(3)}))
+    assert "tied but their Likert ratings are" in two
 
 
 def test_flagged_above_unflagged_is_told(path):
@@ -241,6 +246,14 @@ def test_flagged_above_unflagged_is_told(path):
     ratings = {"c0": Rating(4, ("denigrates",)), "c1": Rating(4)}
     (warning,) = session.warnings(draft("c0", "c1", ratings=ratings))
     assert "Denigrates a protected class" in warning
+    assert f"flags {session.current.labels['c0']} denigrates" in session.submit(draft("c0", "c1", ratings=ratings)).echo
+
+
+def test_a_pair_that_was_tied_once_says_nothing_of_consistency(path):
+    session = LabelSession(tasks(2), "ann", path)
+    first, second = (session.submit(draft(*groups)).ranking for groups in (("c0 c1", "c2"), ("c1", "c0", "c2")))
+    told = self_consistency([(first, second)]).strict
+    assert (told.value, told.n) == (1.0, 2)
 
 
 def test_progress_and_pace_leave_pauses_out(path):
@@ -269,6 +282,10 @@ def test_position_bias_is_seen_and_its_absence_too(path, tmp_path):
         fair.submit(draft("c0", "c1", "c2"))
     assert biased.position_bias().earlier_wins.value == 1 and biased.position_bias().first_place == (1, 0, 0)
     assert "First places by position: 1: 100 %, 2: 0 %, 3: 0 % of 40 cards." in biased.position_bias().sentence
+    tied = LabelSession(tasks(3), "cid", None)
+    while tied.current:
+        tied.submit(draft("c0 c1", "c2"))
+    assert sum(tied.position_bias().first_place) == pytest.approx(1), "who ties for the first place shares it"
     figure = fair.position_bias().earlier_wins
     assert figure.low < 0.5 < figure.high and "no sign" in fair.position_bias().sentence
 

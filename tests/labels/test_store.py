@@ -36,6 +36,30 @@ def path(tmp_path):
     return labels_path(tmp_path, "ann")
 
 
+def test_every_move_is_on_the_disk_before_its_call_returns(path, monkeypatch):
+    """A power cut takes what no fsync has brought to the disk, which a killed process does not show."""
+    sync, safe = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda fd: sync(fd) or safe.append(os.fstat(fd).st_size))
+    session = LabelSession(tasks(2), "ann", path)
+    moves = (lambda: session.save_draft(draft("c0", "c1")), session.submit, session.undo, lambda: session.skip("long"), lambda: session.note("x"))
+    for move in moves:
+        before = path.stat().st_size
+        move()
+        assert safe[-1] == path.stat().st_size > before
+
+
+def test_a_move_that_finds_no_room_is_refused_and_leaves_no_half_line(path, monkeypatch):
+    session = LabelSession(tasks(2), "ann", path)
+    before, write = path.read_bytes(), os.write
+    monkeypatch.setattr(os, "write", lambda fd, line: write(fd, line[: len(line) // 2]))  # as on a disk that is just full
+    with pytest.raises(RunError, match="Free some space and repeat the last move"):
+        session.submit(draft("c0", "c1"))
+    assert path.read_bytes() == before and not session.rankings
+    monkeypatch.undo()
+    session.submit(draft("c0", "c1"))
+    assert len(read_log(path).rankings) == 1
+
+
 @pytest.mark.parametrize("lines", [7, 20])
 def test_kill_9_loses_at_most_the_move_being_made(path, lines, repository):
     writer = subprocess.Popen(

@@ -16,6 +16,7 @@ from labkit.errors import DataError, ModelError
 from labkit.knobs import SFTKnobs, constant
 from labkit.models import encode_prompt, encode_response, load_policy, load_tokenizer, new_reward_model
 from labkit.sft import SFTSettings, encode_demonstrations, init_settings, pretraining_pieces, validation_loss
+from labkit.sft.data import mixed_in
 from labkit.types import Demonstration
 from tests.stages.animals import COLOURS, CONTEXT, MODELS, demonstrations, question, save_base, tokenizer
 
@@ -202,6 +203,7 @@ def test_the_init_mixes_in_a_tenth_of_pretraining_examples(bases):
     assert len(steps) == 2 * 5 == sft.total_steps(state, demonstrations(36), settings)  # 36 + 4 examples, 2 epochs
     plain = sum(len(p) + len(r) for p, r in zip(*encoded(36), strict=True))
     assert sum(s.metrics["tokens"] for s in steps) == 2 * (plain + 4 * 10)
+    assert mixed_in(10, 0.5) == 10 and mixed_in(10, 0.8) == 40, "a share of all examples, not of the demonstrations"
 
 
 def encoded(count):
@@ -242,6 +244,14 @@ def test_a_prompt_longer_than_its_limit_is_dropped_and_counted(bases):
     assert state.dropped == 1
     with pytest.raises(DataError, match=r"All 1 prompts are longer than 16 tokens \(the shortest has"):
         run(bases["gpt2"], rows=[long])
+
+
+def test_a_prompt_of_just_the_limit_stays_and_a_response_is_cut_to_its_own():
+    whole = encode_demonstrations(tokenizer(), demonstrations(1), context=CONTEXT)
+    (prompt,), (response,) = whole.prompts, whole.responses
+    limits = {"max_prompt_tokens": len(prompt), "max_response_tokens": 3}
+    cut = encode_demonstrations(tokenizer(), demonstrations(1), context=CONTEXT, **limits)
+    assert len(response) > 3 and (cut.prompts, cut.responses, cut.dropped) == ([prompt], [response[:3]], 0)
 
 
 def test_prompts_without_a_token_are_not_called_too_long(bases):

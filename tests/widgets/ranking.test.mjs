@@ -100,6 +100,8 @@ test("two drafts differ in a rating or in the place of a card", () => {
   });
   const change = difference(draft({}), draft({ likert: [6, 4, null] }), letters);
   assert.deepEqual(change, { card: 0, part: "rate", text: "A: quality 6 of 7" });
+  const flagged = difference(draft({}), draft({ flags: [[], ["opinion"], ["violent"]] }), letters);
+  assert.deepEqual(flagged, { card: 2, part: "rate", text: "C: not rated; violent" });
   assert.equal(spokenRating(draft({}), 1, { opinion: "Expresses opinion" }), "quality 4 of 7; Expresses opinion");
 });
 
