@@ -362,3 +362,9 @@ def test_the_command_prints_the_table_and_the_same_figures_as_json(tmp_path):
     assert table.exit_code == as_json.exit_code == 0
     report = winrate_of_files([path])
     assert table.stdout.strip() == report.text() and json.loads(as_json.stdout) == report.to_json()
+
+
+def test_one_win_on_eight_prompts_does_not_exclude_one_half():
+    """A fair coin does so, or the other way round, in 18 of 256 cases: more often than one in twenty."""
+    found = win_rate([Judgment(f"p{i}", "a", "b", float(i == 0)) for i in range(8)], "a", "b")
+    assert found.low < 0.125 and found.high > 0.5

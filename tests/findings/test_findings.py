@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,3 +171,10 @@ def test_a_lost_seed_is_shown_with_its_reason(tmp_path: Path) -> None:
     assert outcome.seeds == 3 and "diverged (a loss was nan)" in outcome.lost[13]
     assert table_rows([outcome])[0]["seeds"] == "3, without 13" and "a loss was nan" in claim_rows(outcome)[0]["seeds"]
     assert outcome.to_json()["lost"] == {"13": outcome.lost[13]}
+
+
+def test_a_stereotype_turned_round_is_no_step_towards_none() -> None:
+    shares = {"base": 0.6, "ppo": 0.4, "ppo_ptx": 0.2}
+    cell = SimpleNamespace(benchmark=lambda model, name: shares[model])
+    claims = next(f for f in FINDINGS if f.id == "bias").claims(SimpleNamespace(over_seeds=lambda value: {0: value(cell)}))
+    assert [claim.by_seed[0] for claim in claims] == pytest.approx([-0.2, 0.0])
