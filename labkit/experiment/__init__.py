@@ -20,6 +20,7 @@ epochs.py       SFT's epochs kept to choose from; batches.py: all that each PPO 
 evaluate.py     models judged; evaluation.py: the sheet; by_people.py: blind judgments; groups.py: folds by labeler
 live.py         what the boards ask while a job trains; board_rm.py: the reward model at the ranking board
 look.py         answers, rankings and accuracy of a run; inspected.py: for the inspector; beside.py: beside the paper
+side_by_side.py several runs in one table
 replay_stage.py one recorded stage again; replay_whole.py: a whole run; together.py: two jobs; launch.py: several GPUs
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.errors import LabError
-from labkit.experiment.evaluate import load_evaluation
+from labkit.experiment.evaluation import load_evaluation
 from labkit.experiment.needs import parents_that_changed
 from labkit.runs import Run, StageFolder, run_at
 

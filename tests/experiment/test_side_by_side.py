@@ -9,7 +9,7 @@ import pytest
 
 from labkit.cli import main
 from labkit.disk import write_json
-from labkit.experiment.evaluate import Evaluation
+from labkit.experiment.evaluation import Evaluation
 from labkit.experiment.needs import fingerprints
 from labkit.experiment.side_by_side import policies, shown
 from labkit.runs import FACTS, Run, StageFolder
