@@ -7,7 +7,7 @@ import { allPositive, extent, label, logTicks, nearest, onLines, points, summary
 
 export const HUES = ["#0a7bc4", "#d55e00", "#009e73", "#c2619c", "#b58500", "#4a9fd8", "#8a6fd1", "#7d7d7d"];
 const DASHES = [[], [2, 3], [7, 3], [7, 3, 2, 3]];
-const NAMED = 3; // lines that are named beside a title; the hover names all
+const NAMED = 4; // lines that are named beside a title, all of any panel of the lab; the hover names all
 const EDGE = { left: 40, right: 10, top: 8, bottom: 20 };
 
 export function chart(panel, store) {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from labkit.figures.panels import PANELS
 from widgets.assets import esm
 
 HERE = Path(__file__).parent
@@ -39,3 +40,8 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
         if file.suffix in {".js", ".mjs", ".css"}:
             text = file.read_text(encoding="utf-8").replace("http://www.w3.org/", "")
             assert not re.search(r"https?://|innerHTML|insertAdjacentHTML|document\.write", text), file.name
+
+
+def test_every_series_of_a_panel_is_named_beside_its_title() -> None:
+    named = re.search(r"^const NAMED = (\d+);", (HERE.parents[1] / "widgets" / "chart_view.mjs").read_text(encoding="utf-8"), re.M)
+    assert int(named[1]) >= max(len(panel.series) for panels in PANELS.values() for panel in panels)
