@@ -336,7 +336,7 @@ def test_an_alert_keeps_its_row_its_focus_and_a_click_while_its_numbers_change(c
 FULL = """
 from labkit.runs import StageFolder
 from labkit.types import Step
-from types import SimpleNamespace
+from labkit.jobs import Job
 from labkit.knobs import Dial, PPOKnobs
 from widgets import Cockpit
 import math
@@ -345,9 +345,9 @@ names = ["score", "objective", "gold", "kl_k1", "kl_k3", "entropy", "clip_fracti
 knobs = PPOKnobs().to_json()
 def step(n):
     return Step("ppo", n, {k: 1.5 + math.sin(n * (i + 1) / 50) for i, k in enumerate(names)}, knobs)
-steps = [step(n) for n in range(1, 2001)]
-job = SimpleNamespace(folder=StageFolder("full/ppo"), dial=Dial(PPOKnobs()), status="running", error=None, total=2000,
-                      steps=steps, state=None, alive=True, branches=[], listen=lambda f: lambda: None)
+job = Job(lambda schedule: iter(()), folder=StageFolder("full/ppo"), schedule=Dial(PPOKnobs()), total=2000)
+job.status = "running"
+job.steps.extend(step(n) for n in range(1, 2001))
 board = Cockpit(job)
 board
 """
