@@ -1,7 +1,7 @@
 # One command per wish; each makes .venv on a fresh machine first (once: a stamp file remembers).
 #   make demo       the whole tour, headless, into runs/tour/, with a report     (about 10 minutes on 2 cores)
 #   make lab        JupyterLab on the tour, with the lab's own settings
-#   make test       everything the tests need, then all tests                    (about 25 minutes)
+#   make test       everything the tests need, then all tests                    (about half an hour)
 #   make test-fast  the daily tier                                                (about 2 minutes)
 #   make bench      speed and memory, measured beside TRL (LABKIT_BENCH_TRL=FOLDER: where TRL 1.12.0 is, without network)
 #   make lint       ruff, as pre-commit runs it
