@@ -1,6 +1,6 @@
 """The parameters of a notebook: read from its tagged cell, checked before anything runs.
 
-A parameters cell holds at most seven assignments of scalars, each with a comment. Bounds come from the knob of that name
+A parameters cell holds at most six assignments of scalars, each with a comment. Bounds come from the knob of that name
 (`labkit.knobs`), or stand at the end of the comment; the values that a text may take stand there in braces:
 
     kl_coef = 0.02  # β: weight of the KL penalty
@@ -27,7 +27,7 @@ from labkit.errors import SettingsError
 
 __all__ = ["Parameter", "check_parameters", "find_notebook", "parse_assignments", "read_parameters"]
 
-MOST = 7
+MOST = 6
 _BOUNDS = re.compile(r"\[\s*([-+.\w]+)\s*,\s*([-+.\w]+)\s*\]\s*$")
 _CHOICES = re.compile(r"\{([^{}]+)\}\s*$")
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}

@@ -1,6 +1,6 @@
-"""How long 02 and 05 train is a parameter: every job of theirs is told, and another length makes what is done stale.
+"""How long 02 trains is a parameter: its SFT job is told, and another length makes what is done stale.
 
-That the executed notebooks then train so long, and say so, is in test_whole.py.
+That the executed notebook then trains so long, and says so, is in test_whole.py.
 """
 
 import ast
@@ -17,8 +17,7 @@ from labkit.errors import SettingsError
 from labkit.runs import Run
 from tests.conftest import REPOSITORY
 
-SFT, PPO = (REPOSITORY / "notebooks" / f"{name}.ipynb" for name in ("02_sft", "05_ppo_ptx"))
-LENGTHS = pytest.mark.parametrize(("notebook", "name"), [(SFT, "epochs"), (PPO, "steps")], ids=["02", "05"])
+SFT = REPOSITORY / "notebooks" / "02_sft.ipynb"
 
 
 def calls(notebook: Path, name: str) -> Iterator[dict[str, str]]:
@@ -29,27 +28,24 @@ def calls(notebook: Path, name: str) -> Iterator[dict[str, str]]:
                 yield {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg}
 
 
-@LENGTHS
-def test_the_length_is_asked_for_and_nothing_asked_is_the_scales(notebook: Path, name: str) -> None:
-    assert resolve_parameters(notebook, {}, "x")[name] == 0
-    assert resolve_parameters(notebook, {name: "20"}, "x")[name] == 20
-    assert "the scale says" in read_parameters(notebook)[name].doc
+def test_the_length_is_asked_for_and_nothing_asked_is_the_scales() -> None:
+    assert resolve_parameters(SFT, {}, "x")["epochs"] == 0
+    assert resolve_parameters(SFT, {"epochs": "20"}, "x")["epochs"] == 20
+    assert "the scale says" in read_parameters(SFT)["epochs"].doc
     for bad in ("-1", "1000000", "2.5"):
-        with pytest.raises(SettingsError, match=name):
-            resolve_parameters(notebook, {name: bad}, "x")
+        with pytest.raises(SettingsError, match="epochs"):
+            resolve_parameters(SFT, {"epochs": bad}, "x")
 
 
-def test_every_job_is_told() -> None:
-    assert [told.get("steps") for told in calls(PPO, "ppo_job")] == ["steps", "steps"], "PPO-ptx, and PPO beside it"
+def test_the_job_is_told() -> None:
     assert [told.get("epochs") for told in calls(SFT, "sft_job")] == ["epochs", None], "the PPO init has its own"
 
 
-@LENGTHS
-def test_another_length_makes_what_is_done_stale(tmp_path: Path, notebook: Path, name: str) -> None:
+def test_another_length_makes_what_is_done_stale(tmp_path: Path) -> None:
     run = Run("x", tmp_path)
-    values = resolve_parameters(notebook, {}, run.name)
-    inputs = inputs_of(run, notebook, values)
-    record_of(run, notebook.stem).begin(settings=values)
-    record_of(run, notebook.stem).finish("done", inputs=inputs)
-    assert stale(run, notebook, values) == ""
-    assert stale(run, notebook, {**values, name: 180}) == f"{name} was 0, is 180"
+    values = resolve_parameters(SFT, {}, run.name)
+    inputs = inputs_of(run, SFT, values)
+    record_of(run, SFT.stem).begin(settings=values)
+    record_of(run, SFT.stem).finish("done", inputs=inputs)
+    assert stale(run, SFT, values) == ""
+    assert stale(run, SFT, {**values, "epochs": 16}) == "epochs was 0, is 16"
